@@ -1,0 +1,91 @@
+"""Image -> features and taps: the VGG encoder of any stage and width, and the embeddings."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from cdjax.conv import convolve, max_pool
+from cdjax.layers import Parameters
+from cdjax.spec import Spec
+
+
+def _fold_colour(colour: tuple[Array, Array], first: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Merges the 1x1 colour convolution into the 3x3 one behind it.
+
+    Exact under reflection padding, which commutes with a map of single pixels.
+    """
+    (colour_kernel, colour_bias), (kernel, bias) = colour, first
+    folded = jnp.einsum("ij,hwjo->hwio", colour_kernel[0, 0], kernel, precision="highest")
+    shift = jnp.einsum("j,hwjo->o", colour_bias, kernel, precision="highest")
+    return folded, bias + shift
+
+
+class Encoder(nn.Module):
+    """VGG up to relu{stage}_1 (paper, section 3.1): the colour convolution conv0, then 3x3s.
+
+    Attributes:
+        spec: which network.
+        dtype: float32 or bfloat16, in which all convolutions but the first run and in which
+            the results come; parameters stay float32.
+    """
+
+    spec: Spec
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
+        """Encodes images.
+
+        Args:
+            images: (N, H, W, 3), float32, RGB in [0, 1]; H and W at least 2 * spec.stride.
+
+        Returns:
+            The features relu{stage}_1, (N, H // stride, W // stride, C), and the dictionary of
+            all taps `{"relu1_1": ..., "relu{stage}_1": ...}`, the features among them. Under
+            `jax.jit`, taps that nobody reads cost nothing.
+
+        Raises:
+            ValueError: if the images are too small for the padding by reflection.
+        """
+        colour = Parameters((1, 1, 3, 3), name="conv0")()
+        taps: dict[str, Array] = {}
+        features = images
+        for index, conv in enumerate(self.spec.encoder):
+            shape = (3, 3, conv.features_in, conv.features_out)
+            kernel, bias = Parameters(shape, name=conv.name)()
+            if index == 0 and self.spec.padding == "reflect":
+                kernel, bias = _fold_colour(colour, (kernel, bias))
+            elif index == 0:
+                features = features @ colour[0][0, 0] + colour[1]
+            else:
+                # The first convolution reads the image itself, whose grey levels bfloat16
+                # would round, and costs little in float32.
+                features, kernel, bias = (a.astype(self.dtype) for a in (features, kernel, bias))
+            features = convolve(features, kernel, bias, padding=self.spec.padding)
+            if conv.name.endswith("_1"):
+                taps[f"relu{conv.name[4:]}"] = nn.relu(features).astype(self.dtype)
+            # ReLU after the pooling: the same values from a quarter of the work.
+            features = nn.relu(max_pool(features) if conv.resample else features)
+        return features.astype(self.dtype), taps
+
+
+class Embedding(nn.Module):
+    """The linear embeddings Q_j (paper, section 3.2): a 1x1 convolution a tap. Training only.
+
+    Attributes:
+        spec: the student's spec, whose taps are embedded.
+        widths: the teacher's channels at each of those taps.
+    """
+
+    spec: Spec
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, taps: dict[str, Array]) -> dict[str, Array]:
+        """Maps every tap, (..., C'), to the teacher's width, (..., C); no ReLU follows."""
+        embedded = {}
+        for (name, features), width in zip(self.spec.taps, self.widths, strict=True):
+            kernel, bias = Parameters((features, width), name=name)()
+            embedded[name] = taps[name] @ kernel.astype(taps[name].dtype) + bias
+        return embedded

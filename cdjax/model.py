@@ -1,0 +1,52 @@
+"""The value that the rest of the library passes around: parameters and what they mean."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+
+from cdjax.spec import Spec
+
+Method = Literal["wct", "adain", "encoder"]
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a model is: hashable, so that it passes through `jax.jit` as static.
+
+    Attributes:
+        method: `"wct"` or `"adain"`, the feature transform the networks were made for;
+            `"encoder"` for a lone encoder (a teacher without decoders), which cannot stylise.
+        specs: one `Spec` a stage, in the order in which the cascade runs them (deepest first).
+        teacher: name of the network that the features come from, e.g. `"vgg19-normalised"`.
+        sources: (file name, SHA-256) of every file the parameters were read from.
+    """
+
+    method: Method
+    specs: tuple[Spec, ...]
+    teacher: str
+    sources: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        stages = [spec.stage for spec in self.specs]
+        if not stages or stages != sorted(set(stages), reverse=True):
+            raise ValueError(f"specs must be of distinct stages, deepest first, not {stages}")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Model:
+    """Parameters with their configuration; a pytree whose leaves are the parameters.
+
+    Attributes:
+        params: `{"stage{k}": {"encoder": ..., "decoder": ..., "embedding": ...}}`, float32
+            arrays. `encoder` is `{"conv0": {"kernel" (1,1,3,3), "bias"}, "conv1_1": {"kernel"
+            (3,3,in,out), "bias"}, ...}`, `decoder` the same without conv0, `embedding`
+            `{"relu1_1": {"kernel" (in,out), "bias"}, ...}`. `embedding` is there only where
+            the weights came with it; `decoder` is absent when `config.method` is `"encoder"`.
+        config: the `Config`, static.
+    """
+
+    params: dict[str, dict[str, Params]]
+    config: Config = field(metadata={"static": True})

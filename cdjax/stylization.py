@@ -1,0 +1,185 @@
+"""The jitted cascade: encode -> transform -> decode, for the stages from deep to shallow."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+
+from cdjax.decoder import Decoder
+from cdjax.encoder import Encoder
+from cdjax.model import Config, Model, Params
+from cdjax.spec import Spec
+from cdjax.transform import Moments, Transform, adain, moments, wct
+
+_TRANSFORMS: dict[str, Transform] = {"wct": wct, "adain": adain}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Style:
+    """What a model remembers of a style image: its features' statistics at every stage.
+
+    Attributes:
+        moments: one `Moments` a stage, in the order of `config.specs`. One leading axis where the
+            style was a batch of images; `jax.vmap` and `jax.tree.map` may take it apart.
+    """
+
+    moments: tuple[Moments, ...]
+
+
+def encode_style(model: Model, style: ArrayLike, *, dtype: DTypeLike = jnp.float32) -> Style:
+    """Statistics of a style image, to be used with any number of contents.
+
+    Args:
+        model: a model of method `"wct"` or `"adain"`.
+        style: (H, W, 3) or (N, H, W, 3), RGB, uint8 or floating in [0, 1]; any size from 1 pixel.
+        dtype: float32 or bfloat16, the networks' compute dtype.
+
+    Returns:
+        The `Style`; its statistics are float32 whatever the dtype.
+
+    Raises:
+        TypeError: if the pixels are neither uint8 nor floating.
+        ValueError: if the shape, the dtype or the model's method does not fit.
+    """
+    _check_model(model)
+    return _encode_style(model.params, model.config, _checked(style, "style"), _compute(dtype))
+
+
+def stylize(
+    model: Model,
+    content: ArrayLike,
+    style: ArrayLike | Style,
+    *,
+    alpha: ArrayLike = 1.0,
+    dtype: DTypeLike = jnp.float32,
+) -> Array:
+    """Repaints a content image in a style (paper, section 3.1).
+
+    For every stage, deepest first, the image is encoded, its features' statistics are moved to the
+    style's, and the features are decoded. Compiled once per image size, model configuration
+    and dtype; composes with `jax.jit`, `jax.vmap` and `jax.grad`.
+
+    Args:
+        model: a model of method `"wct"` or `"adain"`.
+        content: (H, W, 3) or (N, H, W, 3), RGB, uint8 or floating in [0, 1]; any size from 1 pixel.
+            Sizes that are no multiple of the deepest stage's stride are padded inside by
+            reflection and cropped again.
+        style: an image like `content`, of any size, or what `encode_style` returned. A batch of N
+            styles goes with a batch of N contents, pair by pair; one style serves a whole batch.
+        alpha: share of the transform at every stage, from 0 (reconstruction) to 1 (full style).
+        dtype: float32 or bfloat16, the networks' compute dtype.
+
+    Returns:
+        float32 in [0, 1], of exactly the content's shape.
+
+    Raises:
+        TypeError: if the pixels are neither uint8 nor floating.
+        ValueError: if a shape, the dtype, the model's method or the style's origin does not fit.
+    """
+    _check_model(model)
+    content = _checked(content, "content")
+    dtype = _compute(dtype)
+    encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
+    _check_style(model.config, encoded, content)
+    return _stylize(model.params, model.config, content, encoded, alpha, dtype)
+
+
+@partial(jax.jit, static_argnames=("config", "dtype"))
+def _encode_style(
+    params: dict[str, dict[str, Params]], config: Config, style: Array, dtype: jnp.dtype
+) -> Style:
+    images = _padded(_as_float(style), config)
+    encoded = [moments(_encode(params, spec, images, dtype)) for spec in config.specs]
+    statistics = Style(tuple(encoded))
+    return statistics if style.ndim == 4 else jax.tree.map(lambda leaf: leaf[0], statistics)
+
+
+@partial(jax.jit, static_argnames=("config", "dtype"))
+def _stylize(
+    params: dict[str, dict[str, Params]],
+    config: Config,
+    content: Array,
+    style: Style,
+    alpha: ArrayLike,
+    dtype: jnp.dtype,
+) -> Array:
+    height, width = content.shape[-3:-1]
+    alpha = jnp.asarray(alpha, jnp.float32)
+    images = _padded(_as_float(content), config)
+    for spec, style_moments in zip(config.specs, style.moments, strict=True):
+        features = _encode(params, spec, images, dtype)
+        transform = _TRANSFORMS[config.method]
+        features = transform(moments(features), style_moments, alpha)(features)
+        decoder = Decoder(spec, dtype)
+        images = decoder.apply({"params": params[f"stage{spec.stage}"]["decoder"]}, features)
+    images = jnp.clip(images[:, :height, :width], 0, 1)
+    return images if content.ndim == 4 else images[0]
+
+
+def _encode(
+    params: dict[str, dict[str, Params]], spec: Spec, images: Array, dtype: jnp.dtype
+) -> Array:
+    encoder = params[f"stage{spec.stage}"]["encoder"]
+    features: Array = Encoder(spec, dtype).apply({"params": encoder}, images)[0]
+    return features
+
+
+def _as_float(images: Array) -> Array:
+    images = images if images.ndim == 4 else images[None]
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 255
+    return images.astype(jnp.float32)
+
+
+def _padded(images: Array, config: Config) -> Array:
+    """Images grown at the bottom and right until every layer has whole pixels to work on."""
+    stride = config.specs[0].stride
+    # Twice the stride: the deepest convolution needs 2 positions to pad by reflection.
+    grown = [max(-(-size // stride), 2) * stride for size in images.shape[1:3]]
+    pad = [(0, new - old) for new, old in zip(grown, images.shape[1:3], strict=True)]
+    return jnp.pad(images, [(0, 0), *pad, (0, 0)], "symmetric")
+
+
+def _check_model(model: Model) -> None:
+    if model.config.method not in _TRANSFORMS:
+        raise ValueError(
+            f"this model is a lone {model.config.teacher} encoder and cannot stylise; "
+            "distil or convert one with decoders (method wct or adain)"
+        )
+
+
+def _checked(images: ArrayLike, name: str) -> Array:
+    images = jnp.asarray(images)
+    if images.ndim not in (3, 4) or images.shape[-1] != 3 or 0 in images.shape:
+        raise ValueError(
+            f"{name} must be (H, W, 3) or (N, H, W, 3) with at least 1 pixel, not {images.shape}"
+        )
+    if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(f"{name} must be uint8 or floating in [0, 1], not {images.dtype}")
+    return images
+
+
+def _compute(dtype: DTypeLike) -> jnp.dtype:
+    dtype = jnp.dtype(dtype)
+    if dtype not in (jnp.float32, jnp.bfloat16):
+        raise ValueError(f"dtype must be float32 or bfloat16, not {dtype}")
+    return dtype
+
+
+def _check_style(config: Config, style: Style, content: Array) -> None:
+    channels = [statistics.mean.shape[-1] for statistics in style.moments]
+    if channels != [spec.widths[-1] for spec in config.specs]:
+        raise ValueError(
+            "this style was encoded by a model of other stages or widths; encode it again"
+        )
+    batch = style.moments[0].mean.shape[:-1]
+    images = content.shape[:-3]
+    if batch not in ((), (1,), images):
+        raise ValueError(
+            f"{batch[0]} styles do not pair with {images[0] if images else 1} content image(s); "
+            "use jax.vmap to combine each with each"
+        )

@@ -1,0 +1,165 @@
+"""Features' statistics in, an affine map of features out: WCT and AdaIN.
+
+Whitening and colouring (paper, section 3.1; Li et al. 2017) and AdaIN (Huang and Belongie 2017)
+are both `features @ matrix + offset`, made from the `Moments` of content and style features.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+_RELATIVE_FLOOR = 5e-7
+"""Eigenvalues under this fraction of the largest are float32 rounding in the scatter, not variance:
+on photographs that noise reaches 3e-7 where there are fewer pixels than channels."""
+
+_RELATIVE_NOISE = 1e-12
+"""Variances under this fraction of the squared mean are rounding noise too: a constant image's."""
+
+_ADAIN_EPSILON = 1e-5
+"""Added to AdaIN's variances, as its authors do."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and scatter of feature vectors; leading axes, if any, are a batch.
+
+    Attributes:
+        count: (...), float32, how many vectors.
+        mean: (..., C), float32.
+        scatter: (..., C, C), float32, the sum of (f - mean)(f - mean)^T over the vectors.
+    """
+
+    count: Array
+    mean: Array
+    scatter: Array
+
+    @property
+    def covariance(self) -> Array:
+        """(..., C, C): the scatter over count - 1, all zeros for a single vector."""
+        return self.scatter / jnp.maximum(self.count - 1, 1)[..., None, None]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Affine:
+    """The map f -> f @ matrix + offset of feature vectors (rows).
+
+    Attributes:
+        matrix: (..., C, C), float32.
+        offset: (..., C), float32.
+    """
+
+    matrix: Array
+    offset: Array
+
+    def __call__(self, features: Array) -> Array:
+        """Maps features (..., H, W, C), computed in float32, to the same shape and dtype."""
+        mapped = jnp.einsum(
+            "...hwc,...cd->...hwd", features.astype(jnp.float32), self.matrix, precision="highest"
+        )
+        return (mapped + self.offset[..., None, None, :]).astype(features.dtype)
+
+
+Transform = Callable[[Moments, Moments, Array | float], Affine]
+
+
+def moments(features: Array) -> Moments:
+    """Statistics of features (..., H, W, C) over H and W, in float32."""
+    flat = features.reshape(*features.shape[:-3], -1, features.shape[-1]).astype(jnp.float32)
+    mean = flat.mean(-2)
+    centred = flat - mean[..., None, :]
+    scatter = jnp.einsum("...pc,...pd->...cd", centred, centred, precision="highest")
+    return Moments(jnp.full(mean.shape[:-1], flat.shape[-2], jnp.float32), mean, scatter)
+
+
+def _roots_of(statistics: Moments) -> tuple[Array, Array]:
+    """The symmetric square root of a covariance, (..., C, C), and its pseudo-inverse."""
+    return _roots(statistics.covariance, _RELATIVE_NOISE * jnp.sum(statistics.mean**2, axis=-1))
+
+
+@jax.custom_jvp
+def _roots(covariance: Array, noise: Array) -> tuple[Array, Array]:
+    root, inverse, *_ = _roots_and_spectrum(covariance, noise)
+    return root, inverse
+
+
+def _roots_and_spectrum(covariance: Array, noise: Array) -> tuple[Array, ...]:
+    # float32 eigenvectors are off by 3 grey levels in the cascade's result, float64 ones by 0.2;
+    # the matrices are small, and what goes in and comes out is float32.
+    with jax.enable_x64(True):
+        values, vectors = jnp.linalg.eigh(lax.convert_element_type(covariance, jnp.float64))
+        largest = values[..., -1:]
+        floor = lax.convert_element_type(noise, jnp.float64)[..., None]
+        kept = (values > _RELATIVE_FLOOR * largest) & (values > floor)
+        scale = jnp.sqrt(jnp.where(kept, values, 0.0))
+        inverse_scale = jnp.where(kept, 1 / jnp.where(kept, scale, 1.0), 0.0)
+        roots = [
+            jnp.einsum("...ck,...k,...dk->...cd", vectors, diagonal, vectors)
+            for diagonal in (scale, inverse_scale)
+        ]
+        arrays = (*roots, vectors, scale, inverse_scale)
+        return tuple(lax.convert_element_type(array, jnp.float32) for array in arrays)
+
+
+@_roots.defjvp
+def _roots_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    # The divided differences of the square root (Daleckii and Krein) have sums of roots below the
+    # line, where the derivative of `eigh` has differences of eigenvalues: equal ones do no harm.
+    root, inverse, vectors, scale, inverse_scale = _roots_and_spectrum(*primals)
+    total = scale[..., :, None] + scale[..., None, :]
+    both = (scale[..., :, None] > 0) & (scale[..., None, :] > 0)
+    divided = jnp.where(both, 1 / jnp.where(both, total, 1), 0)
+    inner = jnp.einsum("...ck,...cd,...dl->...kl", vectors, tangents[0], vectors)
+
+    def rotate(matrix: Array) -> Array:
+        return jnp.einsum("...ck,...kl,...dl->...cd", vectors, matrix, vectors)
+
+    product = inverse_scale[..., :, None] * inverse_scale[..., None, :]
+    return (root, inverse), (rotate(divided * inner), rotate(-divided * product * inner))
+
+
+def _blend(matrix: Array, content: Moments, style: Moments, alpha: Array | float) -> Affine:
+    """alpha of the map that takes content mean to style mean, the rest identity."""
+    shift = style.mean - jnp.einsum("...c,...cd->...d", content.mean, matrix, precision="highest")
+    identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+    return Affine(alpha * matrix + (1 - alpha) * identity, alpha * shift)
+
+
+def wct(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
+    """Whitening by the content's covariance, colouring by the style's.
+
+    Directions in which the content does not vary (a constant image, fewer pixels than channels,
+    dead channels) are left out instead of being divided by zero; the result is finite always, and
+    so are its derivatives.
+
+    Args:
+        content: statistics of the features to be mapped, of C channels.
+        style: statistics that they are to have.
+        alpha: share of the transform, from 0 (identity) to 1.
+
+    Returns:
+        The map; applied to the content features at alpha 1 it gives them the style's mean and,
+        as far as their own rank goes, covariance.
+    """
+    colouring, _ = _roots_of(style)
+    _, whitening = _roots_of(content)
+    matrix = jnp.einsum("...cd,...de->...ce", whitening, colouring, precision="highest")
+    return _blend(matrix, content, style, alpha)
+
+
+def adain(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
+    """AdaIN: each channel's mean and standard deviation alone. See `wct` for the arguments."""
+
+    def deviation(statistics: Moments) -> Array:
+        variance = jnp.diagonal(statistics.covariance, axis1=-2, axis2=-1)
+        return jnp.sqrt(variance + _ADAIN_EPSILON)
+
+    scale = deviation(style) / deviation(content)
+    matrix = scale[..., None] * jnp.eye(scale.shape[-1], dtype=scale.dtype)
+    return _blend(matrix, content, style, alpha)
