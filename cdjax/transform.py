@@ -89,20 +89,20 @@ def _roots(covariance: Array, noise: Array) -> tuple[Array, Array]:
 
 def _roots_and_spectrum(covariance: Array, noise: Array) -> tuple[Array, ...]:
     # float32 eigenvectors are off by 3 grey levels in the cascade's result, float64 ones by 0.2;
-    # the matrices are small, and what goes in and comes out is float32.
+    # the matrices are small. No float64 product here: under `jax.vmap` it would lose its type.
     with jax.enable_x64(True):
-        values, vectors = jnp.linalg.eigh(lax.convert_element_type(covariance, jnp.float64))
-        largest = values[..., -1:]
-        floor = lax.convert_element_type(noise, jnp.float64)[..., None]
-        kept = (values > _RELATIVE_FLOOR * largest) & (values > floor)
-        scale = jnp.sqrt(jnp.where(kept, values, 0.0))
-        inverse_scale = jnp.where(kept, 1 / jnp.where(kept, scale, 1.0), 0.0)
-        roots = [
-            jnp.einsum("...ck,...k,...dk->...cd", vectors, diagonal, vectors)
-            for diagonal in (scale, inverse_scale)
-        ]
-        arrays = (*roots, vectors, scale, inverse_scale)
-        return tuple(lax.convert_element_type(array, jnp.float32) for array in arrays)
+        spectrum = jnp.linalg.eigh(lax.convert_element_type(covariance, jnp.float64))
+        values, vectors = (lax.convert_element_type(array, jnp.float32) for array in spectrum)
+    kept = values > jnp.maximum(_RELATIVE_FLOOR * values[..., -1], noise)[..., None]
+    scale = jnp.sqrt(jnp.where(kept, values, 0))
+    inverse_scale = jnp.where(kept, 1 / jnp.where(kept, scale, 1), 0)
+
+    def compose(diagonal: Array) -> Array:
+        return jnp.einsum(
+            "...ck,...k,...dk->...cd", vectors, diagonal, vectors, precision="highest"
+        )
+
+    return compose(scale), compose(inverse_scale), vectors, scale, inverse_scale
 
 
 @_roots.defjvp

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax import Config, Model, Spec
-from cdjax.decoder import Decoder
-from cdjax.encoder import Encoder
 from cdjax.model import Method, Params
 
 Floats = NDArray[np.float64]
@@ -21,23 +19,29 @@ def random_model(
     method: Method = "wct",
     seed: int = 0,
 ) -> Model:
-    """A model whose features neither die nor grow, with biases that are not zero."""
-    params: dict[str, dict[str, Params]] = {}
+    """A model whose features neither die nor grow and whose images are neither black nor white."""
     generator = np.random.default_rng(seed)
-    for spec in specs:
-        image = jnp.zeros((1, 2 * spec.stride, 2 * spec.stride, 3))
-        features = jnp.zeros((1, 2, 2, spec.widths[-1]))
-        key = jax.random.key(spec.stage + 10 * seed)
-        networks = {
-            "encoder": jax.jit(Encoder(spec).init)(key, image)["params"],
-            "decoder": jax.jit(Decoder(spec).init)(key, features)["params"],
+
+    def layer(*shape: int, gain: float = 1.0, bias: float = 0.1) -> Params:
+        deviation = gain * np.sqrt(2 / np.prod(shape[:-1]))
+        return {
+            "kernel": jnp.asarray(deviation * generator.normal(size=shape), jnp.float32),
+            "bias": jnp.asarray(bias * (1 + generator.random(shape[-1])), jnp.float32),
         }
-        params[f"stage{spec.stage}"] = jax.tree.map(
-            lambda leaf: (
-                leaf + (0.1 * generator.random(leaf.shape, np.float32) if leaf.ndim == 1 else 0)
-            ),
-            networks,
-        )
+
+    params: dict[str, dict[str, Params]] = {}
+    for spec in specs:
+        encoder = {
+            conv.name: layer(3, 3, conv.features_in, conv.features_out) for conv in spec.encoder
+        }
+        decoder = {
+            conv.name: layer(3, 3, conv.features_in, conv.features_out) for conv in spec.decoder
+        }
+        decoder["conv1_1"] = layer(*decoder["conv1_1"]["kernel"].shape, gain=0.2, bias=0.3)
+        params[f"stage{spec.stage}"] = {
+            "encoder": {"conv0": layer(1, 1, 3, 3), **encoder},
+            "decoder": decoder,
+        }
     return Model(params, Config(method, tuple(specs), "random"))
 
 
