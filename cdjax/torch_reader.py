@@ -1,0 +1,348 @@
+"""Reads PyTorch checkpoints without PyTorch, and without executing the pickle inside them.
+
+Both containers are read: the zip of PyTorch 1.6 and later, and the older ("legacy") row of
+pickles followed by raw storages. The pickle is not given to `pickle`: a small interpreter walks
+its opcodes (parsed by the standard library's `pickletools`), knows only those that dictionaries
+of tensors are made of, and calls nothing but functions of this module. So there is no import,
+no `__setstate__`, no extension registry and no class of the file's choosing to abuse. Every
+size is compared with the length of the file before memory is taken for it.
+"""
+
+import math
+import mmap
+import os
+import pickletools
+import struct
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import ml_dtypes  # noqa: F401  (registers the dtype "bfloat16" with NumPy)
+import numpy as np
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
+_STORAGES = {
+    f"{module}.{name}Storage": np.dtype(dtype)
+    for name, dtype in zip(
+        ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool"),
+        ("f4", "f8", "f2", "bfloat16", "i8", "i4", "i2", "i1", "u1", "bool"),
+        strict=True,
+    )
+    for module in ("torch", "torch.cuda")
+}
+_REBUILD = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
+_FUNCTIONS = ("collections.OrderedDict", "torch.Size", "torch._utils._rebuild_parameter", *_REBUILD)
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+# Tied weights are stored once and copied here; a file that asks for more than a few copies of
+# itself is an attack on memory, not a checkpoint.
+_MOST_COPIES = 4
+_LARGEST_INTEGER = 2**48
+# What the standard library's parsers raise on a damaged file.
+_DAMAGE: tuple[type[Exception], ...] = (ValueError, TypeError, LookupError, AttributeError)
+_DAMAGE += (EOFError, OverflowError, RuntimeError, Warning, struct.error, zipfile.BadZipFile)
+
+
+class TorchFileError(ValueError):
+    """A file that is not a PyTorch checkpoint, is damaged, or asks for more than tensors."""
+
+
+@dataclass(frozen=True)
+class _Global:
+    """A name that the pickle may use; inert, unlike what it names in PyTorch."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """A window of `numel` elements from `start` in the storage called `key`."""
+
+    key: str
+    dtype: np.dtype
+    start: int
+    numel: int
+
+
+def _plain(text: object) -> str:
+    """A text out of the file, made safe to print on one line."""
+    return ascii(text)[1:-1][:120]
+
+
+def _integer(value: object) -> int:
+    if type(value) is not int or not 0 <= value < _LARGEST_INTEGER:
+        raise TorchFileError("a size, stride or offset is not a sensible whole number")
+    return value
+
+
+def _overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    reach = 0
+    for stride, size in sorted(zip(strides, shape, strict=True)):
+        if size > 1 and stride <= reach:
+            return True
+        reach += (size - 1) * stride
+    return False
+
+
+def _global(name: str) -> _Global:
+    if name not in _FUNCTIONS and name not in _STORAGES:
+        raise TorchFileError(f"refused: the file wants to run {_plain(name)}")
+    return _Global(name)
+
+
+def _update(target: object, items: list[Any]) -> None:
+    if not isinstance(target, dict):
+        raise TorchFileError("damaged: the pickle sets an item of what is no dictionary")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if not isinstance(key, str | int | float | None):
+            raise TorchFileError("damaged: a dictionary key is neither a string nor a number")
+        if key in target:
+            raise TorchFileError(f"the name {_plain(str(key))} is there twice")
+        target[key] = value
+
+
+class _Interpreter:
+    """Runs the opcodes of pickles; tensors in them are allocated, and filled afterwards."""
+
+    def __init__(self, file_length: int) -> None:
+        self.storages: dict[str, tuple[np.dtype, int]] = {}  # (dtype, elements) by key
+        self._pending: dict[str, list[tuple[np.ndarray, int, tuple[int, ...]]]] = {}
+        self._file_length = file_length
+        self._bytes_left = _MOST_COPIES * file_length
+        self._items_left = file_length
+
+    def run(self, stream: Any) -> Any:
+        """The value of the pickle at the stream's position; the stream stops behind its end."""
+        stack: list[Any] = []
+        below: list[list[Any]] = []
+        memo: dict[Any, Any] = {}
+        argument: Any
+        for opcode, argument, _ in pickletools.genops(stream):
+            match opcode.name:
+                case "PROTO" | "FRAME":
+                    pass
+                case "STOP":
+                    return stack.pop()
+                case (
+                    "BININT" | "BININT1" | "BININT2" | "LONG1" | "LONG4" | "BINFLOAT" |
+                    "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8" |
+                    "BINSTRING" | "SHORT_BINSTRING" | "BINBYTES" | "SHORT_BINBYTES"
+                ):  # fmt: skip
+                    stack.append(argument)
+                case constant if constant in _CONSTANTS:
+                    stack.append(_CONSTANTS[constant])
+                case "EMPTY_DICT":
+                    stack.append({})
+                case "EMPTY_LIST":
+                    stack.append([])
+                case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                    count = int(opcode.name[-1])
+                    stack[-count:] = [tuple(stack[-count:])]
+                case "MARK":
+                    below.append(stack)
+                    stack = []
+                case "TUPLE" | "APPENDS" | "SETITEMS":
+                    items, stack = stack, below.pop()
+                    if opcode.name == "TUPLE":
+                        stack.append(tuple(items))
+                    elif opcode.name == "APPENDS":
+                        stack[-1].extend(items)  # Of all that can be here only lists have it.
+                    else:
+                        _update(stack[-1], items)
+                case "APPEND":
+                    item = stack.pop()
+                    stack[-1].append(item)
+                case "SETITEM":
+                    items = [stack.pop(-2), stack.pop()]
+                    _update(stack[-1], items)
+                case "BINPUT" | "LONG_BINPUT":
+                    memo[argument] = stack[-1]
+                case "MEMOIZE":
+                    memo[len(memo)] = stack[-1]
+                case "BINGET" | "LONG_BINGET":
+                    stack.append(memo[argument])
+                case "GLOBAL":
+                    stack.append(_global(argument.replace(" ", ".", 1)))
+                case "STACK_GLOBAL":
+                    name, module = stack.pop(), stack.pop()
+                    stack.append(_global(f"{module}.{name}"))
+                case "BINPERSID":
+                    stack.append(self._storage(stack.pop()))
+                case "REDUCE":
+                    arguments, function = stack.pop(), stack.pop()
+                    stack.append(self._call(function, arguments))
+                case "BUILD":
+                    stack.pop()  # The attributes of a state dict (its `_metadata`) are no tensors.
+                    if not isinstance(stack[-1], dict):
+                        raise TorchFileError("refused: the file wants to set an object's state")
+                case name:
+                    what = f"{name} {_plain(str(argument))}"
+                    raise TorchFileError(f"refused: the file uses the pickle opcode {what}")
+        raise TorchFileError("the pickle has no end")
+
+    def fill(self, key: str, raw: bytes, byteorder: str) -> None:
+        """Copies a storage's bytes into the arrays that are made of it."""
+        dtype, numel = self.storages[key]
+        size = dtype.itemsize
+        if len(raw) != numel * size:
+            have = f"has {len(raw)} bytes instead of {numel * size}"
+            raise TorchFileError(f"truncated or damaged: storage {_plain(key)} {have}")
+        if byteorder != sys.byteorder and numel:
+            raw = np.frombuffer(raw, np.uint8).reshape(numel, size)[:, ::-1].tobytes()
+        if dtype == np.bool_:  # Any byte may stand for a bool in a file, only 0 and 1 in NumPy.
+            raw = (np.frombuffer(raw, np.uint8) != 0).tobytes()
+        for array, start, strides in self._pending.get(key, ()):
+            # NumPy checks a view of a buffer against its bounds once more.
+            steps = [stride * size for stride in strides]
+            array[...] = np.ndarray(array.shape, dtype, raw, start * size, steps)
+
+    def _storage(self, identifier: Any) -> _Storage:
+        match identifier:
+            case ("storage", _Global(name), str(key), _, numel, *view) if name in _STORAGES:
+                dtype = _STORAGES[name]
+            case _:
+                raise TorchFileError("refused: a persistent id that is not a tensor's storage")
+        if _integer(numel) * dtype.itemsize > self._file_length:
+            raise TorchFileError(f"storage {_plain(key)} claims more than the whole file")
+        if self.storages.setdefault(key, (dtype, numel)) != (dtype, numel):
+            raise TorchFileError(f"storage {_plain(key)} is declared twice, differently")
+        if not view or view[0] is None:
+            return _Storage(key, dtype, 0, numel)
+        _, start, size = view[0]
+        if _integer(start) + _integer(size) > numel:
+            raise TorchFileError(f"a view reaches beyond the end of storage {_plain(key)}")
+        return _Storage(key, dtype, start, size)
+
+    def _call(self, function: object, arguments: object) -> Any:
+        if not isinstance(function, _Global) or not isinstance(arguments, tuple):
+            raise TorchFileError("refused: the file wants to call what is no function")
+        match function.name, arguments:
+            case "collections.OrderedDict", ():
+                return {}
+            case "collections.OrderedDict", (list(pairs),):
+                # Each call copies its list: without a limit a small file could fill the memory.
+                self._items_left -= len(pairs)
+                if self._items_left < 0:
+                    raise TorchFileError("refused: more dictionary items than the file has bytes")
+                result: dict[Any, Any] = {}
+                for key, value in pairs:
+                    _update(result, [key, value])
+                return result
+            case "torch.Size", (tuple(sizes),):
+                return sizes
+            case "torch._utils._rebuild_parameter", (np.ndarray() as array, *_):
+                return array
+            case name, (_Storage() as storage, offset, tuple(shape), tuple(strides), *_):
+                if name in _REBUILD:
+                    return self._tensor(storage, offset, shape, strides)
+        raise TorchFileError(f"damaged: {function.name} is called with the wrong arguments")
+
+    def _tensor(self, storage: _Storage, offset: int, shape: Any, strides: Any) -> np.ndarray:
+        for number in (offset, *shape, *strides):
+            _integer(number)
+        if len(shape) != len(strides) or len(shape) > 32:
+            raise TorchFileError("damaged: a tensor's shape and strides do not fit together")
+        here = f"a tensor of shape {shape}, strides {strides} and offset {offset}"
+        numel = math.prod(shape)
+        last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+        if numel and last >= storage.numel:
+            raise TorchFileError(f"{here} reaches beyond its storage of {storage.numel} elements")
+        if numel and _overlaps(shape, strides):
+            raise TorchFileError(f"{here} overlaps itself")
+        self._bytes_left -= numel * storage.dtype.itemsize
+        if self._bytes_left < 0:
+            raise TorchFileError(f"the tensors need more than {_MOST_COPIES} times the file's size")
+        array = np.empty(shape, storage.dtype)
+        if numel:
+            pending = self._pending.setdefault(storage.key, [])
+            pending.append((array, storage.start + offset, strides))
+        return array
+
+
+def _read_zip(file: BinaryIO, length: int) -> Any:
+    with zipfile.ZipFile(file) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        if len(entries) != len(archive.infolist()):
+            raise TorchFileError("damaged: the zip holds two files of one name")
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+            raise TorchFileError("the zip is compressed, which PyTorch's never is")
+        if sum(entry.file_size for entry in entries.values()) > length:
+            raise TorchFileError("damaged: the zip claims to hold more than its own length")
+        roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise TorchFileError("not a PyTorch file: a zip without one data.pkl")
+        [root] = roots
+        order = f"{root}byteorder"
+        byteorder = archive.read(order).decode() if order in entries else "little"
+        if byteorder not in ("little", "big"):
+            raise TorchFileError(f"damaged: the byte order is {_plain(byteorder)}")
+        interpreter = _Interpreter(length)
+        with archive.open(f"{root}data.pkl") as stream:
+            result = interpreter.run(stream)
+        for key in interpreter.storages:
+            if f"{root}data/{key}" not in entries:
+                raise TorchFileError(f"damaged: storage {_plain(key)} is missing")
+            interpreter.fill(key, archive.read(f"{root}data/{key}"), byteorder)
+    return result
+
+
+def _read_legacy(stream: mmap.mmap, length: int) -> Any:
+    interpreter = _Interpreter(length)
+    if interpreter.run(stream) != _LEGACY_MAGIC:
+        raise TorchFileError("not a PyTorch file: a pickle without PyTorch's magic number")
+    if interpreter.run(stream) != _LEGACY_PROTOCOL:
+        raise TorchFileError("a PyTorch file of an unknown version")
+    interpreter.run(stream)  # The sizes of the writer's C types, on which storages do not depend.
+    result = interpreter.run(stream)
+    keys = interpreter.run(stream)
+    if not isinstance(keys, list) or sorted(keys) != sorted(interpreter.storages):
+        raise TorchFileError("damaged: the list of storages is not that of the tensors")
+    for key in keys:
+        dtype, numel = interpreter.storages[key]
+        if stream.read(8) != struct.pack("<q", numel):
+            raise TorchFileError(f"truncated or damaged: storage {_plain(key)} has another size")
+        interpreter.fill(key, stream.read(numel * dtype.itemsize), "little")
+    return result
+
+
+def read_torch_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The dictionary in a PyTorch checkpoint, its tensors as NumPy arrays.
+
+    Args:
+        path: a file written by `torch.save`, in the zip or the legacy format.
+
+    Returns:
+        The saved dictionary. Tensors and parameters are C-contiguous arrays that own their
+        memory, bfloat16 ones of `ml_dtypes.bfloat16`; numbers, strings, None, lists, tuples and
+        dictionaries stay what they are (an `OrderedDict` becomes a `dict`).
+
+    Raises:
+        TorchFileError: if the file cannot be read, is not a PyTorch file, is damaged or cut
+            short, holds anything but a dictionary of tensors and plain values, or names any
+            other function or class (the message says which). Nothing of the file is executed.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise TorchFileError("no such file")
+        with open(path, "rb") as file:
+            length = os.fstat(file.fileno()).st_size
+            start = file.read(4)
+            if start == b"PK\x03\x04":
+                result = _read_zip(file, length)
+            elif start[:1] == b"\x80":
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+                    result = _read_legacy(stream, length)
+            else:
+                raise TorchFileError("not a PyTorch file: neither a zip nor a pickle")
+        if not isinstance(result, dict) or not all(isinstance(key, str) for key in result):
+            raise TorchFileError("holds no dictionary with names for keys")
+    except TorchFileError as error:
+        raise TorchFileError(f"{path}: {error}") from None
+    except _DAMAGE as error:
+        raise TorchFileError(f"{path}: truncated or damaged ({_plain(str(error))})") from error
+    except OSError as error:
+        raise TorchFileError(f"{path}: cannot be read ({error.strerror})") from error
+    return result
