@@ -1,9 +1,17 @@
-"""cdjax: universal style transfer with networks compressed by collaborative distillation."""
+"""cdjax: universal style transfer with networks compressed by collaborative distillation.
 
-from cdjax.checkpoint import load_model, save_model
-from cdjax.model import Config, Model
-from cdjax.spec import Spec, student, teacher
-from cdjax.stylization import Style, encode_style, stylize
+Names are imported when first used: the command line answers at once, and the processes that only
+read images never load JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cdjax.checkpoint import load_model, save_model
+    from cdjax.model import Config, Model
+    from cdjax.spec import Spec, student, teacher
+    from cdjax.stylization import Style, encode_style, stylize
 
 __all__ = [
     "Config",
@@ -17,3 +25,26 @@ __all__ = [
     "stylize",
     "teacher",
 ]
+
+_MODULES = {
+    "Config": "model",
+    "Model": "model",
+    "Spec": "spec",
+    "Style": "stylization",
+    "encode_style": "stylization",
+    "load_model": "checkpoint",
+    "save_model": "checkpoint",
+    "student": "spec",
+    "stylize": "stylization",
+    "teacher": "spec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

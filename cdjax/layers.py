@@ -1,7 +1,11 @@
 """What the encoder and the decoder are both made of: a convolution's parameters as a module."""
 
+from typing import Any
+
 import flax.linen as nn
 from jax import Array
+
+from cdjax.model import Params
 
 
 class Parameters(nn.Module):
@@ -19,3 +23,8 @@ class Parameters(nn.Module):
         kernel = self.param("kernel", nn.initializers.he_normal(), self.shape)
         bias = self.param("bias", nn.initializers.zeros_init(), self.shape[-1:])
         return kernel, bias
+
+
+def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
+    """What a module makes of its inputs with the given parameters."""
+    return module.apply({"params": params}, *inputs)

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from cdjax.decoder import Decoder
 from cdjax.encoder import Encoder
+from cdjax.layers import apply
 from cdjax.model import Config, Model, Params
 from cdjax.spec import Spec
 from cdjax.transform import Moments, Transform, adain, moments, wct
@@ -114,8 +115,7 @@ def _stylize(
         features = _encode(params, spec, images, dtype)
         transform = _TRANSFORMS[config.method]
         features = transform(moments(features), style_moments, alpha)(features)
-        decoder = Decoder(spec, dtype)
-        images = decoder.apply({"params": params[f"stage{spec.stage}"]["decoder"]}, features)
+        images = apply(Decoder(spec, dtype), params[f"stage{spec.stage}"]["decoder"], features)
     images = jnp.clip(images[:, :height, :width], 0, 1)
     return images if content.ndim == 4 else images[0]
 
@@ -123,8 +123,7 @@ def _stylize(
 def _encode(
     params: dict[str, dict[str, Params]], spec: Spec, images: Array, dtype: jnp.dtype
 ) -> Array:
-    encoder = params[f"stage{spec.stage}"]["encoder"]
-    features: Array = Encoder(spec, dtype).apply({"params": encoder}, images)[0]
+    features, _ = apply(Encoder(spec, dtype), params[f"stage{spec.stage}"]["encoder"], images)
     return features
 
 

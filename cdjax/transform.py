@@ -125,7 +125,7 @@ def _roots_jvp(
 
 
 def _blend(matrix: Array, content: Moments, style: Moments, alpha: Array | float) -> Affine:
-    """alpha of the map that takes content mean to style mean, the rest identity."""
+    """A share alpha of the map that takes content mean to style mean, the rest identity."""
     shift = style.mean - jnp.einsum("...c,...cd->...d", content.mean, matrix, precision="highest")
     identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
     return Affine(alpha * matrix + (1 - alpha) * identity, alpha * shift)
