@@ -7,6 +7,9 @@ image is padded and convolved. `python -m experiments.benchmark` measures the ca
 is built of these.
 """
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -48,8 +51,11 @@ def _convolve_same(images: Array, kernel: Array) -> Array:
     return result.reshape(n, height, width, features_out)
 
 
-def _reflect(images: Array, axes: tuple[int, ...]) -> Array:
-    return jnp.pad(images, [(1, 1) if axis in axes else (0, 0) for axis in range(4)], "reflect")
+def _reflect(images: Array, axis: int) -> Array:
+    """One line more at both ends of an axis; `jnp.pad` does the same by many more operations."""
+    last = images.shape[axis] - 1
+    first, second = (lax.slice_in_dim(images, i, i + 1, axis=axis) for i in (1, last - 1))
+    return lax.concatenate([first, images, second], axis)
 
 
 def _borders_corrected(images: Array, kernel: Array) -> Array:
@@ -60,17 +66,19 @@ def _borders_corrected(images: Array, kernel: Array) -> Array:
         # Both opposite borders, with the lines they see, in one batch.
         lines = (1, 0, 1, last - 1, last, last - 1)
         strips = [lax.slice_in_dim(images, line, line + 1, axis=axis) for line in lines]
-        pair = jnp.concatenate([jnp.concatenate(strips[i : i + 3], axis) for i in (0, 3)], axis=0)
-        borders = _convolve(_reflect(pair, (along,)), kernel, "VALID")
+        pair = lax.concatenate([lax.concatenate(strips[i : i + 3], axis) for i in (0, 3)], 0)
+        borders = _convolve(_reflect(pair, along), kernel, "VALID")
         for edge, border in ((0, borders[:n]), (last, borders[n:])):
             result = lax.dynamic_update_slice_in_dim(result, border, edge, axis)
     return result
 
 
 def _padded(images: Array, kernel: Array) -> Array:
-    return _convolve(_reflect(images, (1, 2)), kernel, "VALID")
+    return _convolve(_reflect(_reflect(images, 1), 2), kernel, "VALID")
 
 
+# The networks of a cascade share most layers' shapes: each shape is traced and lowered once.
+@partial(jax.jit, static_argnames="padding")
 def convolve(images: Array, kernel: Array, bias: Array, *, padding: Padding = "reflect") -> Array:
     """3x3 convolution with a padding of 1, plus bias.
 

@@ -19,9 +19,27 @@ class Parameters(nn.Module):
 
     @nn.compact
     def __call__(self) -> tuple[Array, Array]:
-        """Returns the kernel, `shape`, and the bias, (O,), both float32."""
-        kernel = self.param("kernel", nn.initializers.he_normal(), self.shape)
-        bias = self.param("bias", nn.initializers.zeros_init(), self.shape[-1:])
+        """Returns the kernel, `shape`, and the bias, (O,), both float32.
+
+        Raises:
+            ValueError: if the parameters given are missing or of another shape.
+        """
+        if self.is_initializing():
+            kernel = self.param("kernel", nn.initializers.he_normal(), self.shape)
+            return kernel, self.param("bias", nn.initializers.zeros_init(), self.shape[-1:])
+        # `self.param` would trace the initialiser to learn its shape, for every layer, in every
+        # process: a third of a second for a cascade.
+        kernel, bias = (self.get_variable("params", part) for part in ("kernel", "bias"))
+        if (
+            kernel is None
+            or bias is None
+            or (kernel.shape, bias.shape)
+            != (
+                self.shape,
+                self.shape[-1:],
+            )
+        ):
+            raise ValueError(f"the parameters of {self.name} are missing or not {self.shape}")
         return kernel, bias
 
 

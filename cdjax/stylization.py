@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
@@ -14,6 +16,8 @@ from cdjax.layers import apply
 from cdjax.model import Config, Model, Params
 from cdjax.spec import Spec
 from cdjax.transform import Moments, Transform, adain, moments, wct
+
+_Pixels = Array | np.ndarray[Any, Any]
 
 _TRANSFORMS: dict[str, Transform] = {"wct": wct, "adain": adain}
 
@@ -82,11 +86,11 @@ def stylize(
         ValueError: if a shape, the dtype, the model's method or the style's origin does not fit.
     """
     _check_model(model)
-    content = _checked(content, "content")
+    images = _checked(content, "content")
     dtype = _compute(dtype)
     encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
-    _check_style(model.config, encoded, content)
-    return _stylize(model.params, model.config, content, encoded, alpha, dtype)
+    _check_style(model.config, encoded, images)
+    return _stylize(model.params, model.config, images, encoded, alpha, dtype)
 
 
 @partial(jax.jit, static_argnames=("config", "dtype"))
@@ -151,8 +155,10 @@ def _check_model(model: Model) -> None:
         )
 
 
-def _checked(images: ArrayLike, name: str) -> Array:
-    images = jnp.asarray(images)
+def _checked(images: ArrayLike, name: str) -> _Pixels:
+    if not isinstance(images, jax.Array):
+        # Not jnp.asarray: it compiles a program for every shape it meets.
+        images = np.asarray(images)
     if images.ndim not in (3, 4) or images.shape[-1] != 3 or 0 in images.shape:
         raise ValueError(
             f"{name} must be (H, W, 3) or (N, H, W, 3) with at least 1 pixel, not {images.shape}"
@@ -169,7 +175,7 @@ def _compute(dtype: DTypeLike) -> jnp.dtype:
     return dtype
 
 
-def _check_style(config: Config, style: Style, content: Array) -> None:
+def _check_style(config: Config, style: Style, content: _Pixels) -> None:
     channels = [statistics.mean.shape[-1] for statistics in style.moments]
     if channels != [spec.widths[-1] for spec in config.specs]:
         raise ValueError(

@@ -205,5 +205,3 @@ def test_wrong_models_styles_and_dtypes_are_refused(model: Model, shallow: Model
         stylize(shallow, image, image, dtype=jnp.float16)
     with pytest.raises(ValueError, match="deepest first"):
         Config("wct", (Spec(1, (4,)), Spec(2, (4, 4))), "x")
-
-

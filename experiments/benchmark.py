@@ -1,0 +1,284 @@
+"""Speed and memory of the WCT cascade: cdjax against plain PyTorch.
+
+    python -m experiments.benchmark [--sizes 512 1024 2048] [--output FILE]
+
+For every size each implementation has a fresh process of its own and the two run in turns, so
+that whatever else the machine does meets both; `experiments/measure.py` is those processes,
+`experiments/plain_torch.py` the PyTorch version. A last part compares the cold start, from the
+start of a process to the image file written. Needs the extra `bench`.
+"""
+
+import argparse
+import importlib.util
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdjax import Config, Model, Spec, load_model, save_model, student
+from cdjax.checkpoint import CheckpointError
+from cdjax.model import Params
+from cdjax.spec import Conv
+from experiments.benchmark_report import Comparison, Measurement, report
+from experiments.measure import (
+    Worker,
+    WorkerError,
+    photograph,
+    time_process,
+    worker,
+)
+
+_STUDENTS = tuple(student(stage) for stage in (5, 4, 3, 2, 1))
+
+_PAUSE = 0.5
+"""Seconds before a run in which the other worker's threads, which spin a while, go to sleep."""
+
+
+class BenchmarkError(ValueError):
+    """Something that cannot be compared; the message is one line that says why."""
+
+
+def random_model(specs: tuple[Spec, ...], *, seed: int = 0) -> Model:
+    """A WCT model with random weights whose features neither die nor overflow."""
+    generator = np.random.default_rng(seed)
+
+    def layer(conv: Conv, *, gain: float = 1.0, bias: float = 0.1) -> Params:
+        kernel = generator.normal(size=(3, 3, conv.features_in, conv.features_out))
+        # Without a mean no layer sees a constant image, else all features come to vary as one
+        # and what the transforms make of the rest is rounding.
+        kernel -= kernel.mean((0, 1, 2))
+        kernel *= gain * np.sqrt(2 / (9 * conv.features_in))
+        bias_of_all = np.full(conv.features_out, bias, np.float32)
+        return {"kernel": kernel.astype(np.float32), "bias": bias_of_all}
+
+    params: dict[str, dict[str, Params]] = {}
+    for spec in specs:
+        networks = {
+            network: {conv.name: layer(conv) for conv in convs}
+            for network, convs in (("encoder", spec.encoder), ("decoder", spec.decoder))
+        }
+        # A grey ground, from which neither the last ReLU nor the clipping takes much.
+        networks["decoder"]["conv1_1"] = layer(spec.decoder[-1], gain=0.6, bias=0.5)
+        networks["encoder"]["conv0"] = {
+            "kernel": np.eye(3, dtype=np.float32)[None, None],
+            "bias": np.zeros(3, np.float32),
+        }
+        params[f"stage{spec.stage}"] = networks
+    return Model(params, Config("wct", specs, "random"))
+
+
+def cascade_flops(specs: Sequence[Spec], size: int) -> float:
+    """Floating-point operations of the cascade's 3x3 convolutions, two a multiply-accumulate.
+
+    Every stage encodes content and style and decodes once; the colour convolution conv0, pooling
+    and the transforms are not counted.
+    """
+    return sum(2 * 3 * spec.encoder_macs for spec in specs) * size**2
+
+
+def _write_weights(path: Path, model: Model) -> None:
+    arrays: dict[str, Any] = {}
+    for spec in model.config.specs:
+        for network, convs in (("encoder", spec.encoder), ("decoder", spec.decoder)):
+            layers = model.params[f"stage{spec.stage}"][network]
+            for name in [*(["conv0"] if network == "encoder" else []), *(c.name for c in convs)]:
+                prefix = f"stage{spec.stage}/{network}/{name}"
+                kernel = np.asarray(layers[name]["kernel"])
+                arrays[f"{prefix}/weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+                arrays[f"{prefix}/bias"] = np.asarray(layers[name]["bias"])
+    np.savez(path, **arrays)
+
+
+def _time(process: Worker) -> dict[str, Any]:
+    time.sleep(_PAUSE)
+    return process.ask("run")
+
+
+def compare(
+    folder: Path, specs: Sequence[Spec], size: int, *, runs: int, dtype: str
+) -> tuple[Comparison, dict[str, Any]]:
+    """Times both implementations at one size.
+
+    Args:
+        folder: holds `checkpoint` and `weights.npz`, and gets images, results and caches.
+        specs: the networks of the checkpoint.
+        size: height and width of content and style.
+        runs: timed runs of each.
+        dtype: in which the networks compute.
+
+    Returns:
+        The comparison, and what the workers say of themselves under `"cdjax"` and `"torch"`.
+
+    Raises:
+        WorkerError: if one of the processes comes to a bad end.
+    """
+    for seed, name in enumerate(("content", "style")):
+        np.save(folder / f"{name}.npy", photograph(size, seed=seed))
+    with worker("cdjax", folder, dtype=dtype) as throwaway:
+        throwaway.ask("run")  # Fills the compilation cache.
+        product = throwaway.ask("product")["flops"]
+        device = throwaway.about["platform"]
+    with (
+        worker("cdjax", folder, dtype=dtype) as ours,
+        worker("torch", folder, dtype=dtype, platform=device) as theirs,
+    ):
+        pair = {"cdjax": ours, "torch": theirs}
+        for process in pair.values():
+            _time(process)
+            process.ask("save")
+        answers: dict[str, list[dict[str, Any]]] = {name: [] for name in pair}
+        for _ in range(runs):
+            for name, process in pair.items():
+                answers[name].append(_time(process))
+        about = {name: process.about for name, process in pair.items()}
+    measured = {
+        name: Measurement(
+            tuple(answer["seconds"] for answer in answers[name]),
+            answers[name][-1]["peak"],
+            about[name]["held"],
+            sum(answer["compilations"] for answer in answers[name]),
+            answers[name][-1]["cache_misses"],
+        )
+        for name in pair
+    }
+    our_result, their_result = (np.load(folder / f"{name}.npy") for name in pair)
+    apart = 255 * np.abs(our_result - their_result)
+    comparison = Comparison(
+        size,
+        measured["cdjax"],
+        measured["torch"],
+        difference=float(apart.max()),
+        mean_difference=float(apart.mean()),
+        flops=cascade_flops(specs, size),
+        product=product,
+    )
+    return comparison, about
+
+
+def compare_cold_starts(folder: Path, size: int, *, runs: int, device: str) -> Comparison:
+    """Times whole processes that read two image files and write the stylised one, in float32.
+
+    Args:
+        folder: as for `compare`.
+        size: height and width of content and style.
+        runs: timed runs of each, after one that fills the caches.
+        device: `"cpu"` or `"cuda"`, where PyTorch is to compute.
+
+    Raises:
+        WorkerError: if one of the processes fails.
+    """
+    from PIL import Image
+
+    files = [folder / f"{name}.png" for name in ("content", "style")]
+    for seed, file in enumerate(files):
+        Image.fromarray(photograph(size, seed=seed)).save(file)
+    content, style = map(str, files)
+    outputs = {name: folder / f"{name}.png" for name in ("cdjax", "torch")}
+    checkpoint, weights = str(folder / "checkpoint"), str(folder / "weights.npz")
+    ours, theirs = map(str, outputs.values())
+    entry = "import sys; from cdjax.cli import main; sys.exit(main())"
+    stylize = ["stylize", content, style, "--weights", checkpoint, "--output", ours]
+    commands = {
+        "cdjax": ["-c", entry, *stylize],
+        "torch": ["-m", "experiments.plain_torch", weights, content, style, theirs, device],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(1 + runs):
+        for name, command in commands.items():
+            outputs[name].unlink(missing_ok=True)
+            seconds[name].append(time_process(command, f"cold {name}", folder=folder))
+    our_result, their_result = (np.asarray(Image.open(o), np.float32) for o in outputs.values())
+    apart = np.abs(our_result - their_result)
+    return Comparison(
+        size,
+        Measurement(tuple(seconds["cdjax"][1:])),
+        Measurement(tuple(seconds["torch"][1:])),
+        difference=float(apart.max()),
+        mean_difference=float(apart.mean()),
+    )
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmark",
+        description="Speed and memory of the WCT cascade: cdjax against plain PyTorch.",
+    )
+    add = parser.add_argument
+    add("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="pixels a side")
+    add("--runs", type=int, default=5, help="timed runs of each implementation")
+    add("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the networks")
+    add("--weights", help="checkpoint directory; random weights if absent")
+    add("--cold-size", type=int, default=512, help="pixels a side of the cold start; 0: none")
+    add("--output", type=Path, help="file for the report, which is printed too")
+    options = parser.parse_args(arguments)
+    if options.runs < 1:
+        parser.error("--runs must be at least 1")
+    if options.output and not options.output.resolve().parent.is_dir():
+        parser.error(f"--output: there is no directory {options.output.resolve().parent}")
+    return options
+
+
+def _check(model: Model, sizes: Sequence[int]) -> None:
+    specs, stride = model.config.specs, model.config.specs[0].stride
+    if model.config.method != "wct" or any(spec.padding != "reflect" for spec in specs):
+        raise BenchmarkError("the plain version knows WCT with reflection padding only")
+    for size in sizes:
+        if size % stride or size < 2 * stride:
+            raise BenchmarkError(
+                f"a size must be a multiple of {stride}, at least {2 * stride}, not {size}"
+            )
+
+
+def _measure(options: argparse.Namespace, command: str, folder: Path) -> str:
+    model = load_model(options.weights) if options.weights else random_model(_STUDENTS)
+    _check(model, [*options.sizes, *([options.cold_size] if options.cold_size else [])])
+    save_model(folder / "checkpoint", model)
+    _write_weights(folder / "weights.npz", model)
+    results = []
+    for size in options.sizes:
+        specs, dtype = model.config.specs, options.dtype
+        result, about = compare(folder, specs, size, runs=options.runs, dtype=dtype)
+        results.append(result)
+        pair = f"cdjax {result.ours.median:.3g} s, PyTorch {result.theirs.median:.3g} s"
+        print(f"{size} pixels: {pair}", file=sys.stderr)
+    cold = None
+    if options.cold_size:
+        device = about["torch"]["platform"]
+        cold = compare_cold_starts(folder, options.cold_size, runs=options.runs, device=device)
+    return report(options, command, about, results, cold)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parse(arguments)
+    if importlib.util.find_spec("torch") is None:
+        print("benchmark: PyTorch is missing: pip install 'cdjax[bench]'", file=sys.stderr)
+        return 2
+    # This process, too, uses the GPU that the workers share.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    command = f"python -m experiments.benchmark {shlex.join(arguments)}".strip()
+    try:
+        with tempfile.TemporaryDirectory(prefix="cdjax-benchmark-") as folder:
+            text = _measure(options, command, Path(folder))
+        print(text, end="")
+        if options.output:
+            path = options.output.resolve()
+            with tempfile.TemporaryDirectory(dir=path.parent) as beside:
+                part = Path(beside) / path.name
+                part.write_text(text)
+                part.replace(path)
+    except (BenchmarkError, CheckpointError, WorkerError, OSError) as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
