@@ -29,7 +29,8 @@ class Parameters(nn.Module):
             return kernel, self.param("bias", nn.initializers.zeros_init(), self.shape[-1:])
         # `self.param` would trace the initialiser to learn its shape, for every layer, in every
         # process: a third of a second for a cascade.
-        kernel, bias = (self.get_variable("params", part) for part in ("kernel", "bias"))
+        kernel: Array | None = self.get_variable("params", "kernel")
+        bias: Array | None = self.get_variable("params", "bias")
         if (
             kernel is None
             or bias is None
