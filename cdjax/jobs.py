@@ -1,10 +1,12 @@
 """Which pictures a command line asks for: content and style files -> (content, style, output)."""
 
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdjax.image import FORMATS, check_suffix
+from cdjax.image import FORMATS, READABLE, check_suffix
 
 
 class UsageError(ValueError):
@@ -21,7 +23,7 @@ class Job:
 
 
 def images_in(path: Path, role: str) -> list[Path]:
-    """The file itself, or the image files of a folder (by suffix, sorted, not deeper).
+    """The file itself, or the image files of a folder (by suffix, sorted, not deeper, not hidden).
 
     Args:
         path: a file or a folder.
@@ -34,18 +36,23 @@ def images_in(path: Path, role: str) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UsageError(f"{role} {path}: no such file or folder")
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in FORMATS and p.is_file())
+    found = sorted(
+        p
+        for p in path.iterdir()
+        if p.suffix.lower() in READABLE and not p.name.startswith(".") and p.is_file()
+    )
     if not found:
-        raise UsageError(f"{role} {path}: no images ({', '.join(FORMATS)}) in this folder")
+        raise UsageError(f"{role} {path}: no images ({', '.join(READABLE)}) in this folder")
     return found
 
 
-def plan(content: Path, style: Path, output: Path) -> list[Job]:
-    """Every content with every style, the styles one after the other.
+def plan(content: Path, style: Path, output: str) -> list[Job]:
+    """Every content with every style, the styles one after the other; touches no file.
 
-    Two files make the file `output`, or a file in it if it is a folder. With a folder among
-    them `output` is a folder, made if it is not there, of files {content}__{style}.{suffix},
-    where the suffix is the content's or, if that cannot be written, .png.
+    Two files make the file `output`, or a file in it if it is a folder or ends with `/`. With a
+    folder among them `output` is a folder, made if it is not there. The files in a folder are named
+    {content}__{style}.{suffix}, where the suffix is the content's or, if that cannot be written,
+    .png; inputs that differ only by their suffix keep it in the name, a.jpg as a_jpg.
 
     Args:
         content: a file or a folder of images.
@@ -53,34 +60,64 @@ def plan(content: Path, style: Path, output: Path) -> list[Job]:
         output: the file or folder to write.
 
     Raises:
-        UsageError: if an input is not there, the output cannot be what it has to be, or two jobs
-            would write the same file.
+        UsageError: if an input is not there, the output cannot be what it has to be or would
+            replace an input, or two jobs would write the same file.
         ImageError: if a single output's suffix names no format.
     """
     contents, styles = images_in(content, "content"), images_in(style, "style")
-    if content.is_file() and style.is_file() and not output.is_dir():
-        check_suffix(output)
-        if not output.parent.is_dir():
-            raise UsageError(f"output {output}: the folder {output.parent} is not there")
-        if any(output.exists() and output.samefile(source) for source in (content, style)):
-            raise UsageError(f"output {output}: is one of the inputs, which are never replaced")
-        return [Job(content, style, output)]
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"output {output}: must be a folder where an input is one")
-    jobs = [Job(c, s, output / _name(c, s, contents, styles)) for s in styles for c in contents]
-    taken: dict[Path, Job] = {}
-    for job in jobs:
-        other = taken.setdefault(job.output, job)
-        if other is not job:
-            raise UsageError(f"{job.output}: is the result of two pairs; rename one of the inputs")
+    target = Path(output)
+    both_files = content.is_file() and style.is_file()
+    if both_files and not target.is_dir() and not output.endswith(("/", os.sep)):
+        jobs = [Job(content, style, target)]
+        if not target.suffix:
+            raise UsageError(
+                f"output {output}: without suffix; give an image's ({', '.join(FORMATS)}), or "
+                "end it with / for a folder"
+            )
+        check_suffix(target)
+        if not target.parent.is_dir():
+            raise UsageError(f"output {output}: the folder {target.parent} is not there")
+        _check_folder(target.parent)
+    else:
+        names, labels = _labels(contents), _labels(styles)
+        jobs = [
+            Job(c, s, target / f"{names[c]}__{labels[s]}{_suffix(c)}")
+            for s in styles
+            for c in contents
+        ]
+        _check_folder(target)
+    _check_outputs(jobs)
     return jobs
 
 
-def _name(content: Path, style: Path, contents: Sequence[Path], styles: Sequence[Path]) -> str:
-    def unique(path: Path, among: Sequence[Path]) -> str:
-        # a.jpg and a.png in one folder are told apart by their suffixes.
-        shared = sum(other.stem == path.stem for other in among) > 1
-        return path.name.replace(".", "_") if shared else path.stem
+def _labels(paths: Sequence[Path]) -> dict[Path, str]:
+    stems = Counter(path.stem for path in paths)
+    return {p: p.stem if stems[p.stem] == 1 else p.name.replace(".", "_") for p in paths}
 
-    suffix = content.suffix if content.suffix.lower() in FORMATS else ".png"
-    return f"{unique(content, contents)}__{unique(style, styles)}{suffix}"
+
+def _suffix(content: Path) -> str:
+    return content.suffix if content.suffix.lower() in FORMATS else ".png"
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuses, before anything is computed, a folder that is none or can take no file."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UsageError(f"output {folder}: must be a folder, but {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"output {folder}: no permission to write in {existing}")
+
+
+def _check_outputs(jobs: Sequence[Job]) -> None:
+    inputs = {path.resolve() for job in jobs for path in (job.content, job.style)}
+    taken: set[Path] = set()
+    for job in jobs:
+        if job.output.resolve() in inputs:
+            raise UsageError(f"output {job.output}: is one of the inputs, which are never replaced")
+        if job.output in taken:
+            raise UsageError(
+                f"output {job.output}: is the result of two pairs; rename one of the inputs"
+            )
+        taken.add(job.output)

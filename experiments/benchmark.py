@@ -182,7 +182,7 @@ def compare_cold_starts(folder: Path, size: int, *, runs: int, device: str) -> C
     outputs = {name: folder / f"{name}.png" for name in ("cdjax", "torch")}
     checkpoint, weights = str(folder / "checkpoint"), str(folder / "weights.npz")
     ours, theirs = map(str, outputs.values())
-    entry = "import sys; from cdjax.cli import main; sys.exit(main())"
+    entry = "from cdjax.cli import command; command()"
     stylize = ["stylize", content, style, "--weights", checkpoint, "--output", ours]
     commands = {
         "cdjax": ["-c", entry, *stylize],

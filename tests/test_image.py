@@ -1,151 +1,268 @@
-"""Reading and writing pictures of every kind."""
+"""Files of every kind of sample, written by Pillow or by hand, and what is read of them."""
 
+import io
+import struct
+import sys
+import threading
+import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
-from cdjax.image import ImageError, Picture, read_image, resize, write_image
-from tests import models
+from cdjax.image import FORMATS, ImageError, Picture, read_image, write_image
+from tests.image_files import deep_png, deep_tiff, linear_profile, smooth, written
+from tests.models import random_image
 
-
-def saved(image: Image.Image, path: Path, **options: object) -> Path:
-    image.save(path, **options)  # type: ignore[arg-type]
-    return path
-
-
-@pytest.fixture
-def rgb() -> Image.Image:
-    return Image.fromarray(models.random_image(12, 17))
+MODES = {
+    ".png": ("1", "L", "P"),
+    ".tif": ("1", "L", "P", "CMYK", "YCbCr"),
+    ".jpg": ("1", "L", "CMYK", "YCbCr"),
+}
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".webp", ".jpg", ".JPG"])
-def test_written_pictures_read_back(tmp_path: Path, suffix: str) -> None:
-    smooth = np.asarray(
-        Image.fromarray(models.random_image(6, 8)).resize((64, 48), Image.Resampling.BICUBIC)
-    )
-    write_image(tmp_path / f"picture{suffix}", Picture(smooth / np.float32(255)))
-    again = read_image(tmp_path / f"picture{suffix}")
-    assert again.pixels.dtype == np.uint8
-    assert again.alpha is None
-    loss = 0 if suffix in (".png", ".tif", ".tiff") else 6
-    assert np.abs(again.pixels.astype(int) - smooth).mean() <= loss
-    assert [p.name for p in tmp_path.iterdir()] == [f"picture{suffix}"]
+def test_an_alpha_channel_that_is_opaque_everywhere_is_none(tmp_path: Path) -> None:
+    Image.fromarray(smooth()).convert("RGBA").save(tmp_path / "opaque.png")
+    assert read_image(tmp_path / "opaque.png").alpha is None
 
 
-def test_floats_are_rounded_to_the_nearest_level_and_clipped(tmp_path: Path) -> None:
-    row = np.array([-0.5, 0.49 / 255, 0.51 / 255, 254.6 / 255, 7.0], np.float32)
-    write_image(tmp_path / "a.png", Picture(np.repeat(row[None, :, None], 3, axis=2)))
-    assert read_image(tmp_path / "a.png").pixels[0, :, 0].tolist() == [0, 0, 1, 255, 255]
+@pytest.mark.parametrize(("suffix", "mode"), [(s, mode) for s in MODES for mode in MODES[s]])
+def test_other_modes_become_the_rgb_that_they_show(tmp_path: Path, suffix: str, mode: str) -> None:
+    image = Image.fromarray(smooth()).convert(mode)
+    path = tmp_path / f"picture{suffix}"
+    image.save(path, quality=100)
+    shown = np.asarray(image.convert("RGB")).astype(int)
+    picture = read_image(path)
+    assert picture.pixels.shape == (40, 56, 3)
+    assert np.abs(picture.pixels - shown).max() <= (6 if suffix == ".jpg" else 1)
+
+
+def test_grey_with_alpha(tmp_path: Path) -> None:
+    grey, alpha = smooth()[..., 0], smooth()[..., 1]
+    Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)]).save(tmp_path / "la.png")
+    picture = read_image(tmp_path / "la.png")
+    np.testing.assert_array_equal(picture.pixels, np.repeat(grey[..., None], 3, 2))
+    np.testing.assert_array_equal(picture.alpha, alpha)
+
+
+@pytest.mark.parametrize("kind", ["one index", "alpha of every index", "grey", "colour"])
+def test_a_transparent_colour_is_alpha(tmp_path: Path, kind: str) -> None:
+    values = np.array([[0, 1, 2, 1]], np.uint8)
+    mode = {"grey": "L", "colour": "RGB"}.get(kind, "P")
+    image = Image.fromarray(np.stack([values] * 3, -1) if mode == "RGB" else values)
+    expected = np.stack([values] * 3, -1)
+    if mode == "P":
+        palette = [10, 20, 30, 40, 50, 60, 70, 80, 90]
+        image.putpalette(palette)
+        expected = np.asarray(palette, np.uint8).reshape(3, 3)[values]
+    transparency = {"alpha of every index": bytes([255, 9, 255]), "colour": (1, 1, 1)}.get(kind, 1)
+    image.save(tmp_path / "picture.png", transparency=transparency)
+    picture = read_image(tmp_path / "picture.png")
+    hidden = 9 if kind == "alpha of every index" else 0
+    np.testing.assert_array_equal(picture.alpha, [[255, hidden, 255, hidden]])
+    np.testing.assert_array_equal(picture.pixels, expected)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_read_upright(tmp_path: Path, rgb: Image.Image, orientation: int) -> None:
-    turn = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
-    stored = rgb.transpose(turn[orientation]) if orientation > 1 else rgb
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_pictures_are_read_upright_and_written_without_orientation(
+    tmp_path: Path, suffix: str, orientation: int
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = saved(stored, tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(read_image(path).pixels, np.asarray(rgb))
+    stored = Image.fromarray(smooth())
+    path = tmp_path / f"picture{suffix}"
+    stored.save(path, exif=exif, quality=100)
+    marked = stored.copy()
+    marked.getexif()[0x0112] = orientation
+    upright = np.asarray(ImageOps.exif_transpose(marked)).astype(int)
+    picture = read_image(path)
+    assert picture.pixels.shape == upright.shape
+    assert np.abs(picture.pixels - upright).max() <= 8
+    write_image(path, picture)
+    with Image.open(path) as file:
+        assert 0x0112 not in file.getexif()
+        assert file.size == (upright.shape[1], upright.shape[0])
 
 
-def test_greyscale_one_bit_cmyk_and_palette_become_rgb(tmp_path: Path, rgb: Image.Image) -> None:
-    grey = read_image(saved(rgb.convert("L"), tmp_path / "l.png")).pixels
-    np.testing.assert_array_equal(grey, np.asarray(rgb.convert("L").convert("RGB")))
-    bits = read_image(saved(rgb.convert("1"), tmp_path / "1.png")).pixels
-    assert set(np.unique(bits)) == {0, 255}
-    palette = rgb.quantize(16)
+LEVELS = np.array([[0, 1, 255, 256, 300, 32767, 32768, 40000, 65280, 65535]])
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "tiff white is zero", "pgm"])
+def test_deep_grey_keeps_its_depth(tmp_path: Path, kind: str) -> None:
+    levels = LEVELS
+    if kind == "png":
+        path = written(tmp_path, "deep.png", deep_png(LEVELS, 0))
+    elif kind == "pgm":
+        data = b"P5 10 1 65535\n" + LEVELS.astype(">u2").tobytes()
+        path = written(tmp_path, "deep.pgm", data)
+    else:
+        white_is_zero = kind != "tiff"
+        data = deep_tiff(LEVELS, photometric=0 if white_is_zero else 1)
+        path = written(tmp_path, "deep.tif", data)
+        levels = 65535 - LEVELS if white_is_zero else LEVELS
+    picture = read_image(path)
+    assert picture.pixels.dtype == np.float32
+    assert picture.alpha is None
+    expected = np.repeat(levels[..., None] / 65535, 3, 2)
+    np.testing.assert_allclose(picture.pixels, expected, atol=1e-6)
+
+
+def test_deep_grey_has_the_white_of_its_file(tmp_path: Path) -> None:
+    levels = np.array([[0, 1, 2048, 4095]])
+    path = written(tmp_path, "deep.tif", deep_tiff(levels, bits=12))
+    np.testing.assert_allclose(read_image(path).pixels[..., 0], levels / 4095, atol=1e-6)
+
+
+def test_a_transparent_level_of_deep_grey_is_alpha(tmp_path: Path) -> None:
+    data = deep_png(LEVELS, 0, transparent=struct.pack(">H", 300))
+    picture = read_image(written(tmp_path, "deep.png", data))
+    np.testing.assert_array_equal(picture.alpha, np.where(LEVELS == 300, 0, 255))
+
+
+@pytest.mark.parametrize("kind", ["rgb png", "rgba png", "grey and alpha png", "rgb tiff"])
+def test_deep_colour_is_neither_clipped_nor_wrapped(tmp_path: Path, kind: str) -> None:
+    channels = {"rgba png": 4, "grey and alpha png": 2}.get(kind, 3)
+    samples = np.repeat(LEVELS[..., None], channels, 2)
+    if kind == "rgb tiff":
+        path = written(tmp_path, "deep.tif", deep_tiff(samples, photometric=2))
+    else:
+        path = written(tmp_path, "deep.png", deep_png(samples, {2: 4, 3: 2, 4: 6}[channels]))
+    picture = read_image(path)
+    expected = np.repeat(LEVELS[..., None], 3, 2) / 257
+    assert np.abs(picture.pixels - expected).max() <= 1
+    assert (picture.alpha is None) == (channels == 3)
+    if picture.alpha is not None:
+        assert np.abs(picture.alpha - LEVELS / 257).max() <= 1
+
+
+def test_floating_grey_is_taken_as_it_is(tmp_path: Path) -> None:
+    grey = np.array([[0, 0.25, 1, 7, -1]], np.float32)
+    Image.fromarray(grey).save(tmp_path / "grey.tif")
     np.testing.assert_array_equal(
-        read_image(saved(palette, tmp_path / "p.png")).pixels, np.asarray(palette.convert("RGB"))
+        read_image(tmp_path / "grey.tif").pixels[..., 2], np.clip(grey, 0, 1)
     )
-    cmyk = read_image(saved(rgb.convert("CMYK"), tmp_path / "c.tif")).pixels
-    assert np.abs(cmyk.astype(int) - np.asarray(rgb)).mean() < 3
+    Image.fromarray(grey * np.nan).save(tmp_path / "grey.tif")
+    with pytest.raises(ImageError, match=r"grey\.tif: .*not finite"):
+        read_image(tmp_path / "grey.tif")
 
 
-def test_alpha_is_kept_and_laid_on_white_in_jpeg(tmp_path: Path, rgb: Image.Image) -> None:
-    alpha = np.zeros((12, 17), np.uint8)
-    alpha[:6] = 200
-    rgba = rgb.copy()
-    rgba.putalpha(Image.fromarray(alpha))
-    picture = read_image(saved(rgba, tmp_path / "a.png"))
-    np.testing.assert_array_equal(picture.alpha, alpha)
-    np.testing.assert_array_equal(picture.pixels, np.asarray(rgb))
-    write_image(tmp_path / "b.webp", picture)
-    np.testing.assert_array_equal(read_image(tmp_path / "b.webp").alpha, alpha)
-    write_image(tmp_path / "b.jpg", picture)
-    assert (read_image(tmp_path / "b.jpg").pixels[9:] > 245).all()
+def test_samples_without_an_agreed_white_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 2**31 - 1]], np.int32)).save(tmp_path / "grey.tif")
+    with pytest.raises(ImageError, match="save it with 16 bits"):
+        read_image(tmp_path / "grey.tif")
 
 
-def test_opaque_alpha_is_no_alpha_and_transparent_palettes_have_one(
-    tmp_path: Path, rgb: Image.Image
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_an_icc_profile_is_converted_to_srgb(tmp_path: Path, mode: str) -> None:
+    image = Image.new(mode, (8, 8), 55 if mode == "L" else (55, 77))
+    image.save(tmp_path / "linear.png", icc_profile=linear_profile())
+    picture = read_image(tmp_path / "linear.png")
+    # 55/255 of white's light is level 128 or so of sRGB.
+    assert np.abs(picture.pixels.astype(int) - 128).max() <= 2
+    assert (picture.alpha is None) == (mode == "L")
+
+
+@pytest.mark.parametrize("kind", ["broken", "sRGB", "LAB"])
+def test_a_profile_that_is_broken_or_of_srgb_or_of_no_rgb_changes_nothing(
+    tmp_path: Path, kind: Literal["broken", "sRGB", "LAB"]
 ) -> None:
-    assert read_image(saved(rgb.convert("RGBA"), tmp_path / "a.png")).alpha is None
-    path = saved(rgb.quantize(8), tmp_path / "p.png", transparency=0)
-    alpha = read_image(path).alpha
-    assert alpha is not None
-    assert set(np.unique(alpha)) == {0, 255}
+    pixels = random_image(32, 32)
+    profile = b"nonsense"
+    if kind != "broken":
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile(kind)).tobytes()
+    Image.fromarray(pixels).save(tmp_path / "picture.png", icc_profile=profile)
+    np.testing.assert_array_equal(read_image(tmp_path / "picture.png").pixels, pixels)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_sixteen_bit_greyscale_keeps_its_depth(tmp_path: Path, suffix: str) -> None:
-    levels = np.linspace(0, 65535, 12 * 17).reshape(12, 17).astype(np.uint16)
-    pixels = read_image(saved(Image.fromarray(levels), tmp_path / f"a{suffix}")).pixels
-    assert pixels.dtype == np.float32
-    np.testing.assert_allclose(pixels, np.repeat(levels[..., None], 3, 2) / 65535, atol=1e-6)
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_the_first_frame_of_an_animation_is_read(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    path = tmp_path / f"frames{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(read_image(path).pixels.mean((0, 1)), [255, 0, 0], atol=3)
 
 
-def test_an_embedded_profile_is_converted_to_srgb(tmp_path: Path, rgb: Image.Image) -> None:
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    same = read_image(saved(rgb, tmp_path / "a.png", icc_profile=srgb.tobytes())).pixels
-    assert np.abs(same.astype(int) - np.asarray(rgb)).max() <= 1
-    # The same primaries under another temperature: as good as any profile that is not sRGB.
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-    path = saved(rgb, tmp_path / "b.png", icc_profile=lab.tobytes())
-    np.testing.assert_array_equal(read_image(path).pixels, np.asarray(rgb))
-    broken = saved(rgb, tmp_path / "c.png", icc_profile=b"no profile")
-    np.testing.assert_array_equal(read_image(broken).pixels, np.asarray(rgb))
+def test_the_content_decides_what_a_file_is(tmp_path: Path) -> None:
+    Image.fromarray(smooth()).save(tmp_path / "picture.tif")
+    (tmp_path / "picture.tif").rename(tmp_path / "picture.jpg")
+    np.testing.assert_array_equal(read_image(tmp_path / "picture.jpg").pixels, smooth())
 
 
-def test_resize_sets_the_shorter_side(tmp_path: Path) -> None:
-    picture = Picture(models.random_image(20, 30), np.full((20, 30), 9, np.uint8))
-    small = resize(picture, 10)
-    assert small.pixels.shape == (10, 15, 3)
-    assert small.alpha is not None
-    assert small.alpha.shape == (10, 15)
-    assert resize(picture, 20) is picture
-    deep = Picture(picture.pixels / np.float32(255))
-    np.testing.assert_allclose(resize(deep, 10).pixels * 255, small.pixels, atol=1.01)
-    assert resize(Picture(np.zeros((1, 900, 3), np.uint8)), 1).pixels.shape == (1, 900, 3)
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_truncated_files_are_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"cut{suffix}"
+    write_image(path, Picture(random_image(64, 64)))
+    whole = path.read_bytes()
+    for share in (0.0, 0.001, 0.1, 0.5, 0.9):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(ImageError, match=rf"cut\{suffix}: ") as caught:
+            read_image(path)
+        assert "\n" not in str(caught.value)
 
 
-def test_broken_files_are_named_in_one_line(tmp_path: Path, rgb: Image.Image) -> None:
-    whole = saved(rgb, tmp_path / "whole.png").read_bytes()
-    cases = {"cut.png": whole[:-40], "text.png": b"hello", "empty.jpg": b""}
-    for name, content in cases.items():
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(ImageError, match=name) as error:
-            read_image(tmp_path / name)
-        assert "\n" not in str(error.value)
-    with pytest.raises(ImageError, match="no such file"):
-        read_image(tmp_path / "absent.png")
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    written(tmp_path, "text.png", b"A picture is worth a thousand words.\n" * 99)
+    written(tmp_path, "script.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(ImageError, match=r"text\.png: no image"):
+        read_image(tmp_path / "text.png")
+    with pytest.raises(ImageError, match=r"script\.png: no image"):
+        read_image(tmp_path / "script.png")
+    with pytest.raises(ImageError, match=r"none\.png: no such file"):
+        read_image(tmp_path / "none.png")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path)
 
 
-def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    target = tmp_path / "a.webp"
-    target.write_bytes(b"old")
-    too_wide = Picture(np.zeros((1, 20000, 3), np.uint8))
-    with pytest.raises(ImageError, match=r"a\.webp"):
-        write_image(target, too_wide)
-    assert target.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [target]
-    with pytest.raises(ImageError, match=r"\.gif.*\.png"):
-        write_image(tmp_path / "a.gif", too_wide)
+def test_bombs_are_refused_and_large_pictures_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = 2**15
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunk = (
+        struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    )
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + bytes(4)
+    path = written(tmp_path, "bomb.png", bomb)
+    with pytest.raises(ImageError, match=r"bomb\.png: 32768x32768 pixels, more than the 536"):
+        read_image(path)
+    # Beyond what Pillow lets through by itself, and below our limit.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.fromarray(smooth()).save(tmp_path / "large.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "large.png").pixels, smooth())
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_files_are_read_in_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    write_image(tmp_path / "picture.png", Picture(smooth()))
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            for _ in range(20):
+                read_image(tmp_path / "picture.png")
+        except BaseException as error:
+            failures.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failures
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_a_profile_of_other_colours_than_the_pixels_is_ignored(tmp_path: Path) -> None:
+    data = io.BytesIO()
+    Image.fromarray(smooth()).save(data, "PNG", icc_profile=linear_profile())
+    path = written(tmp_path, "picture.png", data.getvalue())
+    np.testing.assert_array_equal(read_image(path).pixels, smooth())
