@@ -4,6 +4,7 @@ Heavy modules are imported only once they are needed: wrong use is answered at o
 """
 
 import argparse
+import gc
 import os
 import sys
 import warnings
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 done, 2 wrong use or bad input (with a line on stderr that says what is
-        wrong), 130 interrupted. The process's own command ends the process when interrupted.
+        wrong), 130 interrupted: nothing will be written any more, but what is being computed goes
+        on in its thread until the process ends.
     """
     try:
         options = _parser().parse_args(arguments)
@@ -49,17 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _BAD_INPUT
     except KeyboardInterrupt:
         print("\ncdjax: interrupted", file=sys.stderr, flush=True)  # below the progress bar
-        if arguments is None:
-            os._exit(_INTERRUPTED)  # Else the process would wait for what is being computed.
         return _INTERRUPTED
 
 
 def command() -> NoReturn:
-    """The console script: `main`, and then the process ends.
+    """The console script: `main` between a quick start and a quick end.
 
-    At once, for the files are written, and an interpreter that has run JAX takes another 0.4 s to
-    take itself apart (`python -m experiments.benchmark`, cold start).
+    The cold start that `python -m experiments.benchmark` measures is a tenth collection of garbage
+    that is none, while JAX traces, and a tenth the interpreter's taking itself apart when all files
+    are written.
     """
+    gc.set_threshold(100_000)
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
