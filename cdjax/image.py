@@ -78,7 +78,7 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
                 raise ImageError(f"{name}: {width}x{height} pixels, {limit}")
             file.load()
             ImageOps.exif_transpose(file, in_place=True)
-            return _picture(file)
+            return picture_of(file)
     except ImageError:
         raise
     except FileNotFoundError as error:
@@ -110,7 +110,8 @@ def _open(path: str | os.PathLike[str]) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _picture(image: Image.Image) -> Picture:
+def picture_of(image: Image.Image) -> Picture:
+    """The pixels of an image that Pillow has opened, in any mode; see `read_image`."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _deep_grey(image)
     profile = image.info.get("icc_profile")

@@ -25,21 +25,14 @@ class Parameters(nn.Module):
             ValueError: if the parameters given are missing or of another shape.
         """
         if self.is_initializing():
-            kernel = self.param("kernel", nn.initializers.he_normal(), self.shape)
-            return kernel, self.param("bias", nn.initializers.zeros_init(), self.shape[-1:])
+            initial = self.param("kernel", nn.initializers.he_normal(), self.shape)
+            return initial, self.param("bias", nn.initializers.zeros_init(), self.shape[-1:])
         # `self.param` would trace the initialiser to learn its shape, for every layer, in every
         # process: a third of a second for a cascade.
         kernel: Array | None = self.get_variable("params", "kernel")
         bias: Array | None = self.get_variable("params", "bias")
-        if (
-            kernel is None
-            or bias is None
-            or (kernel.shape, bias.shape)
-            != (
-                self.shape,
-                self.shape[-1:],
-            )
-        ):
+        shapes = [None if part is None else part.shape for part in (kernel, bias)]
+        if kernel is None or bias is None or shapes != [self.shape, self.shape[-1:]]:
             raise ValueError(f"the parameters of {self.name} are missing or not {self.shape}")
         return kernel, bias
 

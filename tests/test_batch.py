@@ -2,12 +2,14 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import cdjax.stylization
 from cdjax import Model, Spec, batch, stylize
@@ -76,6 +78,16 @@ def test_too_little_memory_is_one_line_that_says_what_helps(
     # One line for each style that cannot be encoded, or for each pair that cannot be stylised.
     errors = capsys.readouterr().err
     assert errors.count("cdjax: error: ") == (4 if step == "stylize" else 2)
+
+
+def test_what_its_format_cannot_hold_is_not_computed_at_all(
+    jobs: list[Job], model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (65501, 1)).save(jobs[0].content)
+    wide = replace(jobs[0], output=jobs[0].output.with_suffix(".jpg"))
+    monkeypatch.setattr(cdjax.stylization, "stylize", None)
+    with pytest.raises(ImageError, match="65501x1 pixels, but JPEG ends at 65500"):
+        run([wide], lambda: model, Settings(), Gate(), strict=True)
 
 
 def test_other_faults_of_the_device_are_not_hidden(

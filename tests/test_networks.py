@@ -114,3 +114,12 @@ def test_embedding_is_a_biased_linear_map_without_relu() -> None:
     np.testing.assert_allclose(embedded["relu2_1"][0, 0, 0], kernel.sum(0), rtol=1e-5)
     assert embedded["relu1_1"].shape == (1, 2, 2, 5)
     assert (np.asarray(embedded["relu2_1"]) < 0).any()
+
+
+def test_parameters_of_other_networks_are_refused() -> None:
+    image = jnp.zeros((1, 8, 8, 3))
+    params = models.random_model([Spec(1, (5,))]).params["stage1"]["encoder"]
+    with pytest.raises(ValueError, match=r"conv1_1.*\(3, 3, 3, 6\)"):
+        Encoder(Spec(1, (6,))).apply({"params": params}, image)
+    with pytest.raises(ValueError, match="conv0"):
+        Encoder(Spec(1, (5,))).apply({"params": {"conv1_1": params["conv1_1"]}}, image)
