@@ -57,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command() -> NoReturn:
     """The console script: `main` between a quick start and a quick end.
 
-    The cold start that `python -m experiments.benchmark` measures is a tenth collection of garbage
-    that is none, while JAX traces, and a tenth the interpreter's taking itself apart when all files
-    are written.
+    Else a good part of the cold start (`python -m experiments.benchmark` measures it) would be
+    looking for garbage while JAX traces and makes none, and taking the interpreter apart when all
+    files are written.
     """
     gc.set_threshold(100_000)
     status = main()

@@ -28,7 +28,7 @@ class Parameters(nn.Module):
             initial = self.param("kernel", nn.initializers.he_normal(), self.shape)
             return initial, self.param("bias", nn.initializers.zeros_init(), self.shape[-1:])
         # `self.param` would trace the initialiser to learn its shape, for every layer, in every
-        # process: a third of a second for a cascade.
+        # process.
         kernel: Array | None = self.get_variable("params", "kernel")
         bias: Array | None = self.get_variable("params", "bias")
         shapes = [None if part is None else part.shape for part in (kernel, bias)]

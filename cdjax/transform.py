@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 _RELATIVE_FLOOR = 5e-7
-"""Eigenvalues under this fraction of the largest are float32 rounding in the scatter, not variance:
-on photographs that noise reaches 3e-7 where there are fewer pixels than channels."""
+"""Eigenvalues under this fraction of the largest are float32 rounding in the scatter, not variance,
+which shows where there are fewer pixels than channels."""
 
 _RELATIVE_NOISE = 1e-12
 """Variances under this fraction of the squared mean are rounding noise too: a constant image's."""
@@ -88,8 +88,9 @@ def _roots(covariance: Array, noise: Array) -> tuple[Array, Array]:
 
 
 def _roots_and_spectrum(covariance: Array, noise: Array) -> tuple[Array, ...]:
-    # float32 eigenvectors are off by 3 grey levels in the cascade's result, float64 ones by 0.2;
-    # the matrices are small. No float64 product here: under `jax.vmap` it would lose its type.
+    # With float32 eigenvectors the cascade's results are further from the original's than
+    # tests/test_parity.py allows; the matrices are small. No float64 product here: under
+    # `jax.vmap` it would lose its type.
     with jax.enable_x64(True):
         spectrum = jnp.linalg.eigh(lax.convert_element_type(covariance, jnp.float64))
         values, vectors = (lax.convert_element_type(array, jnp.float32) for array in spectrum)

@@ -70,13 +70,17 @@ def test_published_student_networks(shared: Path, paper: Model, stage: int) -> N
     assert_close(decoded[0], golden[f"sd{stage}"])
 
 
-def test_published_cascade_stage_by_stage(shared: Path, paper: Model) -> None:
-    golden = load(shared / "reference/golden/wct16x_a.npz")
+@pytest.mark.parametrize(("name", "file"), [("paper", "wct16x_a"), ("vgg19", "vgg19_stages123")])
+def test_cascades_stage_by_stage(
+    shared: Path, name: str, file: str, request: pytest.FixtureRequest
+) -> None:
+    model: Model = request.getfixturevalue(name)
+    golden = load(shared / f"reference/golden/{file}.npz")
     image = golden["content"]
-    for spec in paper.config.specs:
-        config = dataclasses.replace(paper.config, specs=(spec,))
+    for spec in model.config.specs:
+        config = dataclasses.replace(model.config, specs=(spec,))
         recorded = golden[f"stage{spec.stage}"]
-        assert_same_picture(stylize(Model(paper.params, config), image, golden["style"]), recorded)
+        assert_same_picture(stylize(Model(model.params, config), image, golden["style"]), recorded)
         # Not our result, which is clipped: between stages the original keeps values above 1.
         image = recorded
 
