@@ -40,5 +40,5 @@ def test_vgg16_is_shallower_than_vgg19() -> None:
 
 @pytest.mark.parametrize("change", [{"stage": 0}, {"stage": 4}, {"padding": "mirror"}])
 def test_impossible_specs_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="stage|widths|padding"):
+    with pytest.raises(ValueError, match=r"stage|widths|padding"):
         dataclasses.replace(Spec(3, (4, 8, 8)), **change)  # type: ignore[arg-type]

@@ -77,7 +77,7 @@ def test_uint8_float_and_float16_inputs_mean_the_same(shallow: Model) -> None:
     expected = stylize(shallow, content, style)
     as_float = stylize(shallow, content / np.float32(255), style / np.float32(255))
     np.testing.assert_allclose(as_float, expected, atol=1e-4)
-    with pytest.raises(TypeError, match="int64|int32"):
+    with pytest.raises(TypeError, match=r"int64|int32"):
         stylize(shallow, content.astype(np.int64), style)
 
 
@@ -123,7 +123,7 @@ def test_gradient_points_uphill(shallow: Model) -> None:
         slope = jnp.linalg.norm(gradients[index])
         step = 0.02 * gradients[index] / slope
         moved = [
-            (content, style)[:index] + (image + s,) + (content, style)[index + 1 :]
+            (*(content, style)[:index], image + s, *(content, style)[index + 1 :])
             for s in (step, -step)
         ]
         rise = (brightness(*moved[0], shallow) - brightness(*moved[1], shallow)) / 0.04
