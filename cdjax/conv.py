@@ -5,6 +5,10 @@ convolution runs zero-padded over the whole image and its four border lines are 
 again from the reflected strips they depend on: the same sums, so the same result. Elsewhere the
 image is padded and convolved. `python -m experiments.benchmark` measures the cascade that
 is built of these.
+
+The gradients on a CPU are written out too: XLA's own would be convolutions of shapes that it runs
+at a few GFLOP/s. The one by the images is again a 3x3 convolution, that by the kernel three matrix
+products. `python -m experiments.benchmark --training` measures a training step.
 """
 
 from functools import partial
@@ -77,6 +81,88 @@ def _padded(images: Array, kernel: Array) -> Array:
     return _convolve(_reflect(_reflect(images, 1), 2), kernel, "VALID")
 
 
+def _zero_padded(images: Array, kernel: Array) -> Array:
+    return _convolve(images, kernel, "SAME")
+
+
+def _folded(gradient: Array, axis: int) -> Array:
+    """The gradient by an image from that by `_reflect` of it: reflections add up."""
+    last = gradient.shape[axis] - 3
+    first, inner, end = (
+        lax.slice_in_dim(gradient, *span, axis=axis)
+        for span in ((0, 1), (1, last + 2), (last + 2, last + 3))
+    )
+    for line, reflected in ((1, first), (last - 1, end)):
+        there = lax.dynamic_slice_in_dim(inner, line, 1, axis)
+        inner = lax.dynamic_update_slice_in_dim(inner, there + reflected, line, axis)
+    return inner
+
+
+def _kernel_gradient(padded: Array, gradient: Array) -> Array:
+    """(3, 3, I, O) from the padded images, (N, H + 2, W + 2, I), and (N, H, W, O)."""
+    height, features_out = gradient.shape[1], gradient.shape[3]
+    # The gradient shifted by 0, 1 and 2 columns, side by side: one product for each row of the
+    # kernel, wide enough for a CPU.
+    zero = jnp.zeros((), gradient.dtype)
+    same = (0, 0, 0)
+    shifted = [lax.pad(gradient, zero, (same, same, (j, 2 - j, 0), same)) for j in range(3)]
+    targets = lax.concatenate(shifted, 3).reshape(-1, 3 * features_out)
+    rows = [
+        lax.dot_general(
+            padded[:, i : i + height].reshape(-1, padded.shape[-1]),
+            targets,
+            (((0,), (0,)), ((), ())),
+            precision=lax.Precision.HIGHEST,
+            preferred_element_type=jnp.float32,
+        )
+        for i in range(3)
+    ]
+    kernel = jnp.stack(rows).reshape(3, padded.shape[-1], 3, features_out).swapaxes(1, 2)
+    return kernel.astype(gradient.dtype)
+
+
+def _cpu_gradients(
+    images: Array, kernel: Array, gradient: Array, *, padding: Padding
+) -> tuple[Array, Array]:
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    around = ((0, 0), (1, 1), (1, 1), (0, 0))
+    if padding == "zero":
+        by_images = _convolve_same(gradient, turned)
+        padded = jnp.pad(images, around)
+    else:
+        by_images = _convolve_same(jnp.pad(gradient, around), turned)
+        by_images = _folded(_folded(by_images, 1), 2)
+        padded = _reflect(_reflect(images, 1), 2)
+    return by_images, _kernel_gradient(padded, gradient)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _without_bias(images: Array, kernel: Array, padding: Padding) -> Array:
+    if padding == "zero":
+        return _zero_padded(images, kernel)
+    return lax.platform_dependent(images, kernel, cpu=_borders_corrected, default=_padded)
+
+
+def _forward(images: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
+    return _without_bias(images, kernel, padding), (images, kernel)
+
+
+def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    def automatic(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        function = _zero_padded if padding == "zero" else _padded
+        by_images, by_kernel = jax.vjp(function, images, kernel)[1](gradient)
+        return by_images, by_kernel
+
+    written_out = partial(_cpu_gradients, padding=padding)
+    gradients: tuple[Array, Array] = lax.platform_dependent(
+        *saved, gradient, cpu=written_out, default=automatic
+    )
+    return gradients
+
+
+_without_bias.defvjp(_forward, _backward)
+
+
 # The networks of a cascade share most layers' shapes: each shape is traced and lowered once.
 @partial(jax.jit, static_argnames="padding")
 def convolve(images: Array, kernel: Array, bias: Array, *, padding: Padding = "reflect") -> Array:
@@ -94,11 +180,9 @@ def convolve(images: Array, kernel: Array, bias: Array, *, padding: Padding = "r
     Raises:
         ValueError: if an image has fewer than 2 rows or columns to reflect.
     """
-    if padding == "zero":
-        return _convolve(images, kernel, "SAME") + bias
-    if min(images.shape[1:3]) < 2:
+    if padding == "reflect" and min(images.shape[1:3]) < 2:
         raise ValueError(f"reflection padding needs 2 rows and columns, not {images.shape[1:3]}")
-    return lax.platform_dependent(images, kernel, cpu=_borders_corrected, default=_padded) + bias
+    return _without_bias(images, kernel, padding) + bias
 
 
 def max_pool(images: Array) -> Array:

@@ -1,12 +1,16 @@
-"""Teacher + student -> losses -> train step: the three phases of a stage (paper, section 3).
+"""Teacher + student -> losses -> train step: the phases of a stage (paper, section 3).
 
 1. `teacher_decoder`: the decoder D_k learns to invert the teacher's encoder.
 2. `student_encoder`: the small encoder learns, through the frozen D_k, to be decodable (the
    collaboration) and, by linear embedding, to span the teacher's features.
 3. `student_decoder`: the small decoder learns to invert the small encoder.
 
+`student_pair` is for budgets in which the teacher's decoder, 16 times the student's, has no place:
+the small encoder collaborates with its own small decoder, and both learn at once.
+
 One `train_step` serves all of them: a phase is a loss function in a table. Frozen networks are
-passed beside the state and are never part of it.
+passed beside the state and are never part of it. A loss of weight 0 is not computed, and neither
+are the networks that only it needs.
 """
 
 from collections.abc import Callable
@@ -25,10 +29,16 @@ from cdjax.encoder import Embedding, Encoder
 from cdjax.layers import apply
 from cdjax.losses import pixel_loss, tap_loss
 from cdjax.model import Params
+from cdjax.preconditioning import whitened_adam
 from cdjax.spec import Spec
 
-Phase = Literal["teacher_decoder", "student_encoder", "student_decoder"]
-PHASES: tuple[Phase, ...] = ("teacher_decoder", "student_encoder", "student_decoder")
+Phase = Literal["teacher_decoder", "student_encoder", "student_decoder", "student_pair"]
+PHASES: tuple[Phase, ...] = (
+    "teacher_decoder",
+    "student_encoder",
+    "student_decoder",
+    "student_pair",
+)
 
 Metrics = dict[str, Array]
 
@@ -40,7 +50,8 @@ class Weights:
     Attributes:
         embedding: of the linear embedding loss (student encoder only).
         pixel: of the mean squared error of pixels.
-        perceptual: of the mean squared errors of the teacher's taps.
+        perceptual: of the mean squared errors of taps, the teacher's unless the task says
+            otherwise.
     """
 
     embedding: float = 10.0
@@ -52,6 +63,7 @@ PAPER_WEIGHTS: dict[Phase, Weights] = {
     "teacher_decoder": Weights(),
     "student_encoder": Weights(),
     "student_decoder": Weights(perceptual=0.01),
+    "student_pair": Weights(),
 }
 
 
@@ -65,6 +77,12 @@ class Task:
         teacher: the teacher's spec of the same stage.
         weights: of the losses.
         learning_rate: Adam's.
+        decay_steps: over how many steps the learning rate falls to 0, along a cosine; 0: never.
+        whitened: whether Adam works in the coordinates of `cdjax.preconditioning`; the learning
+            rate is then relative to each layer's size, 0.003 to 0.03, and `"factors"` must be
+            among the frozen.
+        judge: whose taps the perceptual loss of `student_decoder` compares: the teacher's (the
+            paper) or those of the student's own encoder, a sixteenth of the work.
         microbatches: into how many parts a batch is cut, their gradients averaged (gradient
             accumulation: the same step from less memory).
         dtype: `"float32"` or `"bfloat16"`, in which the networks compute; parameters, gradients
@@ -79,6 +97,9 @@ class Task:
     teacher: Spec
     weights: Weights
     learning_rate: float = 1e-4
+    decay_steps: int = 0
+    whitened: bool = False
+    judge: Literal["teacher", "student"] = "teacher"
     microbatches: int = 1
     dtype: str = "float32"
 
@@ -112,14 +133,15 @@ def _weighted(weights: Weights, losses: Metrics) -> tuple[Array, Metrics]:
 
 
 def _reconstruction_losses(
-    task: Task, frozen: dict[str, Params], images: Array, reconstruction: Array
+    task: Task, judge: tuple[Spec, Params], images: Array, reconstruction: Array
 ) -> Metrics:
-    _, targets = apply(Encoder(task.teacher, task.dtype), frozen["teacher"], images)
-    _, taps = apply(Encoder(task.teacher, task.dtype), frozen["teacher"], reconstruction)
-    return {
-        "pixel": pixel_loss(reconstruction, images),
-        "perceptual": tap_loss(taps, targets),
-    }
+    losses = {}
+    if task.weights.pixel:
+        losses["pixel"] = pixel_loss(reconstruction, images)
+    if task.weights.perceptual:
+        encode = partial(apply, Encoder(judge[0], task.dtype), judge[1])
+        losses["perceptual"] = tap_loss(encode(reconstruction)[1], encode(images)[1])
+    return losses
 
 
 def _teacher_decoder_loss(
@@ -127,22 +149,32 @@ def _teacher_decoder_loss(
 ) -> tuple[Array, Metrics]:
     features, _ = apply(Encoder(task.teacher, task.dtype), frozen["teacher"], images)
     reconstruction = apply(Decoder(task.teacher, task.dtype), params["decoder"], features)
-    return _weighted(task.weights, _reconstruction_losses(task, frozen, images, reconstruction))
+    judge = task.teacher, frozen["teacher"]
+    return _weighted(task.weights, _reconstruction_losses(task, judge, images, reconstruction))
+
+
+def _embedded(
+    task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
+) -> tuple[dict[str, Array], Array, Metrics]:
+    """The student's taps as the teacher would have them, its features, the embedding loss."""
+    features, taps = apply(Encoder(task.student, task.dtype), params["encoder"], images)
+    embedded = apply(Embedding(task.student, task.teacher.widths), params["embedding"], taps)
+    losses = {}
+    if task.weights.embedding:
+        _, targets = apply(Encoder(task.teacher, task.dtype), frozen["teacher"], images)
+        losses["embedding"] = tap_loss(embedded, targets)
+    return embedded, features, losses
 
 
 def _student_encoder_loss(
     task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
 ) -> tuple[Array, Metrics]:
-    _, taps = apply(Encoder(task.student, task.dtype), params["encoder"], images)
-    _, targets = apply(Encoder(task.teacher, task.dtype), frozen["teacher"], images)
-    embedding = Embedding(task.student, task.teacher.widths)
-    embedded = apply(embedding, params["embedding"], taps)
-    features = embedded[task.student.taps[-1][0]]
-    reconstruction = apply(Decoder(task.teacher, task.dtype), frozen["decoder"], features)
-    losses = {
-        "embedding": tap_loss(embedded, targets),
-        **_reconstruction_losses(task, frozen, images, reconstruction),
-    }
+    embedded, _, losses = _embedded(task, params, frozen, images)
+    if task.weights.pixel or task.weights.perceptual:
+        decoder = Decoder(task.teacher, task.dtype)
+        reconstruction = apply(decoder, frozen["decoder"], embedded[task.student.taps[-1][0]])
+        judge = task.teacher, frozen["teacher"]
+        losses |= _reconstruction_losses(task, judge, images, reconstruction)
     return _weighted(task.weights, losses)
 
 
@@ -151,7 +183,19 @@ def _student_decoder_loss(
 ) -> tuple[Array, Metrics]:
     features, _ = apply(Encoder(task.student, task.dtype), frozen["encoder"], images)
     reconstruction = apply(Decoder(task.student, task.dtype), params["decoder"], features)
-    return _weighted(task.weights, _reconstruction_losses(task, frozen, images, reconstruction))
+    teachers = task.judge == "teacher"
+    judge = (task.teacher, frozen["teacher"]) if teachers else (task.student, frozen["encoder"])
+    return _weighted(task.weights, _reconstruction_losses(task, judge, images, reconstruction))
+
+
+def _student_pair_loss(
+    task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
+) -> tuple[Array, Metrics]:
+    _, features, losses = _embedded(task, params, frozen, images)
+    reconstruction = apply(Decoder(task.student, task.dtype), params["decoder"], features)
+    judge = task.teacher, frozen["teacher"]
+    losses |= _reconstruction_losses(task, judge, images, reconstruction)
+    return _weighted(task.weights, losses)
 
 
 _Loss = Callable[[Task, dict[str, Params], dict[str, Params], Array], tuple[Array, Metrics]]
@@ -159,6 +203,7 @@ _LOSSES: dict[Phase, _Loss] = {
     "teacher_decoder": _teacher_decoder_loss,
     "student_encoder": _student_encoder_loss,
     "student_decoder": _student_decoder_loss,
+    "student_pair": _student_pair_loss,
 }
 
 
@@ -168,16 +213,17 @@ def loss(
     """The loss of a phase (paper, eqs. 2 to 5).
 
     Args:
-        params: the networks that the phase trains: `{"encoder", "embedding"}` (student_encoder)
-            or `{"decoder"}`.
-        frozen: those it needs and does not train: `"teacher"` (an encoder) always, `"decoder"`
-            (the teacher's) for student_encoder, `"encoder"` (the student's) for student_decoder.
+        params: the networks that the phase trains: `{"encoder", "embedding"}` (student_encoder),
+            both and `"decoder"` (student_pair) or `{"decoder"}`.
+        frozen: those it needs and does not train: `"teacher"` (an encoder), `"decoder"`
+            (the teacher's) for student_encoder, `"encoder"` (the student's) for student_decoder;
+            what only losses of weight 0 need may be missing.
         images: (N, H, W, 3), uint8 or float32 in [0, 1].
         task: which phase, networks and weights.
 
     Returns:
         The weighted sum, and `{"loss", "embedding", "pixel", "perceptual"}` unweighted but for
-        the first.
+        the first; those of weight 0 are missing.
     """
     images = jnp.asarray(images)
     if images.dtype == jnp.uint8:
@@ -185,7 +231,7 @@ def loss(
     return _LOSSES[task.phase](task, params, frozen, images)
 
 
-def optimizer(task: Task) -> optax.GradientTransformation:
+def optimizer(task: Task) -> optax.GradientTransformationExtraArgs:
     """Adam for everything but the colour convolution conv0, which stays what the teacher's is."""
 
     def labels(params: dict[str, Params]) -> Any:
@@ -194,8 +240,13 @@ def optimizer(task: Task) -> optax.GradientTransformation:
             params,
         )
 
+    rate: Any = task.learning_rate
+    if task.decay_steps:
+        rate = optax.cosine_decay_schedule(rate, task.decay_steps)
+    if task.whitened:
+        return whitened_adam(rate)
     return optax.multi_transform(
-        {"trained": optax.adam(task.learning_rate), "frozen": optax.set_to_zero()}, labels
+        {"trained": optax.adam(rate), "frozen": optax.set_to_zero()}, labels
     )
 
 
@@ -212,7 +263,7 @@ def train_step(
 
     Args:
         state: from `initial_state` or the step before.
-        frozen: as for `loss`.
+        frozen: as for `loss`; and `"factors"` if the task is whitened.
         images: (N, H, W, 3), uint8 or float32 in [0, 1]; N a multiple of `task.microbatches`.
         task: static.
 
@@ -241,7 +292,9 @@ def train_step(
         )
         summed, _ = jax.lax.scan(accumulate, zeros, parts)
     gradients, metrics = jax.tree.map(lambda leaf: leaf / task.microbatches, summed)
-    updates, optimizer_state = optimizer(task).update(gradients, state.optimizer, state.params)
+    updates, optimizer_state = optimizer(task).update(
+        gradients, state.optimizer, state.params, factors=frozen.get("factors")
+    )
     params = optax.apply_updates(state.params, updates)
     metrics["gradient_norm"] = optax.tree.norm(gradients)
     metrics["parameter_norm"] = optax.tree.norm(params)

@@ -20,6 +20,7 @@ from cdjax.distillation import State, Task, train_step
 from cdjax.model import Params
 
 Report = Callable[[int, dict[str, float]], None]
+Inspect = Callable[[int, State], None]
 
 
 class TrainingError(RuntimeError):
@@ -53,6 +54,8 @@ def train(
     save_every: int = 500,
     keep: int = 3,
     report: Report | None = None,
+    inspect: Inspect | None = None,
+    inspect_every: int = 500,
 ) -> State:
     """Trains until step `steps`, from the newest checkpoint in `folder` if there is one.
 
@@ -69,6 +72,9 @@ def train(
         save_every: steps between checkpoints.
         keep: how many checkpoints stay.
         report: called with every step's number and metrics, one step behind the device.
+        inspect: called with a step's number and the state after it, which it must not keep, every
+            `inspect_every` steps and at the end.
+        inspect_every: steps.
 
     Returns:
         The state at step `steps`.
@@ -105,6 +111,8 @@ def train(
                 metadata = {**about, "data": batches.state()}
                 checkpoints.save(step + 1, state, force=True, custom_metadata=metadata)
                 saved = step + 1
+            if inspect is not None and ((step + 1) % inspect_every == 0 or step + 1 == steps):
+                inspect(step + 1, state)
     return state
 
 

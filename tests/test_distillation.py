@@ -23,6 +23,7 @@ from cdjax.distillation import (
 )
 from cdjax.losses import tap_losses
 from cdjax.model import Params
+from cdjax.preconditioning import input_factors
 from cdjax.spec import student, teacher
 from tests import models
 
@@ -51,6 +52,8 @@ def networks(phase: Phase) -> tuple[dict[str, Params], dict[str, Params]]:
     if phase == "student_encoder":
         trained = {"encoder": small["encoder"], "embedding": embedding}
         return trained, frozen | {"decoder": big["decoder"]}
+    if phase == "student_pair":
+        return {**small, "embedding": embedding}, frozen
     return {"decoder": small["decoder"]}, frozen | {"encoder": small["encoder"]}
 
 
@@ -142,7 +145,7 @@ def test_losses_equal_numpy(phase: Phase) -> None:
         targets = models.encode(TEACHER, frozen["teacher"], image)
         if phase == "teacher_decoder":
             rebuilt = models.decode(TEACHER, params["decoder"], targets["relu2_1"])
-        elif phase == "student_encoder":
+        elif phase in ("student_encoder", "student_pair"):
             taps = models.encode(STUDENT, params["encoder"], image)
             embedded = {
                 name: tap @ np.asarray(params["embedding"][name]["kernel"], np.float64)
@@ -152,7 +155,11 @@ def test_losses_equal_numpy(phase: Phase) -> None:
             sums["embedding"] += sum(
                 np.mean((embedded[name] - targets[name]) ** 2) for name in taps
             )
-            rebuilt = models.decode(TEACHER, frozen["decoder"], embedded["relu2_1"])
+            rebuilt = (
+                models.decode(TEACHER, frozen["decoder"], embedded["relu2_1"])
+                if phase == "student_encoder"
+                else models.decode(STUDENT, params["decoder"], taps["relu2_1"])
+            )
         else:
             taps = models.encode(STUDENT, frozen["encoder"], image)
             rebuilt = models.decode(STUDENT, params["decoder"], taps["relu2_1"])
@@ -218,12 +225,47 @@ def test_bfloat16_computes_near_float32_with_float32_parameters() -> None:
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
 
 
-def test_weights_switch_losses_off() -> None:
+def test_losses_of_weight_0_are_not_computed_nor_what_only_they_need() -> None:
     params, frozen = networks("student_encoder")
     images = models.random_image(2, 16, 16)
+    whole = loss(params, frozen, images, task=task("student_encoder"))[1]
     work = Task("student_encoder", STUDENT, TEACHER, Weights(embedding=0, perceptual=0))
     total, parts = loss(params, frozen, images, task=work)
-    np.testing.assert_allclose(total, parts["pixel"], rtol=1e-6)
+    assert set(parts) == {"loss", "pixel"}
+    np.testing.assert_allclose([total, parts["pixel"]], whole["pixel"], rtol=1e-6)
+    work = Task("student_encoder", STUDENT, TEACHER, Weights(embedding=2, pixel=0, perceptual=0))
+    total, parts = loss(params, {"teacher": frozen["teacher"]}, images, task=work)
+    assert set(parts) == {"loss", "embedding"}
+    np.testing.assert_allclose(total, 2 * whole["embedding"], rtol=1e-6)
+
+
+def test_the_students_own_encoder_can_judge_its_decoder() -> None:
+    params, frozen = networks("student_decoder")
+    image = models.random_image(1, 16, 16)
+    work = task("student_decoder", judge="student")
+    _, parts = loss(params, {"encoder": frozen["encoder"]}, image, task=work)
+    targets = models.encode(STUDENT, frozen["encoder"], image[0] / 255)
+    rebuilt = models.decode(STUDENT, params["decoder"], targets["relu2_1"])
+    again = models.encode(STUDENT, frozen["encoder"], rebuilt)
+    expected = sum(np.mean((again[name] - targets[name]) ** 2) for name in targets)
+    np.testing.assert_allclose(parts["perceptual"], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("whitened", [False, True])
+def test_the_learning_rate_decays_to_0(whitened: bool) -> None:
+    params, frozen = networks("student_encoder")
+    images = models.random_image(2, 16, 16)
+    if whitened:
+        frozen["factors"] = input_factors(params, images, student=STUDENT)
+    work = task("student_encoder", learning_rate=1e-3, decay_steps=4, whitened=whitened)
+    state = initial_state(params, task=work)
+    norms = []
+    for _ in range(5):
+        before = jax.tree.map(np.asarray, state.params)
+        state, _ = train_step(state, frozen, images, task=work)
+        moved = jax.tree.map(lambda a, b: np.abs(a - np.asarray(b)).max(), before, state.params)
+        norms.append(max(jax.tree.leaves(moved)))
+    assert norms[0] > norms[2] > norms[3] > norms[4] == 0
 
 
 def test_mismatched_taps_and_stages_are_refused() -> None:

@@ -13,7 +13,7 @@ from cdjax import Spec
 from cdjax.conv import _borders_corrected, _padded, convolve, max_pool, upsample
 from cdjax.decoder import Decoder
 from cdjax.encoder import Embedding, Encoder
-from cdjax.spec import VGG16_DEPTHS
+from cdjax.spec import VGG16_DEPTHS, Padding
 from tests import models
 
 
@@ -79,18 +79,37 @@ def test_encoder_and_decoder_equal_numpy(spec: Spec) -> None:
         np.testing.assert_allclose(decoded[0], reference, rtol=1e-4, atol=1e-5)
 
 
-def test_gradients_equal_those_of_the_padded_convolution() -> None:
-    generator = np.random.default_rng(0)
-    image = jnp.asarray(generator.normal(size=(1, 6, 8, 3)), jnp.float32)
-    kernel = jnp.asarray(generator.normal(size=(3, 3, 3, 4)), jnp.float32)
+@settings(max_examples=10, deadline=None)
+@given(
+    size=st.tuples(st.integers(2, 7), st.integers(2, 8)),
+    channels=st.sampled_from([(1, 1), (3, 8), (8, 3), (5, 7)]),
+    padding=st.sampled_from(["reflect", "zero"]),
+)
+def test_gradients_are_those_of_padding_and_convolving(
+    size: tuple[int, int], channels: tuple[int, int], padding: Padding
+) -> None:
+    generator = np.random.default_rng(sum(size))
+    image, kernel, bias, weights = (
+        jnp.asarray(generator.normal(size=shape), jnp.float32)
+        for shape in ((2, *size, channels[0]), (3, 3, *channels), channels[1:], (2, *size, 1))
+    )
 
-    def loss(image: jax.Array, kernel: jax.Array, path: object) -> jax.Array:
-        return jnp.sum(jnp.sin(path(image, kernel)))  # type: ignore[operator]
+    def plain(image: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        mode = "reflect" if padding == "reflect" else "constant"
+        padded = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=mode)
+        layout = ("NHWC", "HWIO", "NHWC")
+        result = jax.lax.conv_general_dilated(
+            padded, kernel, (1, 1), "VALID", dimension_numbers=layout
+        )
+        return jnp.sum(weights * jnp.sin(result + bias))
 
-    fast = jax.grad(loss, (0, 1))(image, kernel, _borders_corrected)
-    plain = jax.grad(loss, (0, 1))(image, kernel, _padded)
-    for left, right in zip(fast, plain, strict=True):
-        np.testing.assert_allclose(left, right, atol=1e-4)
+    def ours(image: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        return jnp.sum(weights * jnp.sin(convolve(image, kernel, bias, padding=padding)))
+
+    expected = jax.jit(jax.grad(plain, (0, 1, 2)))(image, kernel, bias)
+    found = jax.jit(jax.grad(ours, (0, 1, 2)))(image, kernel, bias)
+    for left, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-4)
 
 
 def test_bfloat16_stays_near_float32() -> None:
