@@ -87,13 +87,25 @@ def _roots(covariance: Array, noise: Array) -> tuple[Array, Array]:
     return root, inverse
 
 
-def _roots_and_spectrum(covariance: Array, noise: Array) -> tuple[Array, ...]:
+# One matrix after the other: JAX's batched eigh shares a CPU's threads with whatever else runs, and
+# with two of them at once (content's and style's) each may wait for the other for ever.
+@jax.custom_batching.sequential_vmap
+def _spectrum(covariance: Array) -> tuple[Array, Array]:
+    """Eigenvalues, (C,), and eigenvectors of one matrix."""
     # With float32 eigenvectors the cascade's results are further from the original's than
     # tests/test_parity.py allows; the matrices are small. No float64 product here: under
     # `jax.vmap` it would lose its type.
     with jax.enable_x64(True):
         spectrum = jnp.linalg.eigh(lax.convert_element_type(covariance, jnp.float64))
         values, vectors = (lax.convert_element_type(array, jnp.float32) for array in spectrum)
+    return values, vectors
+
+
+def _roots_and_spectrum(covariance: Array, noise: Array) -> tuple[Array, ...]:
+    spectrum = _spectrum
+    for _ in covariance.shape[:-2]:
+        spectrum = jax.vmap(spectrum)
+    values, vectors = spectrum(covariance)
     kept = values > jnp.maximum(_RELATIVE_FLOOR * values[..., -1], noise)[..., None]
     scale = jnp.sqrt(jnp.where(kept, values, 0))
     inverse_scale = jnp.where(kept, 1 / jnp.where(kept, scale, 1), 0)

@@ -1,12 +1,14 @@
 """Statistics and the affine maps made of them."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cdjax.transform import adain, moments, wct
+from cdjax.transform import Moments, adain, moments, wct
 
 
 def features(*shape: int, seed: int = 0) -> NDArray[np.float32]:
@@ -119,3 +121,11 @@ def test_gradient_of_wct_equals_finite_differences() -> None:
     slope = jnp.linalg.norm(gradient)
     difference = (loss(content + 0.01 * direction) - loss(content - 0.01 * direction)) / 0.02
     np.testing.assert_allclose(slope, difference, rtol=2e-2)
+
+
+def test_eigenvalues_of_a_batch_are_not_found_at_once() -> None:
+    """Two batched decompositions in one program can wait for each other for ever on a CPU."""
+    batch = Moments(jnp.full((2,), 9.0), jnp.zeros((2, 4)), jnp.stack([jnp.eye(4)] * 2))
+    found = re.findall(r":f64\[([\d,]*)\].* = eigh", str(jax.make_jaxpr(wct)(batch, batch)))
+    assert found
+    assert {shape.count(",") for shape in found} == {1}
