@@ -12,9 +12,10 @@ from cdjax.decoder import Decoder
 from cdjax.encoder import Embedding, Encoder
 from cdjax.initialization import initialize_decoder, initialize_encoder
 from cdjax.layers import apply
-from cdjax.metrics import psnr, unexplained_variance
+from cdjax.metrics import psnr
 from cdjax.teachers import normalize
 from cdjax.torch_reader import read_torch_file
+from tests.evaluated import unexplained_variance
 from tests.models import random_image, random_model
 
 DEPTHS = (2, 2, 1, 1, 1)

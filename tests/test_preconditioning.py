@@ -87,9 +87,10 @@ def test_scale_is_that_of_the_output(networks, images, factors):
         rows.append(features["relu2_1"].reshape(-1, 4))
     layer = networks["embedding"]["relu2_1"]
     embedded = np.concatenate(rows) @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
-    # |L^T W|^2 is the mean square of the output, spread over the 5 x 6 numbers of L^T W.
-    expected = np.sqrt(np.mean(embedded**2) / 5)
-    assert float(factors["embedding"]["relu2_1"]["scale"]) == pytest.approx(expected, rel=2e-3)
+    # A column of L^T W has 5 numbers, whose squares sum up to the mean square of that output.
+    expected = np.sqrt(np.mean(embedded**2, axis=0) / 5)
+    scale = np.asarray(factors["embedding"]["relu2_1"]["scale"])
+    np.testing.assert_allclose(scale, expected, rtol=2e-3)
 
 
 def test_factors_cover_what_can_be_trained(factors, networks):

@@ -1,0 +1,140 @@
+"""How good the pictures are that a model makes: reconstructions and stylised pairs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from cdjax.decoder import Decoder
+from cdjax.encoder import Encoder
+from cdjax.layers import apply
+from cdjax.metrics import psnr, ssim, style_distance
+from cdjax.model import Model, Params
+from cdjax.spec import Spec
+from cdjax.stylization import stylize
+from cdjax.unexplained import Images, Network, Progress, in_full_batches, no_progress
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How near pictures come to what they should be: means over images.
+
+    Attributes:
+        psnr: mean of every image's peak signal-to-noise ratio, in dB.
+        ssim: mean structural similarity.
+    """
+
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class Stylized:
+    """Means over pairs of a content and a style.
+
+    Attributes:
+        style_distance: {tap: mean squared difference of Gram matrices of the result and the
+            style}, in the teacher's features.
+        content_ssim: of the result and the content.
+    """
+
+    style_distance: dict[str, float]
+    content_ssim: float
+
+
+def _networks(model: Model, spec: Spec) -> dict[str, Params]:
+    return {name: model.params[f"stage{spec.stage}"][name] for name in ("encoder", "decoder")}
+
+
+@partial(jax.jit, static_argnames="specs")
+def _through(
+    specs: tuple[Spec, ...], networks: tuple[dict[str, Params], ...], images: Array
+) -> tuple[Array, Array]:
+    """PSNR and SSIM, (N,) each, of images through encoders and decoders in turn."""
+    images = images.astype(jnp.float32) / 255
+    result = images
+    for spec, both in zip(specs, networks, strict=True):
+        features, _ = apply(Encoder(spec), both["encoder"], result)
+        result = apply(Decoder(spec), both["decoder"], features)
+    return psnr(result, images), ssim(result, images)
+
+
+def reconstruction(
+    model: Model,
+    specs: Sequence[Spec],
+    images: Images,
+    *,
+    batch: int = 4,
+    name: str = "reconstruction",
+    progress: Progress = no_progress,
+) -> Quality:
+    """The quality of images that went through some stages of a model, one after the other.
+
+    Args:
+        model: with decoders.
+        specs: of those stages, in the order in which they run.
+        images: (N, H, W, 3) uint8, sides multiples of the largest stride.
+        batch: images at a time.
+        name: of the loop that `progress` sees.
+        progress: sees the loop over the images.
+    """
+    networks = tuple(_networks(model, spec) for spec in specs)
+    found: tuple[list[NDArray[Any]], list[NDArray[Any]]] = [], []
+    for part, count in in_full_batches(images, batch, name=name, progress=progress):
+        for values, measured in zip(found, _through(tuple(specs), networks, part), strict=True):
+            values.append(np.asarray(measured)[:count])
+    return Quality(*(float(np.concatenate(values).mean()) for values in found))
+
+
+@partial(jax.jit, static_argnames="spec")
+def _pair_measures(
+    spec: Spec, params: Params, results: Array, contents: Array, styles: Array
+) -> tuple[dict[str, Array], Array]:
+    contents, styles = (a.astype(jnp.float32) / 255 for a in (contents, styles))
+    taps, references = (apply(Encoder(spec), params, images)[1] for images in (results, styles))
+    return style_distance(taps, references), ssim(results, contents)
+
+
+def stylization_quality(
+    model: Model | None,
+    teacher: Network,
+    contents: Images,
+    styles: Images,
+    *,
+    batch: int = 4,
+    name: str = "stylised pairs",
+    progress: Progress = no_progress,
+) -> Stylized:
+    """How a model stylises pairs, at alpha 1, measured in a teacher's features.
+
+    Args:
+        model: of method wct or adain; None for the contents as they are.
+        teacher: spec and parameters of the encoder that measures the style distance.
+        contents: (N, H, W, 3), uint8.
+        styles: of the same shape, one a content.
+        batch: pairs at a time.
+        name: of the loop that `progress` sees.
+        progress: sees the loop over the pairs.
+    """
+    distances: list[dict[str, NDArray[Any]]] = []
+    similarities = []
+    pairs = np.stack([contents, styles], axis=1)
+    for part, count in in_full_batches(pairs, batch, name=name, progress=progress):
+        content, style = part[:, 0], part[:, 1]
+        if model is None:
+            results = jnp.asarray(content, jnp.float32) / 255
+        else:
+            results = stylize(model, content, style)
+        apart, similar = _pair_measures(*teacher, results, content, style)
+        distances.append({tap: np.asarray(values)[:count] for tap, values in apart.items()})
+        similarities.append(np.asarray(similar)[:count])
+    taps = {
+        tap: float(np.concatenate([part[tap] for part in distances]).mean()) for tap in distances[0]
+    }
+    return Stylized(taps, float(np.concatenate(similarities).mean()))

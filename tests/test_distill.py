@@ -1,0 +1,117 @@
+"""`python -m experiments.distill`, as a person runs it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdjax import encode_style, load_model, stylize
+from cdjax.recipe import PRESETS
+from experiments.distill import main
+from experiments.distill_report import read_log
+from experiments.watch import Watch, picture_grid
+from tests import models
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The default run, but for its output."""
+    output = tmp_path_factory.mktemp("quick") / "run"
+    command = [sys.executable, "-m", "experiments.distill", "--output", str(output)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return output, done.stderr
+
+
+def test_it_says_what_it_took_and_how_to_get_the_real_thing(quick: tuple[Path, str]) -> None:
+    output, said = quick
+    assert "teacher vgg16, data dead-leaves" in said
+    assert "--preset paper" in said
+    assert "--preset bundled --data.source" in said
+    assert f"cdjax stylize CONTENT STYLE --weights {output / 'model'}" in said
+
+
+def test_every_phase_lowers_its_loss(quick: tuple[Path, str]) -> None:
+    recipe = PRESETS["quick"].recipe
+    for stage in recipe.stages:
+        for phase in ("student_pair", "student_decoder"):
+            records = read_log(quick[0] / f"stage{stage}" / phase / "log.jsonl")
+            losses = [record["loss"] for record in records]
+            assert len(losses) == recipe.student_pair.steps
+            assert np.mean(losses[-5:]) < np.mean(losses[:5]), (stage, phase)
+
+
+def test_the_result_stylises(quick: tuple[Path, str]) -> None:
+    model = load_model(quick[0] / "model")
+    assert [spec.stage for spec in model.config.specs] == [5, 4, 3, 2, 1]
+    content, style = (
+        (models.random_image(1, 96, 96, seed=seed) / 255).astype(np.float32) for seed in (1, 2)
+    )
+    result = np.asarray(stylize(model, content, encode_style(model, style)))
+    assert result.shape == content.shape
+    assert np.isfinite(result).all()
+    # The colours of the style, which whitening and colouring brings along.
+    np.testing.assert_allclose(result.mean((1, 2)), style.mean((1, 2)), atol=0.1)
+
+
+def test_it_leaves_pictures_logs_and_a_report(quick: tuple[Path, str]) -> None:
+    output = quick[0]
+    report = (output / "report.md").read_text()
+    links = re.findall(r"\]\((.*?)\)", report)
+    assert len(links) == 4 * 5
+    for link in links:
+        with Image.open(output / link) as image:
+            image.verify()
+    assert json.loads((output / "recipe.json").read_text())["teacher"] == "vgg16"
+    assert list((output / "stage1" / "student_pair" / "tensorboard").glob("events.*"))
+
+
+def test_bad_use_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = ["--output", str(tmp_path / "run")]
+    assert main(["--teacher", str(tmp_path / "none.pth"), *output]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("distill: ")
+    assert "none.pth: no such file" in line
+    assert main(["--data.source", str(tmp_path / "none"), *output]) == 2
+    assert "no such folder" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert main(["--stages", "7", *output]) == 2
+    assert "stages must be different numbers from 1 to 5" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        main(["--preset", "none"])
+    assert exit_.value.code == 2
+    capsys.readouterr()
+
+
+def test_logs_of_a_killed_run_are_read(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    lines = ['{"step": 1, "loss": 3}', '{"step": 2, "loss": 9}', '{"step": 2, "loss": 2}', '{"st']
+    log.write_text("\n".join(lines))
+    assert read_log(log) == [{"step": 1, "loss": 3}, {"step": 2, "loss": 2}]
+
+
+def test_a_phase_that_goes_on_appends(tmp_path: Path) -> None:
+    watch = Watch()
+    for steps in ((1, 2), (2, 3)):
+        with watch.phase(1, "student_pair", tmp_path, steps=3, batch=4) as phase:
+            for step in steps:
+                phase.step(step, {"loss": 1.0 / step})
+    assert [record["step"] for record in read_log(tmp_path / "log.jsonl")] == [1, 2, 3]
+
+
+def test_grid_shows_every_image_in_its_place() -> None:
+    columns = {
+        "input": np.full((2, 8, 8, 3), 10, np.uint8),
+        "student": np.stack([np.full((8, 8, 3), value, np.uint8) for value in (50, 90)]),
+    }
+    sheet = np.asarray(picture_grid(columns))
+    assert sheet.shape == (14 + 16, 16, 3)
+    assert [sheet[18, 4, 0], sheet[18, 12, 0], sheet[26, 12, 0]] == [10, 50, 90]
