@@ -77,7 +77,8 @@ class Task:
         teacher: the teacher's spec of the same stage.
         weights: of the losses.
         learning_rate: Adam's.
-        decay_steps: over how many steps the learning rate falls to 0, along a cosine; 0: never.
+        decay_steps: over how many steps the learning rate falls to 0, along a cosine, after it
+            has risen over the first twentieth of them; 0: it stays what it is.
         whitened: whether Adam works in the coordinates of `cdjax.preconditioning`; the learning
             rate is then relative to each layer's size, 0.003 to 0.03, and `"factors"` must be
             among the frozen.
@@ -242,7 +243,8 @@ def optimizer(task: Task) -> optax.GradientTransformationExtraArgs:
 
     rate: Any = task.learning_rate
     if task.decay_steps:
-        rate = optax.cosine_decay_schedule(rate, task.decay_steps)
+        rising = task.decay_steps // 20
+        rate = optax.warmup_cosine_decay_schedule(rate / 10, rate, rising, task.decay_steps)
     if task.whitened:
         return whitened_adam(rate)
     return optax.multi_transform(

@@ -13,11 +13,12 @@ import jax
 import numpy as np
 
 from cdjax.convert import layer_rows
+from cdjax.layer_rows import Images
 from cdjax.model import Config, Model
 from cdjax.picture_quality import Quality, Stylized, reconstruction, stylization_quality
 from cdjax.sources import BrokenImageError, Folder
 from cdjax.teachers import teacher_encoder
-from cdjax.unexplained import Form, Images, Progress, no_progress, unexplained_variances
+from cdjax.unexplained import Form, Progress, no_progress, unexplained_variances
 
 FLOPS_SIZE = 3000
 """Pixels a side of the content and the style whose stylisation `Size.gflops` counts."""

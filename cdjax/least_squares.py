@@ -45,6 +45,21 @@ _KEPT_VARIANCE = 0.995
 _DEAD = 1e-6
 
 
+def _factor(gram: Floats, strength: float) -> Floats:
+    """The Cholesky factor of G + s diag G, the constant (last row) not damped."""
+    square = np.append(np.diag(gram)[:-1], 0.0)
+    # Inputs that are always zero, or nearly, are pinned down too.
+    floor = 1e-12 * square.mean() + np.finfo(float).tiny
+    while True:
+        try:
+            return np.asarray(np.linalg.cholesky(gram + np.diag(strength * square + floor)))
+        except np.linalg.LinAlgError:
+            # Fewer rows than inputs, and products rounded to float32: not definite by a hair.
+            if strength > 1:
+                raise
+            strength *= 10
+
+
 def ridge(gram: Floats, cross: Floats, strength: float) -> Floats:
     """Solves (G + s diag G) B = C, the constant (last row) left out of the ridge.
 
@@ -56,13 +71,7 @@ def ridge(gram: Floats, cross: Floats, strength: float) -> Floats:
     Returns:
         B, (D, C), float64.
     """
-    damped = np.array(gram, np.float64)
-    inner = np.arange(len(gram) - 1)
-    square = damped[inner, inner]
-    # Inputs that are always zero, or nearly, are pinned down too.
-    damped[inner, inner] += strength * square + 1e-12 * square.mean() + np.finfo(float).tiny
-    damped[-1, -1] += np.finfo(float).tiny
-    return scipy.linalg.solve(damped, cross, assume_a="pos")
+    return np.asarray(scipy.linalg.cho_solve((_factor(gram, strength), True), cross))
 
 
 def error(gram: Floats, cross: Floats, square: float, solution: Floats) -> float:
@@ -121,10 +130,7 @@ def _start(fit: Rows, stop: Rows, gram: Floats, chosen: NDArray[np.int64]) -> tu
 
 def _whitener(gram: Floats, count: int, strength: float) -> Floats:
     """The Cholesky factor of the inputs' damped second moments."""
-    square = np.append(np.diag(gram)[:-1], 0.0)
-    floor = 1e-12 * square.mean() + np.finfo(float).tiny
-    damped = (gram + np.diag(max(strength, 1e-7) * square + floor)) / count
-    return np.asarray(np.linalg.cholesky(damped), np.float64)
+    return _factor(gram / count, max(strength, 1e-7))
 
 
 def _minimize(

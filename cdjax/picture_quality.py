@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from cdjax.decoder import Decoder
 from cdjax.encoder import Encoder
+from cdjax.layer_rows import Images
 from cdjax.layers import apply
 from cdjax.metrics import psnr, ssim, style_distance
 from cdjax.model import Model, Params
 from cdjax.spec import Spec
 from cdjax.stylization import stylize
-from cdjax.unexplained import Images, Network, Progress, in_full_batches, no_progress
+from cdjax.unexplained import Network, Progress, in_full_batches, no_progress
 
 
 @dataclass(frozen=True)

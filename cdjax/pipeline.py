@@ -1,0 +1,316 @@
+"""Teacher -> starts -> phases -> model: a whole distillation in a folder that remembers.
+
+Everything finished is a model in the folder, written whole, and is not made again:
+
+    teacher/                        the teacher's encoder, normalised
+    stage{k}/encoder_start/         the student's encoder before training
+    stage{k}/decoder_start/         its decoder before training, with the encoder it starts from
+    stage{k}/{phase}/checkpoints/   of a phase: state and position in the data
+    stage{k}/{phase}/model/         what the phase has made
+    stage{k}/model/                 what all phases have made
+    model/                          all stages together
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cdjax.checkpoint import load_model, save_model
+from cdjax.data import batches
+from cdjax.distillation import Phase, Task, initial_state
+from cdjax.hosts import barrier, is_first
+from cdjax.initialization import initialize_decoder, initialize_encoder
+from cdjax.layer_rows import Images
+from cdjax.model import Config, Method, Model, Params
+from cdjax.preconditioning import input_factors
+from cdjax.recipe import Recipe
+from cdjax.reconstruction import reconstructions
+from cdjax.spec import Spec, student
+from cdjax.teachers import TeacherError, load_teacher, normalized_teacher, teacher_encoder
+from cdjax.training import train
+
+_NORMALIZED_OVER = 1000
+_WHITENED_OVER = 256
+_SHOWN = 4
+
+
+class PhaseObserver(Protocol):
+    """Whoever watches one phase being trained."""
+
+    def step(self, step: int, metrics: dict[str, float]) -> None:
+        """After every step; the first is 1, or where a run that goes on goes on."""
+
+    def pictures(self, step: int, columns: dict[str, Images]) -> None:
+        """Every so often: the same images, and what networks make of them, uint8 (N, H, W, 3)."""
+
+
+class Observer(Protocol):
+    """Whoever watches a distillation."""
+
+    def say(self, line: str) -> None:
+        """Something that a person may want to know."""
+
+    def phase(
+        self, stage: int, phase: Phase, folder: Path, *, steps: int, batch: int
+    ) -> AbstractContextManager[PhaseObserver]:
+        """Around the training of a phase."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    recipe: Recipe
+    folder: Path
+    observer: Observer
+    teacher: Model
+
+    @cached_property
+    def images(self) -> Images:
+        """The crops that starts are made from; read when first needed."""
+        return sample_images(self.recipe)
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        return self.teacher.config.specs[0].depths
+
+    def key(self, *path: int) -> jax.Array:
+        key = jax.random.key(self.recipe.data.seed)
+        for number in path:
+            key = jax.random.fold_in(key, number)
+        return key
+
+
+def sample_images(recipe: Recipe, count: int | None = None) -> Images:
+    """The first crops of a recipe's data, as its start wants them: (count, crop, crop, 3) uint8."""
+    start, data = recipe.start, recipe.data
+    side = data.shorter_side if data.source == "dead-leaves" else max(data.shorter_side, start.crop)
+    config = replace(data, crop=start.crop, shorter_side=side, batch=1, workers=0)
+    with batches(config) as crops:
+        wanted = start.images if count is None else count
+        if data.source != "dead-leaves":
+            # A second crop of a photograph would be on both sides of lsq's split.
+            wanted = min(wanted, crops.examples_per_epoch)
+        return np.concatenate([next(crops) for _ in range(wanted)])
+
+
+def distill(recipe: Recipe, folder: Path, observer: Observer) -> Model:
+    """Makes what the folder does not hold yet.
+
+    Args:
+        recipe: what to do.
+        folder: where; made if it is not there.
+        observer: told of everything.
+
+    Returns:
+        The students of all stages of the recipe.
+
+    Raises:
+        ValueError: if the recipe cannot be followed (`DataError`, `TeacherError` and
+            `CheckpointError` are such); the message says what to change.
+        TrainingError: if a loss is not finite, or checkpoints in the folder are of other settings.
+    """
+    teacher = _saved(folder / "teacher", observer, partial(_make_teacher, recipe, observer))
+    run = _Run(recipe, folder, observer, teacher)
+    stages = sorted(recipe.stages, reverse=True)
+    for stage in stages:
+        teacher_encoder(teacher, stage)  # Fails now rather than after hours.
+    made = [
+        _saved(folder / f"stage{k}" / "model", observer, partial(_make_stage, run, k))
+        for k in stages
+    ]
+    specs = tuple(model.config.specs[0] for model in made)
+    params = {name: part for model in made for name, part in model.params.items()}
+    model = Model(params, Config("wct", specs, teacher.config.teacher))
+    if is_first():
+        save_model(folder / "model", model, overwrite=True)
+    barrier("model")
+    return model
+
+
+def _saved(path: Path, observer: Observer, make: Callable[[], Model]) -> Model:
+    """The model at `path`; made by `make` and saved there if there is none."""
+    if path.is_dir():
+        observer.say(f"{path}: there already")
+    else:
+        # The processes of several hosts all make it, the same, and one of them saves it.
+        model = make()
+        if is_first():
+            save_model(path, model)
+        barrier(str(path))
+    return load_model(path)
+
+
+def _make_teacher(recipe: Recipe, observer: Observer) -> Model:
+    model = load_teacher(recipe.teacher)
+    if model.config.teacher.endswith("-normalised"):
+        return model
+    observer.say(f"teacher {model.config.teacher}: normalising its filters")
+    count = min(recipe.start.images, _NORMALIZED_OVER)
+    return normalized_teacher(model, sample_images(recipe, count))
+
+
+def _make_stage(run: _Run, stage: int) -> Model:
+    """The student of a stage: encoder, embedding and decoder."""
+    recipe, folder = run.recipe, run.folder / f"stage{stage}"
+    spec, name = student(stage, depths=run.depths), f"stage{stage}"
+    teacher = {"teacher": teacher_encoder(run.teacher, stage)[1]}
+    big: Params | None = None
+    if recipe.needs_teacher_decoder:
+        big = _teacher_decoder(run, stage, teacher)
+    start = _encoder_start(run, spec)
+    trained = {part: start.params[name][part] for part in ("encoder", "embedding")}
+    frozen = teacher if big is None else {**teacher, "decoder": big}
+    trained = _train(run, spec, "student_encoder", trained, frozen)
+    begin = partial(_make_decoder_start, run, spec, trained, big)
+    start = _saved(folder / "decoder_start", run.observer, begin)
+    trained["decoder"] = start.params[name]["decoder"]
+    trained = _train(run, spec, "student_pair", trained, teacher)
+    decoder = {"decoder": trained["decoder"]}
+    frozen = {**teacher, "encoder": trained["encoder"]}
+    trained |= _train(run, spec, "student_decoder", decoder, frozen)
+    return _model(run, spec, trained)
+
+
+def _model(run: _Run, spec: Spec, networks: dict[str, Params]) -> Model:
+    method: Method = "wct" if "decoder" in networks else "encoder"
+    config = Config(method, (spec,), run.teacher.config.teacher)
+    return Model({f"stage{spec.stage}": networks}, config)
+
+
+def _teacher_decoder(run: _Run, stage: int, frozen: dict[str, Params]) -> Params:
+    """The teacher's own decoder, or one trained to invert its encoder."""
+    own = run.teacher.params.get(f"stage{stage}", {})
+    if "decoder" in own:
+        return own["decoder"]
+    spec, _ = teacher_encoder(run.teacher, stage)
+    if not run.recipe.teacher_decoder.steps:
+        raise TeacherError(
+            f"{run.teacher.config.teacher} has no decoder of stage {stage}, which this recipe "
+            "needs: give teacher_decoder some steps, or student_encoder no pixel and perceptual "
+            "loss and start another method than l1"
+        )
+    nothing = np.zeros((0, 0, 0, 3), np.uint8)
+    begin = initialize_decoder(run.key(stage, 2), spec, frozen["teacher"], nothing, method="random")
+    return _train(run, spec, "teacher_decoder", {"decoder": begin}, frozen)["decoder"]
+
+
+def _encoder_start(run: _Run, spec: Spec) -> Model:
+    """The student's encoder before training; lsq's is cut from that of a deeper stage."""
+    method = run.recipe.start.method
+    deepest = max(k for k in run.recipe.stages if student(k).widths[: spec.stage] == spec.widths)
+    whole = student(deepest, depths=spec.depths) if method == "lsq" else spec
+
+    def make() -> Model:
+        run.observer.say(f"stage {whole.stage}: {method} start of the student's encoder")
+        start = run.recipe.start
+        networks = initialize_encoder(
+            run.key(whole.stage, 0), whole, teacher_encoder(run.teacher, whole.stage), run.images,
+            method=method, positions=start.positions, iterations=start.iterations,
+            image_weight=start.image_weight, report=run.observer.say,
+        )  # fmt: skip
+        return _model(run, whole, networks)
+
+    model = _saved(run.folder / f"stage{whole.stage}" / "encoder_start", run.observer, make)
+    networks = model.params[f"stage{whole.stage}"]
+    encoder = {name: networks["encoder"][name] for name in _layers(spec)}
+    embedding = {name: networks["embedding"][name] for name, _ in spec.taps}
+    return _model(run, spec, {"encoder": encoder, "embedding": embedding})
+
+
+def _layers(spec: Spec) -> tuple[str, ...]:
+    return ("conv0", *(conv.name for conv in spec.encoder))
+
+
+def _make_decoder_start(
+    run: _Run, spec: Spec, networks: dict[str, Params], big: Params | None
+) -> Model:
+    start = run.recipe.start
+    run.observer.say(f"stage {spec.stage}: {start.method} start of the student's decoder")
+    teacher = None if big is None else (teacher_encoder(run.teacher, spec.stage)[0], big)
+    images = run.images[: start.decoder_images]
+    decoder = initialize_decoder(
+        run.key(spec.stage, 1), spec, networks["encoder"], images, method=start.method,
+        teacher=teacher, positions=start.positions * len(images) // len(run.images),
+        iterations=start.iterations, report=run.observer.say,
+    )  # fmt: skip
+    return _model(run, spec, {**networks, "decoder": decoder})
+
+
+def _task(run: _Run, spec: Spec, phase: Phase) -> Task:
+    recipe, training = run.recipe, run.recipe.phase(phase)
+    teacher, _ = teacher_encoder(run.teacher, spec.stage)
+    return Task(
+        phase,
+        # The teacher's own decoder has no student; its task does not look at one.
+        student=spec,
+        teacher=teacher,
+        weights=training.weights,
+        learning_rate=training.learning_rate,
+        decay_steps=training.steps if training.decay else 0,
+        whitened=training.whitened,
+        judge=training.judge,
+        microbatches=recipe.microbatches,
+        dtype=recipe.dtype,
+    )
+
+
+def _train(
+    run: _Run,
+    spec: Spec,
+    phase: Phase,
+    networks: dict[str, Params],
+    frozen: dict[str, Params],
+) -> dict[str, Params]:
+    """The networks after a phase; as they are if it has no steps."""
+    recipe, training = run.recipe, run.recipe.phase(phase)
+    if not training.steps:
+        return networks
+    folder, name = run.folder / f"stage{spec.stage}" / phase, f"stage{spec.stage}"
+    task = _task(run, spec, phase)
+
+    def make() -> Model:
+        held = dict(frozen)
+        if task.whitened:
+            images = run.images[:_WHITENED_OVER]
+            factors = input_factors({**frozen, **networks}, images, student=spec)
+            held["factors"] = {part: factors[part] for part in networks}
+        show = partial(reconstructions, task, _shown(recipe), held)
+        hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        with (
+            batches(recipe.data, **hosts) as data,
+            run.observer.phase(
+                spec.stage, phase, folder, steps=training.steps, batch=recipe.data.batch
+            ) as watch,
+        ):
+            state = train(
+                initial_state(_copy(networks), task=task), held, data, folder / "checkpoints",
+                task=task, steps=training.steps, save_every=recipe.save_every, keep=recipe.keep,
+                report=watch.step, inspect_every=recipe.pictures_every,
+                inspect=lambda step, state: watch.pictures(step, show(state.params)),
+            )  # fmt: skip
+            if data.skipped:
+                run.observer.say(f"{data.skipped} broken images skipped: {', '.join(data.broken)}")
+        # A model is whole: a decoder is stored with the encoder that it inverts.
+        beside = {"encoder": frozen.get("encoder", frozen["teacher"])}
+        return _model(run, spec, beside | state.params)
+
+    model = _saved(folder / "model", run.observer, make)
+    return {part: model.params[name][part] for part in networks}
+
+
+def _copy(networks: dict[str, Params]) -> dict[str, Params]:
+    """Arrays of their own for the state, which is donated."""
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), networks)
+
+
+def _shown(recipe: Recipe) -> Images:
+    """The few crops whose reconstructions are shown."""
+    config = replace(recipe.data, batch=_SHOWN, seed=recipe.data.seed + 1, workers=0)
+    with batches(config) as crops:
+        return next(crops)

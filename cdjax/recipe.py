@@ -1,0 +1,190 @@
+"""What a distillation does, as data: the teacher, the images, and how each phase is trained."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from cdjax.data import DataConfig
+from cdjax.distillation import PAPER_WEIGHTS, Phase, Weights
+from cdjax.initialization import Initialization
+
+
+@dataclass(frozen=True)
+class Start:
+    """How parameters begin.
+
+    Attributes:
+        method: of the student's encoders and decoders.
+        images: crops that lsq, the normalisation of a teacher (its first 1000) and the whitened
+            optimiser (its first 256) look at.
+        crop: their side, in pixels.
+        decoder_images: how many of them lsq's decoders are made from, which training soon leaves
+            behind; they use positions in proportion.
+        positions: rows of each of lsq's regressions.
+        iterations: of lsq's descents, at most.
+        image_weight: what pixels count in lsq's encoders, beside the teacher's features.
+    """
+
+    method: Initialization = "lsq"
+    images: int = 1000
+    crop: int = 160
+    decoder_images: int = 600
+    positions: int = 100_000
+    iterations: int = 60
+    image_weight: float = 0.05
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a phase is trained; with 0 steps it is left out.
+
+    Attributes:
+        steps: optimisation steps, of one batch each.
+        weights: of the losses; those of weight 0 are not computed.
+        learning_rate: Adam's.
+        decay: whether the learning rate rises, then falls to 0 along a cosine.
+        whitened: whether Adam works in whitened coordinates (see `cdjax.preconditioning`); not
+            for the teacher's decoder.
+        judge: whose taps the perceptual loss of student_decoder compares.
+    """
+
+    steps: int = 0
+    weights: Weights = field(default_factory=Weights)
+    learning_rate: float = 1e-4
+    decay: bool = False
+    whitened: bool = False
+    judge: Literal["teacher", "student"] = "teacher"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole distillation.
+
+    Attributes:
+        teacher: as for `cdjax.teachers.load_teacher`; one with decoders brings them along.
+        data: the images to train on, and the seed of all that is random.
+        stages: which networks are made.
+        start: how they begin.
+        teacher_decoder: phase 1; left out where the teacher has a decoder, or nothing needs one.
+        student_encoder: phase 2.
+        student_pair: the encoder with its own decoder, after phase 2 or in its place.
+        student_decoder: phase 3.
+        dtype: in which networks compute.
+        microbatches: parts that each batch is cut into to save memory.
+        save_every: steps between checkpoints.
+        keep: checkpoints of a phase that stay.
+        pictures_every: steps between pictures.
+    """
+
+    teacher: str = "vgg16"
+    data: DataConfig = field(default_factory=lambda: DataConfig("dead-leaves"))
+    stages: tuple[int, ...] = (5, 4, 3, 2, 1)
+    start: Start = field(default_factory=Start)
+    teacher_decoder: Training = field(default_factory=Training)
+    student_encoder: Training = field(default_factory=Training)
+    student_pair: Training = field(default_factory=Training)
+    student_decoder: Training = field(default_factory=Training)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    microbatches: int = 1
+    save_every: int = 500
+    keep: int = 3
+    pictures_every: int = 500
+
+    def __post_init__(self) -> None:
+        wrong = [stage for stage in self.stages if not 1 <= stage <= 5]
+        if wrong or not self.stages or len(set(self.stages)) < len(self.stages):
+            raise ValueError(f"stages must be different numbers from 1 to 5, not {self.stages}")
+        if self.teacher_decoder.whitened:
+            raise ValueError("the teacher's decoder cannot be trained with the whitened optimiser")
+        least = {"microbatches": 1, "save_every": 1, "keep": 1, "pictures_every": 1}
+        for name, number in least.items():
+            if getattr(self, name) < number:
+                raise ValueError(f"{name} must be at least {number}, not {getattr(self, name)}")
+
+    def phase(self, name: Phase) -> Training:
+        """How a phase is trained."""
+        training: Training = getattr(self, name)
+        return training
+
+    @property
+    def needs_teacher_decoder(self) -> bool:
+        """Whether anything is to be trained through, or pruned from, the teacher's decoder."""
+        weights = self.student_encoder.weights
+        through = self.student_encoder.steps and (weights.pixel or weights.perceptual)
+        return bool(through) or self.start.method == "l1"
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as JSON gives it back."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+
+_PAPER_STEPS = 103_479
+"""20 epochs of the 82,783 images of COCO train2014 in batches of 16."""
+
+
+def _paper() -> Recipe:
+    def training(phase: Phase) -> Training:
+        return Training(_PAPER_STEPS, PAPER_WEIGHTS[phase])
+
+    return Recipe(
+        teacher="vgg19.pth",
+        data=DataConfig("tfds:coco/2014", shorter_side=300, crop=256, batch=16, workers=8),
+        start=Start("l1"),
+        teacher_decoder=training("teacher_decoder"),
+        student_encoder=training("student_encoder"),
+        student_decoder=training("student_decoder"),
+        pictures_every=2000,
+    )
+
+
+_PAIR = Training(
+    2000,
+    Weights(embedding=1.0, pixel=200.0, perceptual=0.0),
+    learning_rate=0.003,
+    decay=True,
+    whitened=True,
+)
+_DECODER = Training(
+    4000,
+    Weights(embedding=0.0, pixel=1.0, perceptual=0.0003),
+    learning_rate=0.005,
+    decay=True,
+    whitened=True,
+    judge="student",
+)
+
+
+def _bundled() -> Recipe:
+    return Recipe(
+        data=DataConfig("photographs", shorter_side=256, crop=128, batch=4),
+        start=Start(images=3579, crop=176, positions=240_000, iterations=40, image_weight=0.02),
+        student_pair=_PAIR,
+        student_decoder=_DECODER,
+    )
+
+
+def _quick() -> Recipe:
+    return Recipe(
+        data=DataConfig("dead-leaves", crop=96, batch=4),
+        start=Start(images=160, crop=96, decoder_images=80, positions=8_000, iterations=8),
+        student_pair=replace(_PAIR, steps=30),
+        student_decoder=replace(_DECODER, steps=30),
+        pictures_every=30,
+        save_every=30,
+    )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe by name, and a line that says what it is."""
+
+    about: str
+    recipe: Recipe = field(repr=False)
+
+
+PRESETS: dict[str, Preset] = {
+    "quick": Preset("a small, real run of a few minutes; no photographs, no downloads", _quick()),
+    "paper": Preset("the paper's recipe: COCO, 256-pixel crops, 20 epochs a phase", _paper()),
+    "bundled": Preset("how the model in the package was made, of VGG-16", _bundled()),
+}

@@ -1,0 +1,74 @@
+"""`python -m experiments.distill`: from a teacher and images to a compressed model, in one folder.
+
+Started again with the same folder it goes on where it was, and makes nothing twice.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from experiments.distill_options import Command
+
+_NEEDED = ("tyro", "matplotlib", "tensorboardX")
+_REAL = """\
+This is the quick preset: dead-leaves images, made on the spot, stand in for photographs, and a few
+steps for a training. For the real thing, give photographs and a recipe:
+  python -m experiments.distill --preset bundled --data.source FOLDER_OF_PHOTOGRAPHS
+  python -m experiments.distill --preset paper --teacher vgg19.pth (COCO: tfds build coco/2014
+  --file_format=array_record; VGG-19: python convert_weights.py vgg19 --help)"""
+
+
+def _run(command: "Command") -> None:
+    from cdjax import hosts
+    from cdjax.pipeline import distill
+    from experiments.distill_report import write_report
+    from experiments.watch import Silent, Watch, write_text
+
+    hosts.initialize(command.hosts.coordinator, command.hosts.processes, command.hosts.index)
+    output = command.output
+    with ExitStack() as stack:
+        watch = stack.enter_context(Watch()) if hosts.is_first() else Silent()
+        if command.preset == "quick":
+            watch.say(_REAL)
+        recipe = command.recipe
+        watch.say(f"teacher {recipe.teacher}, data {recipe.data.source}, output {output}")
+        if hosts.is_first():
+            output.mkdir(parents=True, exist_ok=True)
+            write_text(output / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")
+        distill(recipe, output, watch)
+        if hosts.is_first():
+            path = write_report(output, recipe)
+            watch.say(f"{output / 'model'} is the model, {path} the report; try it:")
+            watch.say(f"  cdjax stylize CONTENT STYLE --weights {output / 'model'} -o OUT.png")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        print(f"distill: {', '.join(missing)} missing: pip install 'cdjax[train]'", file=sys.stderr)
+        return 2
+    from cdjax.training import TrainingError
+    from experiments.distill_options import parse
+
+    try:
+        _run(parse(arguments))
+    except (ValueError, OSError) as error:
+        print(f"distill: {error}", file=sys.stderr)
+        return 2
+    except TrainingError as error:
+        print(f"distill: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("distill: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

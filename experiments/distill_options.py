@@ -1,0 +1,66 @@
+"""The command line of `python -m experiments.distill`, made from the recipe's dataclasses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from cdjax.recipe import PRESETS, Recipe
+
+Preset = Literal["quick", "paper", "bundled"]
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Several machines on one run: the same command on each, but for the index.
+
+    Attributes:
+        coordinator: ADDRESS:PORT of the first one.
+        processes: how many there are.
+        index: which one this is, from 0.
+    """
+
+    coordinator: str | None = None
+    processes: int | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """Compresses a style-transfer network by collaborative distillation.
+
+    Attributes:
+        preset: where every other setting starts: "quick", a few minutes without photographs;
+            "paper", the paper's recipe; "bundled", how the model in the package was made.
+        output: folder of everything that is made; runs/PRESET unless given. What it holds
+            already is not made again.
+        recipe: what is done.
+        hosts: for a run on several machines.
+    """
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    preset: Preset = "quick"
+    output: Path = Path("runs/quick")
+    hosts: Hosts = field(default_factory=Hosts)
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The command line as a configuration; exits with status 2 where it is wrong."""
+    # The preset decides the defaults of all that is parsed after it.
+    preset = "quick"
+    for i, argument in enumerate(arguments):
+        if argument == "--preset" and i + 1 < len(arguments):
+            preset = arguments[i + 1]
+        elif argument.startswith("--preset="):
+            preset = argument.removeprefix("--preset=")
+    recipe = PRESETS[preset].recipe if preset in PRESETS else PRESETS["quick"].recipe
+    default = Command(recipe, "quick", Path("runs") / preset)
+    return tyro.cli(
+        Command,
+        args=list(arguments),
+        default=default,
+        prog="python -m experiments.distill",
+        config=(tyro.conf.FlagConversionOff,),
+    )

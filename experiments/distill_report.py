@@ -1,0 +1,103 @@
+"""The report of a distillation, made of what its folder holds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cdjax.distillation import PHASES
+from cdjax.recipe import Recipe
+from experiments.watch import write_text
+
+_LOSSES = ("loss", "embedding", "pixel", "perceptual")
+_AVERAGED = 20
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The records of a phase by step; a step that was taken again counts as it was last."""
+    records: dict[int, dict[str, float]] = {}
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # The last line of a run that was killed.
+        records[int(record["step"])] = record
+    return [records[step] for step in sorted(records)]
+
+
+def _curves(records: list[dict[str, float]], path: Path, title: str) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    steps = [record["step"] for record in records]
+    for name in _LOSSES:
+        if name in records[0]:
+            axes.plot(steps, [record[name] for record in records], label=name, linewidth=1)
+    axes.set(xlabel="step", yscale="log", title=title)
+    axes.legend()
+    beside = path.with_name(f".{path.name}")
+    figure.savefig(beside, format="png", dpi=100)
+    beside.replace(path)
+
+
+def _mean(records: list[dict[str, float]], name: str) -> float:
+    values = [record[name] for record in records if name in record]
+    return sum(values) / len(values) if values else float("nan")
+
+
+def _row(title: str, records: list[dict[str, float]]) -> str:
+    first, last = records[:_AVERAGED], records[-_AVERAGED:]
+    cells = [title, f"{records[-1]['step']:.0f}"]
+    for name in _LOSSES:
+        has = name in records[0]
+        cells.append(f"{_mean(first, name):.4g} -> {_mean(last, name):.4g}" if has else "")
+    cells.append(f"{_mean(records, 'images_per_second'):.3g}")
+    return f"| {' | '.join(cells)} |"
+
+
+def write_report(folder: Path, recipe: Recipe) -> Path:
+    """Writes `report.md`, and a picture of the losses beside each phase's log.
+
+    Args:
+        folder: of the distillation.
+        recipe: what was done.
+
+    Returns:
+        The report's path.
+    """
+    rows, sections = [], []
+    for stage in sorted(recipe.stages):
+        for phase in PHASES:
+            log = folder / f"stage{stage}" / phase / "log.jsonl"
+            records = read_log(log) if log.is_file() else []
+            if not records:
+                continue
+            title = f"stage {stage}, {phase}"
+            rows.append(_row(title, records))
+            _curves(records, log.with_name("losses.png"), title)
+            where = log.parent.relative_to(folder).as_posix()
+            sections.append(f"## {title.capitalize()}\n\n![losses]({where}/losses.png)\n")
+            pictures = sorted((log.parent / "pictures").glob("*.png"))
+            if pictures:
+                name = pictures[-1].name
+                sections.append(f"![reconstructions, step {name}]({where}/pictures/{name})\n")
+    text = _summary(recipe) + "\n"
+    if rows:
+        head = ("phase", "steps", *_LOSSES, "images/s")
+        rule = "| --- " * len(head) + "|"
+        text += "\n".join([f"| {' | '.join(head)} |", rule, *rows]) + "\n\n"
+        text += f"Losses are means over the first and the last {_AVERAGED} records.\n\n"
+    text += "\n".join(sections)
+    text += f"\n## Recipe\n\n```json\n{json.dumps(recipe.to_json(), indent=2)}\n```\n"
+    path = folder / "report.md"
+    write_text(path, text)
+    return path
+
+
+def _summary(recipe: Recipe) -> str:
+    start: Any = recipe.start
+    return (
+        "# Distillation\n\n"
+        f"Teacher `{recipe.teacher}`, images `{recipe.data.source}`, start `{start.method}` from "
+        f"{start.images} crops of {start.crop} pixels. The model is in `model/`.\n"
+    )
