@@ -88,8 +88,17 @@ def _check(tree: Any, abstract: Any, *, what: str) -> None:
         raise CheckpointError(f"{what}: {text}")
 
 
-def _to_json(model: Model, embeddings: Collection[int]) -> dict[str, Any]:
-    config = model.config
+def check_params(params: Any, config: Config, *, embeddings: Collection[int], what: str) -> None:
+    """Makes sure that arrays are those that a configuration implies.
+
+    Raises:
+        CheckpointError: if not; `what` begins the message, every fault is named.
+    """
+    _check(params, abstract_params(config, embeddings=embeddings), what=what)
+
+
+def config_to_json(config: Config, *, embeddings: Collection[int]) -> dict[str, Any]:
+    """What a file says of a model, as JSON; `embeddings` are the stages that have them."""
     return {
         "format": _FORMAT,
         "format_version": FORMAT_VERSION,
@@ -109,7 +118,12 @@ def _to_json(model: Model, embeddings: Collection[int]) -> dict[str, Any]:
     }
 
 
-def _from_json(metadata: Any) -> tuple[Config, list[int]]:
+def config_from_json(metadata: Any) -> tuple[Config, list[int]]:
+    """The reverse of `config_to_json`.
+
+    Raises:
+        KeyError, TypeError, ValueError: if it is not what `config_to_json` made.
+    """
     specs = [
         Spec(s["stage"], tuple(map(int, s["widths"])), tuple(map(int, s["depths"])), s["padding"])
         for s in metadata["stages"]
@@ -195,7 +209,7 @@ def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as beside:
         new, old = Path(beside) / "new", Path(beside) / "old"
-        about = _to_json(model, embeddings)
+        about = config_to_json(model.config, embeddings=embeddings)
         ocp.save_checkpointables(new, {_ARRAYS: arrays}, custom_metadata=about)
         (new / _SUMS).write_text(_sums(new))
         try:
@@ -209,10 +223,11 @@ def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = 
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:
-    """Reads a model that `save_model` wrote.
+    """Reads a model that `save_model` wrote, or one that comes with the package.
 
     Args:
-        path: the checkpoint directory.
+        path: the checkpoint directory, or the name of a bundled model: `"wct-16x"` (a directory
+            of that very name is `"./wct-16x"`).
 
     Returns:
         The model; float32 arrays on JAX's default device, whatever device wrote them.
@@ -222,6 +237,11 @@ def load_model(path: str | os.PathLike[str]) -> Model:
             format, or its arrays are not those of its specs (the message names all that are
             missing, unknown or misshapen), or its files are not what they were when written.
     """
+    from cdjax.bundled import bundled_file, read_bundled
+
+    bundled = bundled_file(path)
+    if bundled is not None:
+        return read_bundled(bundled)
     if not Path(path).is_dir():
         raise CheckpointError(
             f"{os.fspath(path)}: no such directory, and no model of this name comes with cdjax"
@@ -235,7 +255,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         versions = f"format version {about.get('format_version')!r} is not {FORMAT_VERSION}"
         raise CheckpointError(f"{path}: {versions}, the one that this cdjax reads; update cdjax")
     try:
-        config, embeddings = _from_json(about)
+        config, embeddings = config_from_json(about)
         abstract = abstract_params(config, embeddings=embeddings)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise CheckpointError(f"{path}: its metadata are damaged ({_line(error)})") from error

@@ -1,4 +1,4 @@
-"""The command `cdjax stylize`: parse, check, run, report.
+"""The commands `cdjax stylize` and `cdjax samples`: parse, check, run, report.
 
 Heavy modules are imported only once they are needed: wrong use is answered at once.
 """
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # What the user needs to know of a file or the cache is said in lines of our own.
             warnings.filterwarnings("ignore", module=r"PIL\.")
             warnings.filterwarnings("ignore", message="Error writing persistent compilation cache")
-            return _stylize(options)
+            status: int = options.run(options)
+            return status
     except SystemExit as done:
         return int(done.code or 0)
     except (ValueError, OSError) as error:
@@ -128,10 +129,35 @@ def _parser() -> argparse.ArgumentParser:
         help="of JPEG and WebP, 1 to 100 (default 95)",
     )
     add("--overwrite", action="store_true", help="replace outputs that are there already")
+    stylize.set_defaults(run=_stylize)
+    samples = commands.add_parser(
+        "samples",
+        help="make two pictures to try it on",
+        description="Write content.png, a landscape, and style.png, a painting, to FOLDER.",
+    )
+    samples.add_argument("folder", type=Path, metavar="FOLDER", help="made if it is not there")
+    samples.set_defaults(run=_samples)
     return parser
 
 
+def _samples(options: argparse.Namespace) -> int:
+    from cdjax.image import Picture, write_image
+    from cdjax.jobs import UsageError
+    from cdjax.sample_pictures import landscape, painting
+
+    targets = {options.folder / "content.png": landscape, options.folder / "style.png": painting}
+    for path in targets:
+        if path.exists():
+            raise UsageError(f"output {path}: is there already")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for path, make in targets.items():
+        write_image(path, Picture(make()))
+        print(path)
+    return 0
+
+
 def _stylize(options: argparse.Namespace) -> int:
+    from cdjax.bundled import bundled_file
     from cdjax.jobs import UsageError, plan
 
     jobs = plan(options.content, options.style, options.output)
@@ -139,7 +165,7 @@ def _stylize(options: argparse.Namespace) -> int:
     todo = [job for job in jobs if options.overwrite or not job.output.exists()]
     if single and not todo:
         raise UsageError(f"output {jobs[0].output}: is there already; --overwrite replaces it")
-    if options.weights != DEFAULT_WEIGHTS and not Path(options.weights).is_dir():
+    if bundled_file(options.weights) is None and not Path(options.weights).is_dir():
         there = Path(options.weights).exists()
         what = "not a checkpoint's folder" if there else "no such checkpoint"
         raise UsageError(f"weights {options.weights}: {what}; convert_weights.py makes one")

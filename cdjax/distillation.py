@@ -27,7 +27,7 @@ from jax.typing import ArrayLike
 from cdjax.decoder import Decoder
 from cdjax.encoder import Embedding, Encoder
 from cdjax.layers import apply
-from cdjax.losses import pixel_loss, tap_loss
+from cdjax.losses import pixel_loss, relative_tap_loss, tap_loss
 from cdjax.model import Params
 from cdjax.preconditioning import whitened_adam
 from cdjax.spec import Spec
@@ -83,7 +83,9 @@ class Task:
             rate is then relative to each layer's size, 0.003 to 0.03, and `"factors"` must be
             among the frozen.
         judge: whose taps the perceptual loss of `student_decoder` compares: the teacher's (the
-            paper) or those of the student's own encoder, a sixteenth of the work.
+            paper) or those of the student's own encoder, a sixteenth of the work. They are not
+            of one size as a normalised teacher's are, so each tap's loss is then relative to the
+            tap's mean square.
         microbatches: into how many parts a batch is cut, their gradients averaged (gradient
             accumulation: the same step from less memory).
         dtype: `"float32"` or `"bfloat16"`, in which the networks compute; parameters, gradients
@@ -141,7 +143,8 @@ def _reconstruction_losses(
         losses["pixel"] = pixel_loss(reconstruction, images)
     if task.weights.perceptual:
         encode = partial(apply, Encoder(judge[0], task.dtype), judge[1])
-        losses["perceptual"] = tap_loss(encode(reconstruction)[1], encode(images)[1])
+        compare = tap_loss if judge[0] == task.teacher else relative_tap_loss
+        losses["perceptual"] = compare(encode(reconstruction)[1], encode(images)[1])
     return losses
 
 

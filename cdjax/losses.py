@@ -43,3 +43,11 @@ def tap_losses(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> dict[
 def tap_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
     """The sum of `tap_losses`."""
     return jnp.stack(list(tap_losses(taps, targets).values())).sum()
+
+
+def relative_tap_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
+    """The sum of `tap_losses`, each divided by the mean square of its target."""
+    losses = tap_losses(taps, targets)
+    sizes = [mean_squared_error(targets[name], jnp.zeros(())) for name in losses]
+    parts = [loss / (size + 1e-6) for loss, size in zip(losses.values(), sizes, strict=True)]
+    return jnp.stack(parts).sum()

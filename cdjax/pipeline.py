@@ -278,7 +278,8 @@ def _train(
         held = dict(frozen)
         if task.whitened:
             images = run.images[:_WHITENED_OVER]
-            factors = input_factors({**frozen, **networks}, images, student=spec)
+            own = {part: frozen[part] for part in ("encoder",) if part in frozen} | networks
+            factors = input_factors(own, images, student=spec)
             held["factors"] = {part: factors[part] for part in networks}
         show = partial(reconstructions, task, _shown(recipe), held)
         hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -293,6 +294,7 @@ def _train(
                 task=task, steps=training.steps, save_every=recipe.save_every, keep=recipe.keep,
                 report=watch.step, inspect_every=recipe.pictures_every,
                 inspect=lambda step, state: watch.pictures(step, show(state.params)),
+                about=recipe.to_json(),
             )  # fmt: skip
             if data.skipped:
                 run.observer.say(f"{data.skipped} broken images skipped: {', '.join(data.broken)}")

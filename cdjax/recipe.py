@@ -139,16 +139,16 @@ def _paper() -> Recipe:
 
 
 _PAIR = Training(
-    2000,
+    3000,
     Weights(embedding=1.0, pixel=200.0, perceptual=0.0),
     learning_rate=0.003,
     decay=True,
     whitened=True,
 )
 _DECODER = Training(
-    4000,
-    Weights(embedding=0.0, pixel=1.0, perceptual=0.0003),
-    learning_rate=0.005,
+    1000,
+    Weights(embedding=0.0, pixel=1.0, perceptual=0.003),
+    learning_rate=0.001,
     decay=True,
     whitened=True,
     judge="student",

@@ -56,6 +56,7 @@ def train(
     report: Report | None = None,
     inspect: Inspect | None = None,
     inspect_every: int = 500,
+    about: Any = None,
 ) -> State:
     """Trains until step `steps`, from the newest checkpoint in `folder` if there is one.
 
@@ -75,6 +76,7 @@ def train(
         inspect: called with a step's number and the state after it, which it must not keep, every
             `inspect_every` steps and at the end.
         inspect_every: steps.
+        about: JSON that is stored with every checkpoint: the whole configuration of the run.
 
     Returns:
         The state at step `steps`.
@@ -93,10 +95,10 @@ def train(
     with ocp.training.Checkpointer(
         directory, preservation_policy=policy, cleanup_tmp_directories=True
     ) as checkpoints:
-        about = {"task": dataclasses.asdict(task)}
+        stored = {"task": dataclasses.asdict(task), "about": about}
         latest = checkpoints.latest
         if latest is not None:
-            state = _restore(checkpoints, latest.step, state, batches, about["task"], directory)
+            state = _restore(checkpoints, latest.step, state, batches, stored["task"], directory)
         saved = int(state.step)
         pending: tuple[int, Any] | None = None
         for step in range(saved, steps):
@@ -108,7 +110,7 @@ def train(
             if (step + 1) % save_every == 0 or step + 1 == steps:
                 _examine(pending, report, saved, directory)
                 pending = None
-                metadata = {**about, "data": batches.state()}
+                metadata = {**stored, "data": batches.state()}
                 checkpoints.save(step + 1, state, force=True, custom_metadata=metadata)
                 saved = step + 1
             if inspect is not None and ((step + 1) % inspect_every == 0 or step + 1 == steps):

@@ -6,7 +6,6 @@ Started again with the same folder it goes on where it was, and makes nothing tw
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -24,26 +23,26 @@ steps for a training. For the real thing, give photographs and a recipe:
 
 def _run(command: "Command") -> None:
     from cdjax import hosts
+    from cdjax.cli import use_compilation_cache
     from cdjax.pipeline import distill
     from experiments.distill_report import write_report
     from experiments.watch import Silent, Watch, write_text
 
     hosts.initialize(command.hosts.coordinator, command.hosts.processes, command.hosts.index)
-    output = command.output
-    with ExitStack() as stack:
-        watch = stack.enter_context(Watch()) if hosts.is_first() else Silent()
-        if command.preset == "quick":
-            watch.say(_REAL)
-        recipe = command.recipe
-        watch.say(f"teacher {recipe.teacher}, data {recipe.data.source}, output {output}")
-        if hosts.is_first():
-            output.mkdir(parents=True, exist_ok=True)
-            write_text(output / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")
-        distill(recipe, output, watch)
-        if hosts.is_first():
-            path = write_report(output, recipe)
-            watch.say(f"{output / 'model'} is the model, {path} the report; try it:")
-            watch.say(f"  cdjax stylize CONTENT STYLE --weights {output / 'model'} -o OUT.png")
+    use_compilation_cache()
+    output, recipe = command.output, command.recipe
+    watch = Watch() if hosts.is_first() else Silent()
+    if command.preset == "quick":
+        watch.say(_REAL)
+    watch.say(f"teacher {recipe.teacher}, data {recipe.data.source}, output {output}")
+    if hosts.is_first():
+        output.mkdir(parents=True, exist_ok=True)
+        write_text(output / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")
+    distill(recipe, output, watch)
+    if hosts.is_first():
+        path = write_report(output, recipe)
+        watch.say(f"{output / 'model'} is the model, {path} the report; try it:")
+        watch.say(f"  cdjax stylize CONTENT STYLE --weights {output / 'model'} -o OUT.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -247,8 +247,10 @@ def test_the_students_own_encoder_can_judge_its_decoder() -> None:
     targets = models.encode(STUDENT, frozen["encoder"], image[0] / 255)
     rebuilt = models.decode(STUDENT, params["decoder"], targets["relu2_1"])
     again = models.encode(STUDENT, frozen["encoder"], rebuilt)
-    expected = sum(np.mean((again[name] - targets[name]) ** 2) for name in targets)
-    np.testing.assert_allclose(parts["perceptual"], expected, rtol=1e-4)
+    expected = sum(
+        np.mean((again[name] - tap) ** 2) / np.mean(tap**2) for name, tap in targets.items()
+    )
+    np.testing.assert_allclose(parts["perceptual"], expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("whitened", [False, True])

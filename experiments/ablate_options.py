@@ -1,0 +1,58 @@
+"""The command line of `python -m experiments.ablate`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cdjax.distillation import Weights
+from cdjax.recipe import PRESETS, Recipe, Training
+
+_STEPS = 40
+
+
+@dataclass(frozen=True)
+class Command:
+    """Distils one stage in several ways under one budget, and measures what came of each.
+
+    Attributes:
+        output: folder of the variants; what it holds already is not made again.
+        recipe: the way with everything in it; the others leave something out.
+        images: photographs to measure on; without them, images of the recipe's data, from
+            another seed.
+        count: how many of them; embeddings are fitted to the first half.
+        size: their sides, in pixels.
+    """
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    output: Path = Path("runs/ablation")
+    images: Path | None = None
+    count: int = 48
+    size: int = 128
+
+
+def default_recipe() -> Recipe:
+    """Stage 2 with the paper's losses, a few steps each."""
+    quick = PRESETS["quick"].recipe
+    whitened = Training(_STEPS, Weights(), 0.003, decay=True, whitened=True)
+    return replace(
+        quick,
+        stages=(2,),
+        teacher_decoder=Training(3 * _STEPS, Weights(), 1e-3, decay=True),
+        student_encoder=whitened,
+        student_pair=Training(),
+        student_decoder=replace(whitened, weights=Weights(perceptual=0.01)),
+    )
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The command line as a configuration; exits with status 2 where it is wrong."""
+    return tyro.cli(
+        Command,
+        args=list(arguments),
+        default=Command(default_recipe()),
+        prog="python -m experiments.ablate",
+        config=(tyro.conf.FlagConversionOff,),
+    )
