@@ -8,7 +8,6 @@ The file SHA256SUMS (for `sha256sum --check`) tells a damaged checkpoint from a 
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cdjax.hosts import is_first, shared_folder
 from cdjax.model import Config, Model
 from cdjax.spec import TEACHER_WIDTHS, Spec
 
@@ -180,6 +180,8 @@ def _metadata(path: Path) -> tuple[Any, Any]:
 def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = False) -> None:
     """Writes a model as one Orbax checkpoint directory, whole or not at all.
 
+    In a run on several machines all processes call this, with one path that all of them see.
+
     Args:
         path: the directory to make; its parents are made too.
         model: parameters must be float32 and of exactly the shapes that the specs imply.
@@ -206,20 +208,20 @@ def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = 
     abstract = abstract_params(model.config, embeddings=embeddings)
     _check(model.params, abstract, what="the model's parameters are not those of its specs")
     arrays = jax.tree.map(np.asarray, model.params)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as beside:
-        new, old = Path(beside) / "new", Path(beside) / "old"
-        about = config_to_json(model.config, embeddings=embeddings)
+    about = config_to_json(model.config, embeddings=embeddings)
+    with shared_folder(path) as beside:
+        new, old = beside / "new", beside / "old"
         ocp.save_checkpointables(new, {_ARRAYS: arrays}, custom_metadata=about)
-        (new / _SUMS).write_text(_sums(new))
-        try:
-            if path.exists():
-                path.rename(old)
-            new.rename(path)
-        except BaseException:
-            if old.exists() and not path.exists():
-                old.rename(path)
-            raise
+        if is_first():
+            (new / _SUMS).write_text(_sums(new))
+            try:
+                if path.exists():
+                    path.rename(old)
+                new.rename(path)
+            except BaseException:
+                if old.exists() and not path.exists():
+                    old.rename(path)
+                raise
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:

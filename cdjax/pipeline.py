@@ -25,7 +25,7 @@ import numpy as np
 from cdjax.checkpoint import load_model, save_model
 from cdjax.data import batches
 from cdjax.distillation import Phase, Task, initial_state
-from cdjax.hosts import barrier, is_first
+from cdjax.hosts import barrier
 from cdjax.initialization import initialize_decoder, initialize_encoder
 from cdjax.layer_rows import Images
 from cdjax.model import Config, Method, Model, Params
@@ -127,22 +127,18 @@ def distill(recipe: Recipe, folder: Path, observer: Observer) -> Model:
     specs = tuple(model.config.specs[0] for model in made)
     params = {name: part for model in made for name, part in model.params.items()}
     model = Model(params, Config("wct", specs, teacher.config.teacher))
-    if is_first():
-        save_model(folder / "model", model, overwrite=True)
-    barrier("model")
+    save_model(folder / "model", model, overwrite=True)
     return model
 
 
 def _saved(path: Path, observer: Observer, make: Callable[[], Model]) -> Model:
     """The model at `path`; made by `make` and saved there if there is none."""
-    if path.is_dir():
+    there = path.is_dir()
+    barrier(f"{path} looked for")  # Before the first process has made what others look for.
+    if there:
         observer.say(f"{path}: there already")
     else:
-        # The processes of several hosts all make it, the same, and one of them saves it.
-        model = make()
-        if is_first():
-            save_model(path, model)
-        barrier(str(path))
+        save_model(path, make())
     return load_model(path)
 
 
@@ -293,7 +289,9 @@ def _train(
                 initial_state(_copy(networks), task=task), held, data, folder / "checkpoints",
                 task=task, steps=training.steps, save_every=recipe.save_every, keep=recipe.keep,
                 report=watch.step, inspect_every=recipe.pictures_every,
-                inspect=lambda step, state: watch.pictures(step, show(state.params)),
+                inspect=lambda step, state: watch.pictures(
+                    step, show(jax.device_get(state.params))
+                ),
                 about=recipe.to_json(),
             )  # fmt: skip
             if data.skipped:
