@@ -41,7 +41,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Gate:
-    """Through which every file is written, until another thread closes it."""
+    """Through which files are written and progress is shown, until another thread closes it."""
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closed: threading.Event = field(default_factory=threading.Event)
@@ -114,22 +114,28 @@ def _make_all(
     total = sum(len(jobs) for _, jobs in by_style)
     quiet = strict and not sys.stderr.isatty()
     with tqdm(total=total, unit="image", disable=quiet, leave=False) as progress:
-        for path, jobs in by_style:
-            style = _encode(model, path, next(styles), settings.dtype)
-            for job in jobs:
-                progress.set_postfix_str(job.output.name)
-                content = next(contents)
-                try:
-                    _make(model, job, _sound(content), _sound(style), settings, gate)
-                except ImageError as error:
-                    if strict:
-                        raise
-                    failed += 1
-                    # A broken file is part of many pairs, and named once.
-                    if (line := error_line(error)) not in reported:
-                        progress.write(line, file=sys.stderr)
-                        reported.add(line)
-                progress.update()
+        try:
+            for path, jobs in by_style:
+                style = _encode(model, path, next(styles), settings.dtype)
+                for job in jobs:
+                    with gate.passed():
+                        progress.set_postfix_str(job.output.name)
+                    content = next(contents)
+                    try:
+                        _make(model, job, _sound(content), _sound(style), settings, gate)
+                    except ImageError as error:
+                        if strict:
+                            raise
+                        failed += 1
+                        # A broken file is part of many pairs, and named once.
+                        if (line := error_line(error)) not in reported:
+                            progress.write(line, file=sys.stderr)
+                            reported.add(line)
+                    with gate.passed():
+                        progress.update()
+        except KeyboardInterrupt:
+            progress.disable = True  # The last word has been said: not even remove the bar.
+            raise
     return failed
 
 

@@ -1,11 +1,13 @@
-"""Speed and memory of the WCT cascade: cdjax against plain PyTorch.
+"""Speed and memory: cdjax against plain PyTorch, of the WCT cascade or of a training step.
 
     python -m experiments.benchmark [--sizes 512 1024 2048] [--output FILE]
+    python -m experiments.benchmark --training [--stages 3 5] [--output FILE]
 
 For every size each implementation has a fresh process of its own and the two run in turns, so
 that whatever else the machine does meets both; `experiments/measure.py` is those processes,
 `experiments/plain_torch.py` the PyTorch version. A last part compares the cold start, from the
-start of a process to the image file written. Needs the extra `bench`.
+start of a process to the image file written. `experiments/training_benchmark.py` is the training
+step. Needs the extra `bench`.
 """
 
 import argparse
@@ -24,7 +26,7 @@ import numpy as np
 from cdjax import Config, Model, Spec, load_model, save_model, student
 from cdjax.checkpoint import CheckpointError
 from cdjax.model import Params
-from cdjax.spec import Conv
+from cdjax.spec import Conv, teacher
 from experiments.benchmark_report import Comparison, Measurement, report
 from experiments.measure import (
     Worker,
@@ -207,7 +209,7 @@ def compare_cold_starts(folder: Path, size: int, *, runs: int, device: str) -> C
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.benchmark",
-        description="Speed and memory of the WCT cascade: cdjax against plain PyTorch.",
+        description="cdjax against plain PyTorch: the WCT cascade or, instead, a training step.",
     )
     add = parser.add_argument
     add("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="pixels a side")
@@ -215,13 +217,35 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the networks")
     add("--weights", help="checkpoint directory; random weights if absent")
     add("--cold-size", type=int, default=512, help="pixels a side of the cold start; 0: none")
+    add("--training", action="store_true", help="time the student-encoder step instead")
+    add("--stages", type=int, nargs="+", default=[3, 5], help="of the training step")
+    add("--batch", type=int, default=4, help="crops in a training step")
+    add("--crop", type=int, default=128, help="their side, in pixels")
     add("--output", type=Path, help="file for the report, which is printed too")
     options = parser.parse_args(arguments)
     if options.runs < 1:
         parser.error("--runs must be at least 1")
     if options.output and not options.output.resolve().parent.is_dir():
         parser.error(f"--output: there is no directory {options.output.resolve().parent}")
+    if not set(options.stages) <= set(range(1, 6)):
+        parser.error("--stages must be from 1 to 5")
+    if options.batch < 1 or options.crop % 16 or options.crop < 32:
+        parser.error("--batch must be at least 1, --crop a multiple of 16 and at least 32")
     return options
+
+
+def _measure_training(options: argparse.Namespace, command: str, folder: Path) -> str:
+    from experiments.training_benchmark import compare_steps, training_report
+
+    shared = {"runs": options.runs, "dtype": options.dtype, "crop": options.crop}
+    results = []
+    for stage in options.stages:
+        result, about = compare_steps(
+            folder, student(stage), teacher(stage), batch=options.batch, **shared
+        )
+        results.append(result)
+        print(f"stage {stage}: done", file=sys.stderr)
+    return training_report(command, about, results, **shared)
 
 
 def _check(model: Model, sizes: Sequence[int]) -> None:
@@ -266,7 +290,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = f"python -m experiments.benchmark {shlex.join(arguments)}".strip()
     try:
         with tempfile.TemporaryDirectory(prefix="cdjax-benchmark-") as folder:
-            text = _measure(options, command, Path(folder))
+            measure = _measure_training if options.training else _measure
+            text = measure(options, command, Path(folder))
         print(text, end="")
         if options.output:
             path = options.output.resolve()

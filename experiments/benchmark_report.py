@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.measure import PRODUCT_SIZES
 
-_MIB = 2**20
+MIB = 2**20
 _SPEED = (
     "pixels",
     "cdjax, s",
@@ -83,7 +83,8 @@ class Comparison:
     product: float = 0.0
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are numbers."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -109,15 +110,16 @@ def _speed_row(result: Comparison) -> list[str]:
 
 
 def _memory_row(result: Comparison) -> list[str]:
-    peaks = [measurement.peak / _MIB for measurement in (result.ours, result.theirs)]
-    above = [(m.peak - m.held) / _MIB for m in (result.ours, result.theirs)]
+    peaks = [measurement.peak / MIB for measurement in (result.ours, result.theirs)]
+    above = [(m.peak - m.held) / MIB for m in (result.ours, result.theirs)]
     cells = [str(result.size)]
     for ours, theirs in (peaks, above):
         cells += [f"{ours:.0f}", f"{theirs:.0f}", f"{theirs / max(ours, 1):.2f}"]
     return [*cells, f"{result.ours.cache_misses}"]
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the machine calls its processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
@@ -146,7 +148,7 @@ def report(
     text = f"""# WCT cascade: cdjax against plain PyTorch
 
 - command: `{command}`
-- machine: {_processor()}, {os.cpu_count()} cores, {platform.system()}
+- machine: {processor()}, {os.cpu_count()} cores, {platform.system()}
 - devices: {devices}
 - versions: {", ".join(f"{name} {number}" for name, number in versions.items())}
 - weights: {weights}
@@ -155,7 +157,7 @@ def report(
 
 ## Speed
 
-{_table(_SPEED, [_speed_row(result) for result in results])}
+{table(_SPEED, [_speed_row(result) for result in results])}
 Content and style are square, of the same size; from uint8 arrays to a float32 array. PyTorch is
 `experiments/plain_torch.py`. Compilations are cdjax's in the timed runs. GFLOP/s are cdjax's:
 two a multiply-accumulate of the 3x3 convolutions (encoders for content and style, decoders for
@@ -165,7 +167,7 @@ differences of the two results are in grey levels of 255{rounding}.
 
 ## Peak {kind}, MiB
 
-{_table(_MEMORY, [_memory_row(result) for result in results])}
+{table(_MEMORY, [_memory_row(result) for result in results])}
 Of a fresh process each size; "above start" is beyond what it held before its first run, with
 libraries and weights loaded. cdjax finds its programs in a persistent compilation cache that
 another process filled, so its memory holds no compiler unless programs were not cached.
@@ -181,7 +183,7 @@ another process filled, so its memory holds no compiler unless programs were not
     return f"""{text}
 ## Cold start, {cold.size} pixels
 
-{_table(("process", "s"), rows)}
+{table(("process", "s"), rows)}
 From the start of a process to its end, float32: import, load the weights, read both images, stylise
 once, write the result. Caches (files, cdjax's compiled programs) are warm.
 """

@@ -136,7 +136,14 @@ def time_process(command: Sequence[str], name: str, *, folder: Path) -> float:
 
 
 @contextmanager
-def worker(name: str, folder: Path, *, dtype: str, platform: str = "") -> Iterator[Worker]:
+def worker(
+    name: str,
+    folder: Path,
+    *,
+    dtype: str,
+    platform: str = "",
+    module: str = "experiments.measure",
+) -> Iterator[Worker]:
     """A worker that has loaded its weights and waits; it ends with the context.
 
     Args:
@@ -144,6 +151,7 @@ def worker(name: str, folder: Path, *, dtype: str, platform: str = "") -> Iterat
         folder: as in the module's description; a persistent compilation cache is kept there too.
         dtype: in which the networks compute.
         platform: as a cdjax worker calls it, for PyTorch: `"cpu"` or a GPU's.
+        module: whose worker it is.
 
     Raises:
         WorkerError: if it cannot start.
@@ -153,7 +161,7 @@ def worker(name: str, folder: Path, *, dtype: str, platform: str = "") -> Iterat
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    command = [sys.executable, "-m", "experiments.measure", name, str(folder), dtype, platform]
+    command = [sys.executable, "-m", module, name, str(folder), dtype, platform]
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
@@ -182,7 +190,7 @@ class _Implementation:
     product: Callable[[], dict[str, float]]
 
 
-def _resident() -> Memory:
+def resident() -> Memory:
     """Bytes of memory that this process holds, and the most that it ever held."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -194,9 +202,33 @@ def _resident() -> Memory:
         return peak, peak
 
 
-def _cdjax(folder: Path, dtype: str, platform: str) -> _Implementation:
+def memory_of(device: Any) -> Memory:
+    """Bytes that a JAX device holds, and the most that it ever held; on a CPU, the process's."""
+    statistics = device.memory_stats()
+    if not statistics:
+        return resident()
+    return statistics["bytes_in_use"], statistics["peak_bytes_in_use"]
+
+
+def matrix_products(dtype: str) -> float:
+    """The most FLOP/s that products of square matrices reach in JAX."""
     import jax
     import jax.numpy as jnp
+
+    multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest"))
+    best = 0.0
+    for size in PRODUCT_SIZES:
+        matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
+        multiply(matrix, matrix).block_until_ready()
+        for _ in range(_PRODUCT_RUNS):
+            start = time.perf_counter()
+            multiply(matrix, matrix).block_until_ready()
+            best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def _cdjax(folder: Path, dtype: str, platform: str) -> _Implementation:
+    import jax
 
     from cdjax import stylize
     from cdjax.checkpoint import load_model
@@ -206,24 +238,6 @@ def _cdjax(folder: Path, dtype: str, platform: str) -> _Implementation:
     def count(event: str, *_: float, **__: Any) -> None:
         counted[event] += 1
 
-    def memory() -> Memory:
-        statistics = device.memory_stats()
-        if not statistics:
-            return _resident()
-        return statistics["bytes_in_use"], statistics["peak_bytes_in_use"]
-
-    def product() -> dict[str, float]:
-        multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest"))
-        best = 0.0
-        for size in PRODUCT_SIZES:
-            matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
-            multiply(matrix, matrix).block_until_ready()
-            for _ in range(_PRODUCT_RUNS):
-                start = time.perf_counter()
-                multiply(matrix, matrix).block_until_ready()
-                best = max(best, 2 * size**3 / (time.perf_counter() - start))
-        return {"flops": best}
-
     jax.monitoring.register_event_duration_secs_listener(count)
     jax.monitoring.register_event_listener(count)
     device = jax.devices()[0]
@@ -231,12 +245,12 @@ def _cdjax(folder: Path, dtype: str, platform: str) -> _Implementation:
     return _Implementation(
         {"device": device.device_kind, "platform": device.platform, "version": jax.__version__},
         lambda content, style: np.asarray(stylize(model, content, style, dtype=dtype)),
-        memory,
+        lambda: memory_of(device),
         lambda: (
             counted["/jax/core/compile/backend_compile_duration"],
             counted["/jax/compilation_cache/cache_misses"],
         ),
-        product,
+        lambda: {"flops": matrix_products(dtype)},
     )
 
 
@@ -251,7 +265,7 @@ def _torch(folder: Path, dtype: str, platform: str) -> _Implementation:
 
     def memory() -> Memory:
         if not cuda:
-            return _resident()
+            return resident()
         return torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
 
     def product() -> dict[str, float]:
