@@ -82,6 +82,8 @@ class Task:
         whitened: whether Adam works in the coordinates of `cdjax.preconditioning`; the learning
             rate is then relative to each layer's size, 0.003 to 0.03, and `"factors"` must be
             among the frozen.
+        rectified: whether a ReLU follows the embeddings. The paper's are linear; the features
+            they are compared with have gone through a ReLU, and one more brings them nearer.
         judge: whose taps the perceptual loss of `student_decoder` compares: the teacher's (the
             paper) or those of the student's own encoder, a sixteenth of the work. They are not
             of one size as a normalised teacher's are, so each tap's loss is then relative to the
@@ -102,6 +104,7 @@ class Task:
     learning_rate: float = 1e-4
     decay_steps: int = 0
     whitened: bool = False
+    rectified: bool = False
     judge: Literal["teacher", "student"] = "teacher"
     microbatches: int = 1
     dtype: str = "float32"
@@ -163,6 +166,8 @@ def _embedded(
     """The student's taps as the teacher would have them, its features, the embedding loss."""
     features, taps = apply(Encoder(task.student, task.dtype), params["encoder"], images)
     embedded = apply(Embedding(task.student, task.teacher.widths), params["embedding"], taps)
+    if task.rectified:
+        embedded = jax.tree.map(jax.nn.relu, embedded)
     losses = {}
     if task.weights.embedding:
         _, targets = apply(Encoder(task.teacher, task.dtype), frozen["teacher"], images)

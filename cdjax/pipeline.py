@@ -250,6 +250,7 @@ def _task(run: _Run, spec: Spec, phase: Phase) -> Task:
         learning_rate=training.learning_rate,
         decay_steps=training.steps if training.decay else 0,
         whitened=training.whitened,
+        rectified=training.rectified,
         judge=training.judge,
         microbatches=recipe.microbatches,
         dtype=recipe.dtype,

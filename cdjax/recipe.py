@@ -45,6 +45,7 @@ class Training:
         decay: whether the learning rate rises, then falls to 0 along a cosine.
         whitened: whether Adam works in whitened coordinates (see `cdjax.preconditioning`); not
             for the teacher's decoder.
+        rectified: whether a ReLU follows the embeddings.
         judge: whose taps the perceptual loss of student_decoder compares.
     """
 
@@ -53,6 +54,7 @@ class Training:
     learning_rate: float = 1e-4
     decay: bool = False
     whitened: bool = False
+    rectified: bool = False
     judge: Literal["teacher", "student"] = "teacher"
 
 

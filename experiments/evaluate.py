@@ -25,6 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cdjax import Model, load_model
+from cdjax.bundled import bundled_file
 from cdjax.cli import use_compilation_cache
 from cdjax.convert import convert_paper_16x
 from cdjax.evaluation import (
@@ -114,7 +115,7 @@ def _load(text: str) -> Model:
 
 
 def _bytes(text: str) -> int | None:
-    return sum(file.stat().st_size for file in _files(Path(text))) or None
+    return sum(file.stat().st_size for file in _files(bundled_file(text) or Path(text))) or None
 
 
 def _load_models(options: argparse.Namespace) -> tuple[dict[str, Model], dict[str, int | None]]:

@@ -135,11 +135,14 @@ def test_one_decoder_gradient_of_the_original_code(shared: Path, stage: int) -> 
     assert_gradients_close(gradients["decoder"], recorded(golden, "sd_grad")["encoder"])
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_losses_equal_numpy(phase: Phase) -> None:
+@pytest.mark.parametrize(
+    ("phase", "rectified"), [*((phase, False) for phase in PHASES), ("student_encoder", True)]
+)
+def test_losses_equal_numpy(phase: Phase, rectified: bool) -> None:
     params, frozen = networks(phase)
     images = models.random_image(2, 12, 16)
-    total, parts = jax.jit(partial(loss, task=task(phase)))(params, frozen, images)
+    work = task(phase, rectified=rectified)
+    total, parts = jax.jit(partial(loss, task=work))(params, frozen, images)
     sums = {"embedding": 0.0, "pixel": 0.0, "perceptual": 0.0}
     for image in images / 255:
         targets = models.encode(TEACHER, frozen["teacher"], image)
@@ -152,6 +155,8 @@ def test_losses_equal_numpy(phase: Phase) -> None:
                 + np.asarray(params["embedding"][name]["bias"])
                 for name, tap in taps.items()
             }
+            if rectified:
+                embedded = {name: np.maximum(values, 0) for name, values in embedded.items()}
             sums["embedding"] += sum(
                 np.mean((embedded[name] - targets[name]) ** 2) for name in taps
             )
