@@ -1,8 +1,13 @@
 """Fixtures for every test: where the shared material lies."""
 
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell ignores Ctrl-C for what it runs in the background, and every process started from there
+# would too, those among them that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

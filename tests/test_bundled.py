@@ -13,6 +13,7 @@ from PIL import Image
 from cdjax import bundled, load_model, save_model
 from cdjax.checkpoint import CheckpointError
 from cdjax.cli import main
+from cdjax.image import read_image
 from experiments import bundle
 from tests.models import random_model
 
@@ -89,11 +90,11 @@ def test_a_newcomers_first_commands(tmp_path: Path) -> None:
     output = tmp_path / "result.png"
     done = subprocess.run([*command, str(output), *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert read_image(output).pixels.shape == (128, 192, 3)
     pictures = {
-        name: np.asarray(Image.open(path).convert("RGB").resize((192, 128)), float)
+        name: np.asarray(Image.fromarray(read_image(path).pixels).resize((192, 128)), float)
         for name, path in (("result", output), ("content", content), ("style", style))
     }
-    assert Image.open(output).size == (192, 128)
     mean = {name: pixels.mean((0, 1)) for name, pixels in pictures.items()}
     # The style's colours and the content's layout.
     np.testing.assert_allclose(mean["result"], mean["style"], atol=20)
