@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cdjax.model import Config, Model
     from cdjax.spec import Spec, student, teacher
     from cdjax.stylization import Style, encode_style, stylize
+    from cdjax.windows import stylize_by_windows
 
 __all__ = [
     "Config",
@@ -23,6 +24,7 @@ __all__ = [
     "save_model",
     "student",
     "stylize",
+    "stylize_by_windows",
     "teacher",
 ]
 
@@ -36,6 +38,7 @@ _MODULES = {
     "save_model": "checkpoint",
     "student": "spec",
     "stylize": "stylization",
+    "stylize_by_windows": "windows",
     "teacher": "spec",
 }
 

@@ -105,6 +105,17 @@ class Spec:
         return tuple((f"relu{j + 1}_1", width) for j, width in enumerate(self.widths))
 
     @property
+    def halo(self) -> int:
+        """Image pixels next to a cut in which features, and what is decoded of them, differ.
+
+        A position of the features sees that far beyond the pixels it stands for, and a decoded
+        pixel as far beyond its own; in whole positions, a multiple of the stride. A convolution
+        at a level sees one of its pixels further, 2**level of the image's.
+        """
+        reach = sum(2**conv.level for conv in self.encoder)
+        return -(-reach // self.stride) * self.stride
+
+    @property
     def parameter_count(self) -> int:
         """Weights and biases of encoder (conv0 included) and decoder; embeddings not counted."""
         colour = 3 * 3 + 3

@@ -1,5 +1,6 @@
 """The jitted cascade: encode -> transform -> decode, for the stages from deep to shallow."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from cdjax.transform import Moments, Transform, adain, moments, wct
 
 _Pixels = Array | np.ndarray[Any, Any]
 
-_TRANSFORMS: dict[str, Transform] = {"wct": wct, "adain": adain}
+TRANSFORMS: dict[str, Transform] = {"wct": wct, "adain": adain}
 
 
 @jax.tree_util.register_dataclass
@@ -50,8 +51,8 @@ def encode_style(model: Model, style: ArrayLike, *, dtype: DTypeLike = jnp.float
         TypeError: if the pixels are neither uint8 nor floating.
         ValueError: if the shape, the dtype or the model's method does not fit.
     """
-    _check_model(model)
-    return _encode_style(model.params, model.config, _checked(style, "style"), _compute(dtype))
+    check_model(model)
+    return _encode_style(model.params, model.config, checked(style, "style"), compute_dtype(dtype))
 
 
 def stylize(
@@ -85,11 +86,11 @@ def stylize(
         TypeError: if the pixels are neither uint8 nor floating.
         ValueError: if a shape, the dtype, the model's method or the style's origin does not fit.
     """
-    _check_model(model)
-    images = _checked(content, "content")
-    dtype = _compute(dtype)
+    check_model(model)
+    images = checked(content, "content")
+    dtype = compute_dtype(dtype)
     encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
-    _check_style(model.config, encoded, images)
+    check_style(model.config, encoded, images)
     return _stylize(model.params, model.config, images, encoded, alpha, dtype)
 
 
@@ -117,7 +118,7 @@ def _stylize(
     images = _padded(_as_float(content), config)
     for spec, style_moments in zip(config.specs, style.moments, strict=True):
         features = _encode(params, spec, images, dtype)
-        transform = _TRANSFORMS[config.method]
+        transform = TRANSFORMS[config.method]
         features = transform(moments(features), style_moments, alpha)(features)
         images = apply(Decoder(spec, dtype), params[f"stage{spec.stage}"]["decoder"], features)
     images = jnp.clip(images[:, :height, :width], 0, 1)
@@ -140,22 +141,29 @@ def _as_float(images: Array) -> Array:
 
 def _padded(images: Array, config: Config) -> Array:
     """Images grown at the bottom and right until every layer has whole pixels to work on."""
-    stride = config.specs[0].stride
-    # Twice the stride: the deepest convolution needs 2 positions to pad by reflection.
-    grown = [max(-(-size // stride), 2) * stride for size in images.shape[1:3]]
+    grown = grown_size(images.shape[1:3], config)
     pad = [(0, new - old) for new, old in zip(grown, images.shape[1:3], strict=True)]
     return jnp.pad(images, [(0, 0), *pad, (0, 0)], "symmetric")
 
 
-def _check_model(model: Model) -> None:
-    if model.config.method not in _TRANSFORMS:
+def grown_size(size: Sequence[int], config: Config) -> list[int]:
+    """Height and width in whole positions of the deepest features."""
+    stride = config.specs[0].stride
+    # Twice the stride: the deepest convolution needs 2 positions to pad by reflection.
+    return [max(-(-length // stride), 2) * stride for length in size]
+
+
+def check_model(model: Model) -> None:
+    """Refuses, as ValueError, a model that has no decoders."""
+    if model.config.method not in TRANSFORMS:
         raise ValueError(
             f"this model is a lone {model.config.teacher} encoder and cannot stylise; "
             "distil or convert one with decoders (method wct or adain)"
         )
 
 
-def _checked(images: ArrayLike, name: str) -> _Pixels:
+def checked(images: ArrayLike, name: str) -> _Pixels:
+    """The pixels of an image or a batch of them; TypeError or ValueError if they are none."""
     if not isinstance(images, jax.Array):
         # Not jnp.asarray: it compiles a program for every shape it meets.
         images = np.asarray(images)
@@ -168,14 +176,16 @@ def _checked(images: ArrayLike, name: str) -> _Pixels:
     return images
 
 
-def _compute(dtype: DTypeLike) -> jnp.dtype:
+def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """float32 or bfloat16; ValueError if it is neither."""
     dtype = jnp.dtype(dtype)
     if dtype not in (jnp.float32, jnp.bfloat16):
         raise ValueError(f"dtype must be float32 or bfloat16, not {dtype}")
     return dtype
 
 
-def _check_style(config: Config, style: Style, content: _Pixels) -> None:
+def check_style(config: Config, style: Style, content: _Pixels) -> None:
+    """Refuses, as ValueError, a style of another model or of another number of images."""
     channels = [statistics.mean.shape[-1] for statistics in style.moments]
     if channels != [spec.widths[-1] for spec in config.specs]:
         raise ValueError(
