@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cdjax.checkpoint import load_model, save_model
+    from cdjax.mixing import mix_styles
     from cdjax.model import Config, Model
     from cdjax.spec import Spec, student, teacher
     from cdjax.stylization import Style, encode_style, stylize
-    from cdjax.windows import stylize_by_windows
+    from cdjax.ultra import stylize_by_windows
 
 __all__ = [
     "Config",
@@ -21,6 +22,7 @@ __all__ = [
     "Style",
     "encode_style",
     "load_model",
+    "mix_styles",
     "save_model",
     "student",
     "stylize",
@@ -35,10 +37,11 @@ _MODULES = {
     "Style": "stylization",
     "encode_style": "stylization",
     "load_model": "checkpoint",
+    "mix_styles": "mixing",
     "save_model": "checkpoint",
     "student": "spec",
     "stylize": "stylization",
-    "stylize_by_windows": "windows",
+    "stylize_by_windows": "ultra",
     "teacher": "spec",
 }
 

@@ -8,35 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from cdjax.image import ImageError, Picture, check_size, read_image, resize, write_image
-from cdjax.jobs import Job
+from cdjax.image import ImageError, Picture, check_size, write_image
+from cdjax.jobs import Job, Settings
+from cdjax.large import encode_large, goes_whole, make_large, open_picture, raster
 
 if TYPE_CHECKING:
     from cdjax.model import Model
     from cdjax.stylization import Style
+    from cdjax.vips import VipsImage
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How every picture is made.
-
-    Attributes:
-        alpha: strength of the style, 0 to 1.
-        content_size: shorter side that contents are scaled to, or None to leave them as they are.
-        style_size: likewise for styles.
-        dtype: `"float32"` or `"bfloat16"`, the networks' compute dtype.
-        quality: of JPEG and WebP, 1 to 100.
-    """
-
-    alpha: float = 1.0
-    content_size: int | None = None
-    style_size: int | None = None
-    dtype: str = "float32"
-    quality: int = 95
+_Opened: TypeAlias = "Picture | VipsImage | ImageError"
 
 
 @dataclass(frozen=True)
@@ -87,11 +71,12 @@ def run(
     Raises:
         ImageError: if one could not be made, and the run is strict.
     """
-    by_style = [(style, list(group)) for style, group in groupby(jobs, key=lambda job: job.style)]
+    by_style = [(paths, list(group)) for paths, group in groupby(jobs, key=lambda job: job.styles)]
     with ThreadPoolExecutor(2, "cdjax-read") as pool:
         try:
             contents = _read_ahead([job.content for job in jobs], settings.content_size, pool)
-            styles = _read_ahead([style for style, _ in by_style], settings.style_size, pool)
+            paths = [path for mixture, _ in by_style for path in mixture]
+            styles = _read_ahead(paths, settings.style_size, pool)
             return _make_all(load(), by_style, contents, styles, settings, gate, strict)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -100,9 +85,9 @@ def run(
 
 def _make_all(
     model: "Model",
-    by_style: Sequence[tuple[Path, Sequence[Job]]],
-    contents: Iterator[Picture | ImageError],
-    styles: Iterator[Picture | ImageError],
+    by_style: Sequence[tuple[tuple[Path, ...], Sequence[Job]]],
+    contents: Iterator[_Opened],
+    styles: Iterator[_Opened],
     settings: Settings,
     gate: Gate,
     strict: bool,
@@ -115,14 +100,17 @@ def _make_all(
     quiet = strict and not sys.stderr.isatty()
     with tqdm(total=total, unit="image", disable=quiet, leave=False) as progress:
         try:
-            for path, jobs in by_style:
-                style = _encode(model, path, next(styles), settings.dtype)
+            for paths, jobs in by_style:
+                encoded = [_encode(model, path, next(styles), settings, gate) for path in paths]
+                style = _mixed(model, encoded, settings)
                 for job in jobs:
                     with gate.passed():
                         progress.set_postfix_str(job.output.name)
                     content = next(contents)
                     try:
-                        _make(model, job, _sound(content), _sound(style), settings, gate)
+                        if isinstance(content, ImageError):
+                            raise content
+                        _make(model, job, content, _sound(style), settings, gate)
                     except ImageError as error:
                         if strict:
                             raise
@@ -153,20 +141,16 @@ def _sound(outcome: _T | ImageError) -> _T:
 
 def _read_ahead(
     paths: Sequence[Path], shorter_side: int | None, pool: ThreadPoolExecutor
-) -> Iterator[Picture | ImageError]:
+) -> Iterator[_Opened]:
     """The pictures of the paths in order, each being read while the one before is in use."""
 
-    def read(path: Path) -> Picture | ImageError:
+    def read(path: Path) -> _Opened:
         try:
-            picture = read_image(path)
+            return open_picture(path, shorter_side)
         except ImageError as error:
             return error
-        try:
-            return resize(picture, shorter_side) if shorter_side else picture
-        except (ImageError, MemoryError) as error:
-            return ImageError(f"{path}: {str(error) or 'does not fit in memory'}")
 
-    def pictures(ahead: Future[Picture | ImageError]) -> Iterator[Picture | ImageError]:
+    def pictures(ahead: Future[_Opened]) -> Iterator[_Opened]:
         for path in paths[1:]:
             current, ahead = ahead, pool.submit(read, path)
             yield current.result()
@@ -190,22 +174,39 @@ def _within_memory(what: str, remedy: str) -> Iterator[None]:
 
 
 def _encode(
-    model: "Model", path: Path, picture: Picture | ImageError, dtype: str
+    model: "Model", path: Path, picture: _Opened, settings: Settings, gate: Gate
 ) -> "Style | ImageError":
     from cdjax.stylization import encode_style
 
+    if isinstance(picture, ImageError):
+        return picture
     try:
-        pixels = _sound(picture).pixels
+        if not goes_whole(model, picture, settings):
+            return encode_large(model, path, picture, settings, gate)
+        pixels = raster(picture)
         with _within_memory(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels", "--style-size"):
-            return encode_style(model, pixels, dtype=dtype)
+            return encode_style(model, pixels, dtype=settings.dtype)
     except ImageError as error:
         return error
+
+
+def _mixed(
+    model: "Model", encoded: "Sequence[Style | ImageError]", settings: Settings
+) -> "Style | ImageError":
+    from cdjax.mixing import mix_styles
+
+    styles: list[Style] = []
+    for outcome in encoded:
+        if isinstance(outcome, ImageError):
+            return outcome
+        styles.append(outcome)
+    return styles[0] if len(styles) == 1 else mix_styles(model, styles, settings.style_weights)
 
 
 def _make(
     model: "Model",
     job: Job,
-    content: Picture,
+    content: "Picture | VipsImage",
     style: "Style",
     settings: Settings,
     gate: Gate,
@@ -214,16 +215,43 @@ def _make(
 
     from cdjax.stylization import stylize
 
-    height, width = content.pixels.shape[:2]
-    check_size(job.output, height, width)
+    pixels = raster(content)
+    height, width = pixels.shape[:2]
+    if not settings.deepzoom:
+        check_size(job.output, height, width)
+
+    def write(result: Any) -> None:
+        _write(job.output, result, content, settings)
+
     # The style's statistics may still be being computed, and fail only here.
     with _within_memory(
-        f"{job.content} ({width}x{height} pixels) with {job.style}",
+        f"{job.content} ({width}x{height} pixels) with {', '.join(map(str, job.styles))}",
         "--content-size or --style-size",
     ):
+        if not goes_whole(model, content, settings):
+            make_large(model, job, content, style, settings, gate, write)
+            return
         result = np.asarray(
-            stylize(model, content.pixels, style, alpha=settings.alpha, dtype=settings.dtype)
+            stylize(model, pixels, style, alpha=settings.alpha, dtype=settings.dtype)
         )
     with gate.passed():
         job.output.parent.mkdir(parents=True, exist_ok=True)
-        write_image(job.output, Picture(result, content.alpha), quality=settings.quality)
+        write(result)
+
+
+def _write(path: Path, result: Any, content: "Picture | VipsImage", settings: Settings) -> None:
+    if settings.deepzoom:
+        from cdjax.deepzoom import write_deepzoom
+        from cdjax.image import levels
+
+        like = None if isinstance(content, Picture) else content
+        write_deepzoom(
+            path, levels(result), title=path.name, quality=settings.quality, like=like,
+            overwrite=True,
+        )  # fmt: skip
+    elif isinstance(content, Picture):
+        write_image(path, Picture(result, content.alpha), quality=settings.quality)
+    else:
+        from cdjax import vips
+
+        vips.write_image(path, result, like=content, quality=settings.quality)

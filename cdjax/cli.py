@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from cdjax.jobs import Job
     from cdjax.model import Model
 
-DEFAULT_WEIGHTS = "wct-16x"
-"""The model that is taken unless `--weights` names another."""
+DEFAULT_METHOD = "wct"
+"""The method whose bundled model is taken unless `--method` or `--weights` says otherwise."""
+
+ALLOCATOR = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.hugetlb=1"
+"""GLIBC_TUNABLES with which glibc keeps freed memory and takes it in huge pages."""
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
@@ -62,11 +65,24 @@ def command() -> NoReturn:
     looking for garbage while JAX traces and makes none, and taking the interpreter apart when all
     files are written.
     """
+    _start_again_with_allocator_tuned()
     gc.set_threshold(100_000)
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _start_again_with_allocator_tuned() -> None:
+    """On Linux, starts this process anew with `ALLOCATOR`.
+
+    Every window allocates again what the one before it freed; to have it back from the kernel page
+    by page takes a third of the time. glibc looks at this variable only when a process starts.
+    """
+    name = "GLIBC_TUNABLES"
+    if sys.platform == "linux" and name not in os.environ and "stylize" in sys.argv[1:2]:
+        os.environ[name] = ALLOCATOR
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,6 +108,15 @@ def _within(number: type[int] | type[float], low: int, high: int) -> Callable[[s
     return parse
 
 
+def _size(text: str) -> int:
+    from cdjax.memory import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="cdjax", description="Universal style transfer in JAX.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -103,13 +128,30 @@ def _parser() -> argparse.ArgumentParser:
     size = _within(int, 1, 100_000)
     add = stylize.add_argument
     add("content", type=Path, metavar="CONTENT", help="an image, or a folder of images")
-    add("style", type=Path, metavar="STYLE", help="an image, or a folder of images")
+    add(
+        "styles",
+        type=Path,
+        nargs="+",
+        metavar="STYLE",
+        help="an image, a folder of images, or several images to be mixed",
+    )
     add("-o", "--output", required=True, metavar="OUT", help="file or folder to write")
     add(
+        "--method",
+        choices=["wct", "adain"],
+        help=f"the transform, and with it the bundled model (default {DEFAULT_METHOD})",
+    )
+    add(
         "--weights",
-        default=DEFAULT_WEIGHTS,
         metavar="MODEL",
-        help="checkpoint of convert_weights.py, or name of a bundled model (default %(default)s)",
+        help="another model: a checkpoint of convert_weights.py or experiments.distill",
+    )
+    add(
+        "--style-weights",
+        type=_within(float, 0, 1_000_000),
+        nargs="+",
+        metavar="W",
+        help="shares of several styles, in their order (default: all alike)",
     )
     add(
         "--alpha",
@@ -127,6 +169,24 @@ def _parser() -> argparse.ArgumentParser:
         default=95,
         metavar="Q",
         help="of JPEG and WebP, 1 to 100 (default 95)",
+    )
+    add(
+        "--memory",
+        type=_size,
+        metavar="SIZE",
+        help="of the device for a picture, e.g. 2GB; one that needs more is made in windows "
+        "(default: most of a GPU's, half of the free memory without one)",
+    )
+    add(
+        "--host-memory",
+        type=_size,
+        metavar="SIZE",
+        help="for pictures made in windows; the rest goes to files (default: half of the free)",
+    )
+    add(
+        "--deepzoom",
+        action="store_true",
+        help="write OUT as a folder with a page that zooms into the result",
     )
     add("--overwrite", action="store_true", help="replace outputs that are there already")
     stylize.set_defaults(run=_stylize)
@@ -160,16 +220,21 @@ def _stylize(options: argparse.Namespace) -> int:
     from cdjax.bundled import bundled_file
     from cdjax.jobs import UsageError, plan
 
-    jobs = plan(options.content, options.style, options.output)
-    single = options.content.is_file() and options.style.is_file()
+    _check_style_weights(options)
+    if options.deepzoom:
+        jobs = [_deepzoom_job(options)]
+    else:
+        jobs = plan(options.content, options.styles, options.output)
+    single = all(path.is_file() for path in (options.content, *options.styles))
     todo = [job for job in jobs if options.overwrite or not job.output.exists()]
     if single and not todo:
         raise UsageError(f"output {jobs[0].output}: is there already; --overwrite replaces it")
-    if bundled_file(options.weights) is None and not Path(options.weights).is_dir():
-        there = Path(options.weights).exists()
+    weights = options.weights or f"{options.method or DEFAULT_METHOD}-16x"
+    if bundled_file(weights) is None and not Path(weights).is_dir():
+        there = Path(weights).exists()
         what = "not a checkpoint's folder" if there else "no such checkpoint"
-        raise UsageError(f"weights {options.weights}: {what}; convert_weights.py makes one")
-    failed = _run(todo, options, single) if todo else 0
+        raise UsageError(f"weights {weights}: {what}; convert_weights.py makes one")
+    failed = _run(todo, weights, options, single) if todo else 0
     if not single:
         skipped = len(jobs) - len(todo)
         parts = [f"{len(todo) - failed} written"]
@@ -179,21 +244,55 @@ def _stylize(options: argparse.Namespace) -> int:
     return _BAD_INPUT if failed else 0
 
 
-def _run(jobs: Sequence["Job"], options: argparse.Namespace, single: bool) -> int:
-    from cdjax.batch import Gate, Settings, run
+def _deepzoom_job(options: argparse.Namespace) -> "Job":
+    from cdjax import vips
+    from cdjax.jobs import UsageError, plan_folder
+
+    job = plan_folder(options.content, options.styles, options.output)
+    if not vips.available():
+        raise UsageError("--deepzoom needs libvips: pip install 'cdjax[ultra]'")
+    from cdjax.deepzoom import viewer_files
+
+    viewer_files()  # Before hours of work.
+    return job
+
+
+def _check_style_weights(options: argparse.Namespace) -> None:
+    from cdjax.jobs import UsageError
+
+    weights = options.style_weights
+    if weights is None:
+        return
+    if len(weights) != len(options.styles):
+        raise UsageError(f"--style-weights: {len(weights)} for {len(options.styles)} style(s)")
+    if not any(weights):
+        raise UsageError("--style-weights: one at least must be above 0")
+
+
+def _run(jobs: Sequence["Job"], weights: str, options: argparse.Namespace, single: bool) -> int:
+    from cdjax.batch import Gate, run
+    from cdjax.jobs import Settings, UsageError
 
     def load() -> "Model":
         from cdjax.checkpoint import load_model
 
         use_compilation_cache()
-        return load_model(options.weights)
+        model = load_model(weights)
+        method = model.config.method
+        if options.method not in (None, method):
+            raise UsageError(f"weights {weights}: a model of method {method}, not {options.method}")
+        return model
 
     settings = Settings(
         alpha=options.alpha,
         content_size=options.content_size,
         style_size=options.style_size,
+        style_weights=options.style_weights and tuple(options.style_weights),
         dtype=options.dtype,
         quality=options.quality,
+        memory=options.memory,
+        host_memory=options.host_memory,
+        deepzoom=options.deepzoom,
     )
     gate = Gate()
     # In a thread of its own, because in the midst of JAX the main one takes note of Ctrl-C only

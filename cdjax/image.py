@@ -95,6 +95,15 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
         raise ImageError(f"{name}: broken image ({reason})") from error
 
 
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Height and width of an image as it is stored, or None if Pillow cannot tell."""
+    try:
+        with _open(path) as file:
+            return file.height, file.width
+    except Exception:  # Reading it will say what is wrong.
+        return None
+
+
 def _open(path: str | os.PathLike[str]) -> Image.Image:
     # Only formats that Pillow decodes itself: EPS, say, would run Ghostscript. The suffix's comes
     # first, because Pillow imports all of its plugins as soon as it meets one not yet imported.
@@ -217,7 +226,7 @@ def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int 
     check_suffix(path)
     check_size(path, *picture.pixels.shape[:2])
     name = FORMATS[path.suffix.lower()]
-    image = Image.fromarray(_levels(picture.pixels))
+    image = Image.fromarray(levels(picture.pixels))
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
         if name == "JPEG":
@@ -243,7 +252,8 @@ def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int 
             temporary.unlink()
 
 
-def _levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+def levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey levels, uint8, nearest to floating pixels in [0, 1]; TypeError or ImageError if none."""
     if pixels.dtype == np.uint8:
         return pixels
     if not np.issubdtype(pixels.dtype, np.floating):

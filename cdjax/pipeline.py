@@ -23,16 +23,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdjax.checkpoint import load_model, save_model
-from cdjax.data import batches
-from cdjax.distillation import Phase, Task, initial_state
+from cdjax.data import Batches, batches
+from cdjax.distillation import initial_state
 from cdjax.hosts import barrier
 from cdjax.initialization import initialize_decoder, initialize_encoder
 from cdjax.layer_rows import Images
 from cdjax.model import Config, Method, Model, Params
+from cdjax.pairs import Pairs
 from cdjax.preconditioning import input_factors
 from cdjax.recipe import Recipe
 from cdjax.reconstruction import reconstructions
 from cdjax.spec import Spec, student
+from cdjax.task import Phase, Task
 from cdjax.teachers import TeacherError, load_teacher, normalized_teacher, teacher_encoder
 from cdjax.training import train
 
@@ -126,7 +128,7 @@ def distill(recipe: Recipe, folder: Path, observer: Observer) -> Model:
     ]
     specs = tuple(model.config.specs[0] for model in made)
     params = {name: part for model in made for name, part in model.params.items()}
-    model = Model(params, Config("wct", specs, teacher.config.teacher))
+    model = Model(params, Config(recipe.method, specs, teacher.config.teacher))
     save_model(folder / "model", model, overwrite=True)
     return model
 
@@ -174,7 +176,7 @@ def _make_stage(run: _Run, stage: int) -> Model:
 
 
 def _model(run: _Run, spec: Spec, networks: dict[str, Params]) -> Model:
-    method: Method = "wct" if "decoder" in networks else "encoder"
+    method: Method = run.recipe.method if "decoder" in networks else "encoder"
     config = Config(method, (spec,), run.teacher.config.teacher)
     return Model({f"stage{spec.stage}": networks}, config)
 
@@ -182,14 +184,14 @@ def _model(run: _Run, spec: Spec, networks: dict[str, Params]) -> Model:
 def _teacher_decoder(run: _Run, stage: int, frozen: dict[str, Params]) -> Params:
     """The teacher's own decoder, or one trained to invert its encoder."""
     own = run.teacher.params.get(f"stage{stage}", {})
-    if "decoder" in own:
+    if "decoder" in own and run.teacher.config.method == run.recipe.method:
         return own["decoder"]
     spec, _ = teacher_encoder(run.teacher, stage)
     if not run.recipe.teacher_decoder.steps:
         raise TeacherError(
-            f"{run.teacher.config.teacher} has no decoder of stage {stage}, which this recipe "
-            "needs: give teacher_decoder some steps, or student_encoder no pixel and perceptual "
-            "loss and start another method than l1"
+            f"{run.teacher.config.teacher} has no {run.recipe.method} decoder of stage {stage}, "
+            "which this recipe needs: give teacher_decoder some steps, or student_encoder only "
+            "the embedding loss and start another method than l1"
         )
     nothing = np.zeros((0, 0, 0, 3), np.uint8)
     begin = initialize_decoder(run.key(stage, 2), spec, frozen["teacher"], nothing, method="random")
@@ -247,9 +249,11 @@ def _task(run: _Run, spec: Spec, phase: Phase) -> Task:
         student=spec,
         teacher=teacher,
         weights=training.weights,
+        method=recipe.method,
         learning_rate=training.learning_rate,
         decay_steps=training.steps if training.decay else 0,
         whitened=training.whitened,
+        first_rate=training.first_rate,
         rectified=training.rectified,
         judge=training.judge,
         microbatches=recipe.microbatches,
@@ -281,7 +285,7 @@ def _train(
         show = partial(reconstructions, task, _shown(recipe), held)
         hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         with (
-            batches(recipe.data, **hosts) as data,
+            _batches(recipe, **hosts) as data,
             run.observer.phase(
                 spec.stage, phase, folder, steps=training.steps, batch=recipe.data.batch
             ) as watch,
@@ -312,6 +316,12 @@ def _copy(networks: dict[str, Params]) -> dict[str, Params]:
 
 def _shown(recipe: Recipe) -> Images:
     """The few crops whose reconstructions are shown."""
-    config = replace(recipe.data, batch=_SHOWN, seed=recipe.data.seed + 1, workers=0)
-    with batches(config) as crops:
+    config = replace(recipe.data, batch=_SHOWN, seed=recipe.data.seed + 2, workers=0)
+    with _batches(replace(recipe, data=config)) as crops:
         return next(crops)
+
+
+def _batches(recipe: Recipe, **hosts: int) -> Batches | Pairs:
+    if recipe.method == "adain":
+        return Pairs(recipe.data, recipe.style_data, **hosts)
+    return batches(recipe.data, **hosts)

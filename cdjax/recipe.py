@@ -5,8 +5,23 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from cdjax.data import DataConfig
-from cdjax.distillation import PAPER_WEIGHTS, Phase, Weights
 from cdjax.initialization import Initialization
+from cdjax.task import PAPER_WEIGHTS, Phase, Transfer, Weights
+
+
+@dataclass(frozen=True)
+class Styles:
+    """Where the styles come from that AdaIN is trained with; crops and batches are the contents'.
+
+    Attributes:
+        source: as `DataConfig.source`.
+        split: likewise.
+        data_dir: likewise.
+    """
+
+    source: str = "dead-leaves"
+    split: str = "train"
+    data_dir: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,7 @@ class Training:
         decay: whether the learning rate rises, then falls to 0 along a cosine.
         whitened: whether Adam works in whitened coordinates (see `cdjax.preconditioning`); not
             for the teacher's decoder.
+        first_rate: what the steps of the student encoder's conv1_1 are multiplied by.
         rectified: whether a ReLU follows the embeddings.
         judge: whose taps the perceptual loss of student_decoder compares.
     """
@@ -54,6 +70,7 @@ class Training:
     learning_rate: float = 1e-4
     decay: bool = False
     whitened: bool = False
+    first_rate: float = 1.0
     rectified: bool = False
     judge: Literal["teacher", "student"] = "teacher"
 
@@ -64,8 +81,10 @@ class Recipe:
 
     Attributes:
         teacher: as for `cdjax.teachers.load_teacher`; one with decoders brings them along.
+        method: the transform that the networks are for: `"wct"` or `"adain"`.
         data: the images to train on, and the seed of all that is random.
-        stages: which networks are made.
+        styles: the other half of every pair (AdaIN only).
+        stages: which networks are made; AdaIN has one.
         start: how they begin.
         teacher_decoder: phase 1; left out where the teacher has a decoder, or nothing needs one.
         student_encoder: phase 2.
@@ -79,7 +98,9 @@ class Recipe:
     """
 
     teacher: str = "vgg16"
+    method: Transfer = "wct"
     data: DataConfig = field(default_factory=lambda: DataConfig("dead-leaves"))
+    styles: Styles = field(default_factory=Styles)
     stages: tuple[int, ...] = (5, 4, 3, 2, 1)
     start: Start = field(default_factory=Start)
     teacher_decoder: Training = field(default_factory=Training)
@@ -96,6 +117,8 @@ class Recipe:
         wrong = [stage for stage in self.stages if not 1 <= stage <= 5]
         if wrong or not self.stages or len(set(self.stages)) < len(self.stages):
             raise ValueError(f"stages must be different numbers from 1 to 5, not {self.stages}")
+        if self.method == "adain" and len(self.stages) > 1:
+            raise ValueError(f"adain has one stage, the paper's is 4, not {self.stages}")
         if self.teacher_decoder.whitened:
             raise ValueError("the teacher's decoder cannot be trained with the whitened optimiser")
         least = {"microbatches": 1, "save_every": 1, "keep": 1, "pictures_every": 1}
@@ -112,8 +135,14 @@ class Recipe:
     def needs_teacher_decoder(self) -> bool:
         """Whether anything is to be trained through, or pruned from, the teacher's decoder."""
         weights = self.student_encoder.weights
-        through = self.student_encoder.steps and (weights.pixel or weights.perceptual)
+        names = ("content", "style") if self.method == "adain" else ("pixel", "perceptual")
+        through = self.student_encoder.steps and any(getattr(weights, name) for name in names)
         return bool(through) or self.start.method == "l1"
+
+    @property
+    def style_data(self) -> DataConfig:
+        """The styles as the contents' equals, drawn by another seed."""
+        return replace(self.data, seed=self.data.seed + 1, **asdict(self.styles))
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as JSON gives it back."""
@@ -177,6 +206,50 @@ def _quick() -> Recipe:
     )
 
 
+def _adain_paper() -> Recipe:
+    training = Training(_PAPER_STEPS, Weights())
+    return replace(
+        _paper(),
+        method="adain",
+        styles=Styles("wikiart"),
+        stages=(4,),
+        teacher_decoder=training,
+        student_encoder=training,
+        student_decoder=training,
+    )
+
+
+_TRANSFER = Weights(embedding=1.0, content=1.0, style=10.0)
+
+
+def _adain_bundled() -> Recipe:
+    return replace(
+        _bundled(),
+        method="adain",
+        styles=Styles("paintings"),
+        stages=(4,),
+        start=replace(_bundled().start, images=1200, positions=120_000, decoder_images=300),
+        student_pair=Training(
+            700, _TRANSFER, learning_rate=0.003, decay=True, whitened=True, first_rate=0.1
+        ),
+        student_decoder=Training(),
+        save_every=100,
+        pictures_every=100,
+    )
+
+
+def _adain_quick() -> Recipe:
+    return replace(
+        _quick(),
+        method="adain",
+        stages=(4,),
+        student_pair=Training(
+            30, _TRANSFER, learning_rate=0.002, decay=True, whitened=True, first_rate=0.1
+        ),
+        student_decoder=Training(),
+    )
+
+
 @dataclass(frozen=True)
 class Preset:
     """A recipe by name, and a line that says what it is."""
@@ -185,8 +258,17 @@ class Preset:
     recipe: Recipe = field(repr=False)
 
 
-PRESETS: dict[str, Preset] = {
-    "quick": Preset("a small, real run of a few minutes; no photographs, no downloads", _quick()),
-    "paper": Preset("the paper's recipe: COCO, 256-pixel crops, 20 epochs a phase", _paper()),
-    "bundled": Preset("how the model in the package was made, of VGG-16", _bundled()),
+PRESETS: dict[Transfer, dict[str, Preset]] = {
+    "wct": {
+        "quick": Preset(
+            "a small, real run of a few minutes; no photographs, no downloads", _quick()
+        ),
+        "paper": Preset("the paper's recipe: COCO, 256-pixel crops, 20 epochs a phase", _paper()),
+        "bundled": Preset("how the model in the package was made, of VGG-16", _bundled()),
+    },
+    "adain": {
+        "quick": Preset("the same with AdaIN, dead leaves as styles too", _adain_quick()),
+        "paper": Preset("the paper's recipe: COCO, paintings of WikiArt", _adain_paper()),
+        "bundled": Preset("how the AdaIN model in the package was made", _adain_bundled()),
+    },
 }

@@ -20,6 +20,10 @@ from cdjax.transform import Moments, Transform, adain, moments, wct
 
 _Pixels = Array | np.ndarray[Any, Any]
 
+LEVEL = np.float32(1 / 255)
+"""One of the grey levels of 8 bits. A factor, because XLA may take one for a division, and images
+converted by NumPy must be the same to the last bit."""
+
 TRANSFORMS: dict[str, Transform] = {"wct": wct, "adain": adain}
 
 
@@ -90,7 +94,7 @@ def stylize(
     images = checked(content, "content")
     dtype = compute_dtype(dtype)
     encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
-    check_style(model.config, encoded, images)
+    check_style(model.config, encoded, images.shape)
     return _stylize(model.params, model.config, images, encoded, alpha, dtype)
 
 
@@ -135,7 +139,7 @@ def _encode(
 def _as_float(images: Array) -> Array:
     images = images if images.ndim == 4 else images[None]
     if images.dtype == jnp.uint8:
-        return images.astype(jnp.float32) / 255
+        return images.astype(jnp.float32) * LEVEL
     return images.astype(jnp.float32)
 
 
@@ -167,13 +171,19 @@ def checked(images: ArrayLike, name: str) -> _Pixels:
     if not isinstance(images, jax.Array):
         # Not jnp.asarray: it compiles a program for every shape it meets.
         images = np.asarray(images)
-    if images.ndim not in (3, 4) or images.shape[-1] != 3 or 0 in images.shape:
-        raise ValueError(
-            f"{name} must be (H, W, 3) or (N, H, W, 3) with at least 1 pixel, not {images.shape}"
-        )
-    if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
-        raise TypeError(f"{name} must be uint8 or floating in [0, 1], not {images.dtype}")
+    check_pixels(images, name)
     return images
+
+
+def check_pixels(images: Any, name: str) -> None:
+    """Refuses, by `images.shape` and `images.dtype`, what are no pixels (TypeError, ValueError)."""
+    shape, dtype = images.shape, images.dtype
+    if len(shape) not in (3, 4) or shape[-1] != 3 or 0 in shape:
+        raise ValueError(
+            f"{name} must be (H, W, 3) or (N, H, W, 3) with at least 1 pixel, not {shape}"
+        )
+    if dtype != jnp.uint8 and not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{name} must be uint8 or floating in [0, 1], not {dtype}")
 
 
 def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
@@ -184,7 +194,7 @@ def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
     return dtype
 
 
-def check_style(config: Config, style: Style, content: _Pixels) -> None:
+def check_style(config: Config, style: Style, shape: tuple[int, ...]) -> None:
     """Refuses, as ValueError, a style of another model or of another number of images."""
     channels = [statistics.mean.shape[-1] for statistics in style.moments]
     if channels != [spec.widths[-1] for spec in config.specs]:
@@ -192,7 +202,7 @@ def check_style(config: Config, style: Style, content: _Pixels) -> None:
             "this style was encoded by a model of other stages or widths; encode it again"
         )
     batch = style.moments[0].mean.shape[:-1]
-    images = content.shape[:-3]
+    images = shape[:-3]
     if batch not in ((), (1,), images):
         raise ValueError(
             f"{batch[0]} styles do not pair with {images[0] if images else 1} content image(s); "

@@ -16,8 +16,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-from cdjax.distillation import State, Task, train_step
+from cdjax.distillation import State, train_step
 from cdjax.model import Params
+from cdjax.task import Task
 
 Report = Callable[[int, dict[str, float]], None]
 Inspect = Callable[[int, State], None]
@@ -31,7 +32,7 @@ class Batches(Protocol):
     """Image batches whose position can be stored and found again."""
 
     def __next__(self) -> NDArray[np.uint8]:
-        """The next batch of this process, (N, S, S, 3), uint8."""
+        """The next batch of this process, (N, S, S, 3) or, of pairs, (N, 2, S, S, 3), uint8."""
         ...
 
     def state(self) -> Any:

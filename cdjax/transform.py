@@ -1,10 +1,10 @@
 """Features' statistics in, an affine map of features out: WCT and AdaIN.
 
 Whitening and colouring (paper, section 3.1; Li et al. 2017) and AdaIN (Huang and Belongie 2017)
-are both `features @ matrix + offset`, made from the `Moments` of content and style features.
+are both `(features - centre) @ matrix + offset`, made of content and style features' `Moments`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -17,6 +17,10 @@ which shows where there are fewer pixels than channels."""
 
 _RELATIVE_NOISE = 1e-12
 """Variances under this fraction of the squared mean are rounding noise too: a constant image's."""
+
+_POSITIONS_AT_ONCE = 2**13
+"""Features are converted to float64 so many positions at a time: a whole image's would be twice as
+large as what the networks need at once."""
 
 _ADAIN_EPSILON = 1e-5
 """Added to AdaIN's variances, as its authors do."""
@@ -46,21 +50,24 @@ class Moments:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Affine:
-    """The map f -> f @ matrix + offset of feature vectors (rows).
+    """The map f -> (f - centre) @ matrix + offset of feature vectors (rows).
+
+    The centre is what keeps a whitening's large entries from being multiplied by large means.
 
     Attributes:
+        centre: (..., C), float32.
         matrix: (..., C, C), float32.
         offset: (..., C), float32.
     """
 
+    centre: Array
     matrix: Array
     offset: Array
 
     def __call__(self, features: Array) -> Array:
         """Maps features (..., H, W, C), computed in float32, to the same shape and dtype."""
-        mapped = jnp.einsum(
-            "...hwc,...cd->...hwd", features.astype(jnp.float32), self.matrix, precision="highest"
-        )
+        apart = features.astype(jnp.float32) - self.centre[..., None, None, :]
+        mapped = jnp.einsum("...hwc,...cd->...hwd", apart, self.matrix, precision="highest")
         return (mapped + self.offset[..., None, None, :]).astype(features.dtype)
 
 
@@ -68,12 +75,87 @@ Transform = Callable[[Moments, Moments, Array | float], Affine]
 
 
 def moments(features: Array) -> Moments:
-    """Statistics of features (..., H, W, C) over H and W, in float32."""
-    flat = features.reshape(*features.shape[:-3], -1, features.shape[-1]).astype(jnp.float32)
-    mean = flat.mean(-2)
-    centred = flat - mean[..., None, :]
-    scatter = jnp.einsum("...pc,...pd->...cd", centred, centred, precision="highest")
-    return Moments(jnp.full(mean.shape[:-1], flat.shape[-2], jnp.float32), mean, scatter)
+    """Statistics of features (..., H, W, C) over H and W: sums in float64, rounded to float32.
+
+    Whitening divides by small eigenvalues, so that what a million roundings in float32 add up to
+    would show; these are the same however an image is cut into pieces.
+    """
+    values = features.astype(jnp.float32)
+    count = jnp.full(values.shape[:-3], values.shape[-3] * values.shape[-2], jnp.float32)
+    return Moments(count, *_mean_and_scatter(values))
+
+
+@jax.custom_jvp
+def _mean_and_scatter(features: Array) -> tuple[Array, Array]:
+    one = _mean_and_scatter_of_one
+    for _ in features.shape[:-3]:
+        one = jax.vmap(one)
+    mean, scatter = one(features)
+    return mean, scatter
+
+
+# As for `_spectrum`: float64 does not survive `jax.vmap`.
+@jax.custom_batching.sequential_vmap
+def _mean_and_scatter_of_one(features: Array) -> tuple[Array, Array]:
+    total, products = sums64(features)
+    with jax.enable_x64(True):
+        count = features.shape[0] * features.shape[1]
+        mean = total / count
+        scatter = products - total[:, None] * mean
+        return lax.convert_element_type(mean, jnp.float32), lax.convert_element_type(
+            scatter, jnp.float32
+        )
+
+
+@_mean_and_scatter.defjvp
+def _mean_and_scatter_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    mean, scatter = _mean_and_scatter(*primals)
+    apart = primals[0] - mean[..., None, None, :]
+    half = jnp.einsum("...hwc,...hwd->...cd", apart, tangents[0], precision="highest")
+    return (mean, scatter), (tangents[0].mean((-3, -2)), half + half.swapaxes(-1, -2))
+
+
+def channel_statistics(features: Array) -> tuple[Array, Array]:
+    """Means and standard deviations as `adain` has them, (..., C) each, of (..., H, W, C), float32.
+
+    For training, where `moments` would also give what is not needed.
+    """
+    values = features.astype(jnp.float32)
+    variance = jnp.var(values, axis=(-3, -2), ddof=1)
+    return values.mean((-3, -2)), jnp.sqrt(variance + _ADAIN_EPSILON)
+
+
+def sums64(features: Array, inside: Array | None = None) -> tuple[Array, Array]:
+    """Sums over the positions of one image's features, in float64.
+
+    Args:
+        features: (H, W, C), float.
+        inside: (H, W), 1 at the positions that count and 0 at others; all of them by default.
+
+    Returns:
+        The sum of the vectors f, (C,), and of the products f^T f, (C, C), both float64.
+    """
+    height, width, channels = features.shape
+    step = max(1, min(height, _POSITIONS_AT_ONCE // width))
+
+    def add(start: Array | int, rows: int, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        part = lax.dynamic_slice_in_dim(features, start, rows)
+        values = lax.convert_element_type(part, jnp.float64).reshape(-1, channels)
+        if inside is not None:
+            weights = lax.dynamic_slice_in_dim(inside, start, rows).reshape(-1, 1)
+            values = values * lax.convert_element_type(weights, jnp.float64)
+        total, products = sums
+        return total + values.sum(0), products + lax.dot_general(
+            values, values, (((0,), (0,)), ((), ()))
+        )
+
+    with jax.enable_x64(True):
+        sums = jnp.zeros(channels, jnp.float64), jnp.zeros((channels, channels), jnp.float64)
+        whole = height // step
+        sums = lax.fori_loop(0, whole, lambda i, sums: add(i * step, step, sums), sums)
+        return add(whole * step, height % step, sums) if height % step else sums
 
 
 def _roots_of(statistics: Moments) -> tuple[Array, Array]:
@@ -139,9 +221,9 @@ def _roots_jvp(
 
 def _blend(matrix: Array, content: Moments, style: Moments, alpha: Array | float) -> Affine:
     """A share alpha of the map that takes content mean to style mean, the rest identity."""
-    shift = style.mean - jnp.einsum("...c,...cd->...d", content.mean, matrix, precision="highest")
     identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
-    return Affine(alpha * matrix + (1 - alpha) * identity, alpha * shift)
+    offset = alpha * style.mean + (1 - alpha) * content.mean
+    return Affine(content.mean, alpha * matrix + (1 - alpha) * identity, offset)
 
 
 def wct(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
@@ -166,13 +248,26 @@ def wct(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
     return _blend(matrix, content, style, alpha)
 
 
+def _deviation(statistics: Moments) -> Array:
+    variance = jnp.diagonal(statistics.covariance, axis1=-2, axis2=-1)
+    return jnp.sqrt(variance + _ADAIN_EPSILON)
+
+
 def adain(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
     """AdaIN: each channel's mean and standard deviation alone. See `wct` for the arguments."""
-
-    def deviation(statistics: Moments) -> Array:
-        variance = jnp.diagonal(statistics.covariance, axis1=-2, axis2=-1)
-        return jnp.sqrt(variance + _ADAIN_EPSILON)
-
-    scale = deviation(style) / deviation(content)
+    scale = _deviation(style) / _deviation(content)
     matrix = scale[..., None] * jnp.eye(scale.shape[-1], dtype=scale.dtype)
     return _blend(matrix, content, style, alpha)
+
+
+def mixed_roots(styles: Sequence[Moments], shares: Array) -> Array:
+    """The covariance, (C, C), with which `wct` colours by the weighted mean of colourings."""
+    roots = [share * _roots_of(style)[0] for share, style in zip(shares, styles, strict=True)]
+    root = jnp.stack(roots).sum(0)
+    return jnp.matmul(root, root, precision="highest")
+
+
+def mixed_deviations(styles: Sequence[Moments], shares: Array) -> Array:
+    """The covariance, diagonal, with which `adain` scales to the weighted mean of deviations."""
+    parts = [share * _deviation(style) for share, style in zip(shares, styles, strict=True)]
+    return jnp.diag(jnp.maximum(jnp.square(jnp.stack(parts).sum(0)) - _ADAIN_EPSILON, 0))

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from cdjax.distillation import Weights
 from cdjax.recipe import PRESETS, Recipe, Training
+from cdjax.task import Weights
 
 _STEPS = 40
 
@@ -35,7 +35,7 @@ class Command:
 
 def default_recipe() -> Recipe:
     """Stage 2 with the paper's losses, a few steps each."""
-    quick = PRESETS["quick"].recipe
+    quick = PRESETS["wct"]["quick"].recipe
     whitened = Training(_STEPS, Weights(), 0.003, decay=True, whitened=True)
     return replace(
         quick,

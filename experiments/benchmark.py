@@ -1,13 +1,15 @@
-"""Speed and memory: cdjax against plain PyTorch, of the WCT cascade or of a training step.
+"""Speed and memory: cdjax against plain PyTorch, of the WCT cascade or of a training step; windows.
 
     python -m experiments.benchmark [--sizes 512 1024 2048] [--output FILE]
     python -m experiments.benchmark --training [--stages 3 5] [--output FILE]
+    python -m experiments.benchmark --ultra [--megapixels 1 4 16 40 100] [--output FILE]
 
 For every size each implementation has a fresh process of its own and the two run in turns, so
 that whatever else the machine does meets both; `experiments/measure.py` is those processes,
 `experiments/plain_torch.py` the PyTorch version. A last part compares the cold start, from the
 start of a process to the image file written. `experiments/training_benchmark.py` is the training
-step. Needs the extra `bench`.
+step, `experiments/ultra_benchmark.py` large images by windows. Needs the extra `bench`; `--ultra`
+does without, but its `--output`, which has JSON and a plot beside it, needs `train`.
 """
 
 import argparse
@@ -27,23 +29,21 @@ from cdjax import Config, Model, Spec, load_model, save_model, student
 from cdjax.checkpoint import CheckpointError
 from cdjax.model import Params
 from cdjax.spec import Conv, teacher
-from experiments.benchmark_report import Comparison, Measurement, report
+from experiments.benchmark_report import Comparison, Measurement, report, write_whole
 from experiments.measure import (
+    BenchmarkError,
     Worker,
     WorkerError,
     photograph,
     time_process,
     worker,
 )
+from experiments.ultra_options import add_ultra_options, check_ultra_options
 
 _STUDENTS = tuple(student(stage) for stage in (5, 4, 3, 2, 1))
 
 _PAUSE = 0.5
 """Seconds before a run in which the other worker's threads, which spin a while, go to sleep."""
-
-
-class BenchmarkError(ValueError):
-    """Something that cannot be compared; the message is one line that says why."""
 
 
 def random_model(specs: tuple[Spec, ...], *, seed: int = 0) -> Model:
@@ -221,6 +221,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--stages", type=int, nargs="+", default=[3, 5], help="of the training step")
     add("--batch", type=int, default=4, help="crops in a training step")
     add("--crop", type=int, default=128, help="their side, in pixels")
+    add_ultra_options(parser)
     add("--output", type=Path, help="file for the report, which is printed too")
     options = parser.parse_args(arguments)
     if options.runs < 1:
@@ -246,6 +247,29 @@ def _measure_training(options: argparse.Namespace, command: str, folder: Path) -
         results.append(result)
         print(f"stage {stage}: done", file=sys.stderr)
     return training_report(command, about, results, **shared)
+
+
+def _measure_ultra(options: argparse.Namespace, command: str, folder: Path) -> str:
+    from experiments.ultra_benchmark import measure_sizes
+    from experiments.ultra_report import ultra_json, ultra_plot, ultra_report
+
+    limits = check_ultra_options(options)
+    weights = options.weights or "wct-16x"
+    model = load_model(weights)
+    _check(model, [])
+    save_model(folder / "checkpoint", model)
+    _write_weights(folder / "weights.npz", model)
+    about = {"command": command, "weights": weights, "dtype": options.dtype, "runs": options.runs}
+    plot = options.output.resolve().with_suffix(".png") if options.output else None
+    text = ""
+    shared = {"limits": limits, "runs": options.runs, "dtype": options.dtype}
+    for results in measure_sizes(folder, options.megapixels, **shared):
+        text = ultra_report(about | limits, *results, plot.name if plot else None)
+        if plot:  # After every size: what took hours is there even if the next one fails.
+            write_whole(plot, ultra_plot(results[1]))
+            write_whole(plot.with_suffix(".json"), ultra_json(about | limits, *results).encode())
+            write_whole(options.output.resolve(), text.encode())
+    return text
 
 
 def _check(model: Model, sizes: Sequence[int]) -> None:
@@ -282,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
-    if importlib.util.find_spec("torch") is None:
+    if not options.ultra and importlib.util.find_spec("torch") is None:
         print("benchmark: PyTorch is missing: pip install 'cdjax[bench]'", file=sys.stderr)
         return 2
     # This process, too, uses the GPU that the workers share.
@@ -291,14 +315,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="cdjax-benchmark-") as folder:
             measure = _measure_training if options.training else _measure
+            measure = _measure_ultra if options.ultra else measure
             text = measure(options, command, Path(folder))
         print(text, end="")
         if options.output:
-            path = options.output.resolve()
-            with tempfile.TemporaryDirectory(dir=path.parent) as beside:
-                part = Path(beside) / path.name
-                part.write_text(text)
-                part.replace(path)
+            write_whole(options.output.resolve(), text.encode())
     except (BenchmarkError, CheckpointError, WorkerError, OSError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1

@@ -4,6 +4,7 @@ import argparse
 import os
 import platform
 import statistics
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -116,6 +117,14 @@ def _memory_row(result: Comparison) -> list[str]:
     for ours, theirs in (peaks, above):
         cells += [f"{ours:.0f}", f"{theirs:.0f}", f"{theirs / max(ours, 1):.2f}"]
     return [*cells, f"{result.ours.cache_misses}"]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as beside:
+        part = Path(beside) / path.name
+        part.write_bytes(content)
+        part.replace(path)
 
 
 def processor() -> str:

@@ -34,8 +34,8 @@ class Command:
     Attributes:
         preset: where every other setting starts: "quick", a few minutes without photographs;
             "paper", the paper's recipe; "bundled", how the model in the package was made.
-        output: folder of everything that is made; runs/PRESET unless given. What it holds
-            already is not made again.
+        output: folder of everything that is made; runs/PRESET, or runs/adain-PRESET, unless given.
+            What it holds already is not made again.
         recipe: what is done.
         hosts: for a run on several machines.
     """
@@ -48,15 +48,12 @@ class Command:
 
 def parse(arguments: Sequence[str]) -> Command:
     """The command line as a configuration; exits with status 2 where it is wrong."""
-    # The preset decides the defaults of all that is parsed after it.
-    preset = "quick"
-    for i, argument in enumerate(arguments):
-        if argument == "--preset" and i + 1 < len(arguments):
-            preset = arguments[i + 1]
-        elif argument.startswith("--preset="):
-            preset = argument.removeprefix("--preset=")
-    recipe = PRESETS[preset].recipe if preset in PRESETS else PRESETS["quick"].recipe
-    default = Command(recipe, "quick", Path("runs") / preset)
+    # Preset and method decide the defaults of all that is parsed after them.
+    preset, method = _given(arguments, "preset", "quick"), _given(arguments, "method", "wct")
+    presets = PRESETS["adain" if method == "adain" else "wct"]
+    recipe = presets[preset if preset in presets else "quick"].recipe
+    name = f"adain-{preset}" if method == "adain" else preset
+    default = Command(recipe, "quick", Path("runs") / name)
     return tyro.cli(
         Command,
         args=list(arguments),
@@ -64,3 +61,13 @@ def parse(arguments: Sequence[str]) -> Command:
         prog="python -m experiments.distill",
         config=(tyro.conf.FlagConversionOff,),
     )
+
+
+def _given(arguments: Sequence[str], option: str, default: str) -> str:
+    """The value of an option, looked for before the others are parsed."""
+    for i, argument in enumerate(arguments):
+        if argument == f"--{option}" and i + 1 < len(arguments):
+            default = arguments[i + 1]
+        elif argument.startswith(f"--{option}="):
+            default = argument.partition("=")[2]
+    return default

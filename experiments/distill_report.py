@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cdjax.distillation import PHASES
 from cdjax.recipe import Recipe
+from cdjax.task import PHASES
 from experiments.watch import write_text
 
-_LOSSES = ("loss", "embedding", "pixel", "perceptual")
+_LOSSES = ("loss", "embedding", "pixel", "perceptual", "content", "style")
 _AVERAGED = 20
 
 

@@ -39,6 +39,10 @@ Result = NDArray[np.float32]
 Memory = tuple[int, int]
 
 
+class BenchmarkError(ValueError):
+    """Something that cannot be compared; the message is one line that says why."""
+
+
 class WorkerError(RuntimeError):
     """A worker that came to a bad end; the message is one line."""
 
@@ -143,6 +147,7 @@ def worker(
     dtype: str,
     platform: str = "",
     module: str = "experiments.measure",
+    allocator: str = "",
 ) -> Iterator[Worker]:
     """A worker that has loaded its weights and waits; it ends with the context.
 
@@ -152,6 +157,7 @@ def worker(
         dtype: in which the networks compute.
         platform: as a cdjax worker calls it, for PyTorch: `"cpu"` or a GPU's.
         module: whose worker it is.
+        allocator: GLIBC_TUNABLES of the process, unless the environment has some.
 
     Raises:
         WorkerError: if it cannot start.
@@ -167,7 +173,7 @@ def worker(
         subprocess.Popen(
             command,
             cwd=ROOT,
-            env=_environment(folder) | cache,
+            env=({"GLIBC_TUNABLES": allocator} if allocator else {}) | _environment(folder) | cache,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

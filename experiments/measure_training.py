@@ -38,7 +38,8 @@ def _cdjax(folder: Path, dtype: str, platform: str) -> _Implementation:
     import jax
 
     from cdjax import Spec
-    from cdjax.distillation import PAPER_WEIGHTS, Task, initial_state, train_step
+    from cdjax.distillation import initial_state, train_step
+    from cdjax.task import PAPER_WEIGHTS, Task
     from experiments.training_networks import from_torch_layout
 
     specs = json.loads((folder / "specs.json").read_text())

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from cdjax.distillation import Phase
 from cdjax.pipeline import PhaseObserver
+from cdjax.task import Phase
 
 _LOGGED = 1000
 """Steps of a phase that are logged, about."""
 _HEADER = 14
+_LOSSES = ("embedding", "pixel", "perceptual", "content", "style")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -123,7 +124,7 @@ class _Phase:
             if name not in ("step", "time"):
                 self._board.add_scalar(name, value, step)
         shown = {name: record[name] for name in ("loss", "images_per_second") if name in record}
-        losses = {n: metrics[n] for n in ("embedding", "pixel", "perceptual") if n in metrics}
+        losses = {n: metrics[n] for n in _LOSSES if n in metrics}
         self._bar.set_postfix({k: f"{v:.3g}" for k, v in (shown | losses).items()}, refresh=False)
 
     def pictures(self, step: int, columns: dict[str, NDArray[np.uint8]]) -> None:

@@ -1,8 +1,10 @@
 """Fixtures for every test: where the shared material lies."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 
 # A shell ignores Ctrl-C for what it runs in the background, and every process started from there
@@ -20,3 +22,15 @@ def shared() -> Path:
             f"no shared material at {_SHARED}; the small fixtures of our own cover this path"
         )
     return _SHARED
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_are_forgotten() -> Iterator[None]:
+    """Every compiled program holds some of the 65,530 memory maps that Linux gives a process.
+
+    XLA crashes where it gets no more of them.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > 10_000:
+        jax.clear_caches()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cdjax.checkpoint import load_model
-from cdjax.distillation import Weights
+from cdjax.task import Weights
 from experiments.ablate import main, variants
 from experiments.ablate_options import default_recipe
 from tests.test_pipeline import vgg

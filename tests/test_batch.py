@@ -13,9 +13,9 @@ from PIL import Image
 
 import cdjax.stylization
 from cdjax import Model, Spec, batch, stylize
-from cdjax.batch import Gate, Settings, run
+from cdjax.batch import Gate, run
 from cdjax.image import ImageError, Picture, read_image, write_image
-from cdjax.jobs import Job, plan
+from cdjax.jobs import Job, Settings, plan
 from tests.models import random_image, random_model
 
 SIZE = (24, 32)
@@ -33,7 +33,7 @@ def jobs(tmp_path: Path) -> list[Job]:
     for seed, name in enumerate(("in/a.png", "in/b.png", "styles/x.png", "styles/y.png")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_image(tmp_path / name, Picture(random_image(*SIZE, seed=seed)))
-    return plan(tmp_path / "in", tmp_path / "styles", str(tmp_path / "out"))
+    return plan(tmp_path / "in", [tmp_path / "styles"], str(tmp_path / "out"))
 
 
 def test_every_picture_is_its_pair_s_and_a_style_is_encoded_once(
@@ -51,7 +51,7 @@ def test_every_picture_is_its_pair_s_and_a_style_is_encoded_once(
     assert len(encoded) == 2
     assert len(jobs) == 4
     for job in jobs:
-        pixels = [read_image(path).pixels for path in (job.content, job.style)]
+        pixels = [read_image(path).pixels for path in (job.content, *job.styles)]
         expected = np.rint(np.asarray(stylize(model, *pixels, alpha=0.5)) * 255)
         np.testing.assert_array_equal(read_image(job.output).pixels, expected)
 

@@ -14,9 +14,10 @@ from PIL import Image
 
 from cdjax import encode_style, load_model, stylize
 from cdjax.dead_leaves import dead_leaves
-from cdjax.distillation import Task, loss
+from cdjax.distillation import loss
 from cdjax.recipe import PRESETS
 from cdjax.spec import student
+from cdjax.task import Task
 from cdjax.teachers import teacher_encoder
 from experiments.distill import main
 from experiments.distill_report import read_log
@@ -50,7 +51,7 @@ def test_it_says_what_it_took_and_how_to_get_the_real_thing(quick: tuple[Path, s
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_phase_lowers_its_loss(quick: tuple[Path, str], stage: int) -> None:
-    folder, recipe = quick[0] / f"stage{stage}", PRESETS["quick"].recipe
+    folder, recipe = quick[0] / f"stage{stage}", PRESETS["wct"]["quick"].recipe
     spec, teacher = teacher_encoder(load_model(quick[0] / "teacher"), stage)
     images = np.stack([dead_leaves(99, index, size=96) for index in range(16)])
     before = folder / "decoder_start"

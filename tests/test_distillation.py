@@ -11,20 +11,12 @@ import pytest
 
 from cdjax import Spec
 from cdjax.convert import convert_paper_16x, convert_wct_vgg19
-from cdjax.distillation import (
-    PAPER_WEIGHTS,
-    PHASES,
-    Phase,
-    Task,
-    Weights,
-    initial_state,
-    loss,
-    train_step,
-)
+from cdjax.distillation import initial_state, loss, train_step
 from cdjax.losses import tap_losses
 from cdjax.model import Params
 from cdjax.preconditioning import input_factors
 from cdjax.spec import student, teacher
+from cdjax.task import PAPER_WEIGHTS, PHASES, Phase, Task, Weights
 from tests import models
 
 TEACHER, STUDENT = Spec(2, (6, 8)), Spec(2, (3, 4))
@@ -256,6 +248,20 @@ def test_the_students_own_encoder_can_judge_its_decoder() -> None:
         np.mean((again[name] - tap) ** 2) / np.mean(tap**2) for name, tap in targets.items()
     )
     np.testing.assert_allclose(parts["perceptual"], expected, rtol=1e-3)
+
+
+def test_the_first_layer_can_go_slower_than_the_others() -> None:
+    images = models.random_image(2, 16, 16)
+    steps = []
+    for rate in (1.0, 0.25):
+        params, frozen = networks("student_encoder")
+        before = jax.tree.map(np.asarray, params)
+        work = task("student_encoder", learning_rate=1e-3, first_rate=rate)
+        state, _ = train_step(initial_state(params, task=work), frozen, images, task=work)
+        steps.append(jax.tree.map(np.subtract, state.params, before))
+    whole, slowed = (step["encoder"].pop("conv1_1")["kernel"] for step in steps)
+    np.testing.assert_allclose(slowed, whole / 4, rtol=1e-2, atol=1e-7)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), *steps)
 
 
 @pytest.mark.parametrize("whitened", [False, True])

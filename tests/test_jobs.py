@@ -22,12 +22,12 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def outputs(content: str, style: str, output: str) -> list[str]:
-    return [str(job.output) for job in plan(Path(content), Path(style), output)]
+    return [str(job.output) for job in plan(Path(content), [Path(style)], output)]
 
 
 def test_two_files_make_a_file() -> None:
-    jobs = plan(Path("c.png"), Path("s.png"), "there/o.JPG")
-    assert jobs == [Job(Path("c.png"), Path("s.png"), Path("there/o.JPG"))]
+    jobs = plan(Path("c.png"), [Path("s.png")], "there/o.JPG")
+    assert jobs == [Job(Path("c.png"), (Path("s.png"),), Path("there/o.JPG"))]
 
 
 @pytest.mark.parametrize("output", ["there", "there/", "new/", "new/er/"])
@@ -63,7 +63,7 @@ def test_names_that_collide_nevertheless_are_refused() -> None:
     for name in ("a.gif", "a_gif.png"):
         Path("in", name).touch()
     with pytest.raises(UsageError, match=r"a_gif__s\.png: is the result of two pairs"):
-        plan(Path("in"), Path("s.png"), "out")
+        plan(Path("in"), [Path("s.png")], "out")
 
 
 @pytest.mark.parametrize(
@@ -88,16 +88,16 @@ def test_what_cannot_be_followed_is_refused(
 ) -> None:
     Path("link.png").symlink_to("c.png")
     with pytest.raises(UsageError, match=message) as caught:
-        plan(Path(content), Path(style), output)
+        plan(Path(content), [Path(style)], output)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_suffix_is_refused() -> None:
     with pytest.raises(ImageError, match=r"unknown suffix '\.gif'"):
-        plan(Path("c.png"), Path("s.png"), "o.gif")
+        plan(Path("c.png"), [Path("s.png")], "o.gif")
 
 
 def test_an_input_of_another_pair_is_not_replaced() -> None:
     Path("c__s.png").touch()
     with pytest.raises(UsageError, match=r"c__s\.png: is one of the inputs"):
-        plan(Path(), Path("s.png"), ".")
+        plan(Path(), [Path("s.png")], ".")

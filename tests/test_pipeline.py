@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from cdjax import Config, Model, Spec, encode_style, load_model, save_model, stylize
 from cdjax.data import DataConfig, DataError
-from cdjax.distillation import Phase, Weights
 from cdjax.pipeline import PhaseObserver, distill
 from cdjax.recipe import PRESETS, Recipe, Start, Training
 from cdjax.spec import VGG16_DEPTHS
+from cdjax.task import Phase, Weights
 from cdjax.teachers import TeacherError
 from cdjax.training import TrainingError
 from tests import models
@@ -193,7 +193,7 @@ def test_l1_through_a_decoder_that_the_teacher_lacks(teacher: str, tmp_path: Pat
         student_pair=Training(),
         student_decoder=plain,
     )
-    with pytest.raises(TeacherError, match="no decoder of stage 1"):
+    with pytest.raises(TeacherError, match="no wct decoder of stage 1"):
         distill(recipe, tmp_path / "a", Notes())
     notes = Notes()
     distill(replace(recipe, teacher_decoder=plain), tmp_path / "b", notes)
@@ -242,7 +242,7 @@ def test_impossible_recipes_are_refused_at_once(teacher: str, tmp_path: Path) ->
 
 
 def test_the_paper_preset_is_the_papers() -> None:
-    recipe = PRESETS["paper"].recipe
+    recipe = PRESETS["wct"]["paper"].recipe
     data = recipe.data
     assert (data.source, data.shorter_side, data.crop, data.batch) == (
         "tfds:coco/2014",

@@ -1,0 +1,32 @@
+"""A program for tests: one picture by windows on the devices and hosts that its options name."""
+
+import sys
+
+import jax
+import numpy as np
+
+from cdjax import Spec, stylize_by_windows
+from cdjax.hosts import initialize
+from tests.models import random_image, random_model
+
+
+def main(output: str, *hosts: str) -> None:
+    if hosts:
+        coordinator, processes, index = hosts
+        initialize(coordinator, int(processes), int(index))
+    model = random_model((Spec(3, (4, 6, 8)), Spec(2, (4, 6)), Spec(1, (5,))))
+    places: set[int] = set()
+    result = stylize_by_windows(
+        model,
+        random_image(330, 290, seed=3),
+        random_image(150, 140, seed=4),
+        memory=500_000,
+        note=lambda stage, _: places.add(stage),
+    )
+    assert places == {0, 3, 2, 1}
+    np.save(output, result)
+    print(jax.local_device_count(), jax.process_count())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
