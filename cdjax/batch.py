@@ -200,7 +200,9 @@ def _mixed(
         if isinstance(outcome, ImageError):
             return outcome
         styles.append(outcome)
-    return styles[0] if len(styles) == 1 else mix_styles(model, styles, settings.style_weights)
+    return (
+        styles[0] if len(styles) == 1 else mix_styles(model, styles, weights=settings.style_weights)
+    )
 
 
 def _make(

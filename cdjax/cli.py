@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--method",
         choices=["wct", "adain"],
-        help=f"the transform, and with it the bundled model (default {DEFAULT_METHOD})",
+        help=f"the transform, and its bundled model METHOD-16x (default {DEFAULT_METHOD}-16x)",
     )
     add(
         "--weights",

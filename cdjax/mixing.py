@@ -17,7 +17,7 @@ _COVARIANCES = {"wct": mixed_roots, "adain": mixed_deviations}
 
 
 def mix_styles(
-    model: Model, styles: Sequence[Style], weights: Sequence[float] | ArrayLike | None = None
+    model: Model, styles: Sequence[Style], *, weights: Sequence[float] | ArrayLike | None = None
 ) -> Style:
     """Interpolates between styles (Huang and Belongie 2017, section 7.3).
 

@@ -323,6 +323,7 @@ def test_the_cache_is_where_it_was_asked_for_or_nowhere(
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stylize", "--help"]) == 0
     text = capsys.readouterr().out
-    for option in ("--output", "--weights", "--alpha", "--content-size", "--style-size"):
-        assert option in text
-    assert "default wct-16x" in text
+    options = "output method weights style-weights alpha content-size style-size dtype quality"
+    for option in [*options.split(), "memory", "host-memory", "deepzoom", "overwrite"]:
+        assert f"--{option} " in text
+    assert "default wct-16x" in " ".join(text.split())
