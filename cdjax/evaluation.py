@@ -76,7 +76,8 @@ class Evaluation:
         config: of the model.
         size: what it takes.
         unexplained: for the stages that the teacher has; empty for the teacher itself.
-        reconstruction: {stage: quality of decoder(encoder(image))}; empty for a lone encoder.
+        reconstruction: {stage: quality of decoder(encoder(image))}; empty for a lone encoder, and
+            for AdaIN, whose decoder is trained not for this but for transfer.
         cascade: of the images through all stages, untransformed (alpha 0).
         stylized: of the pairs, where there are any.
     """
@@ -274,19 +275,20 @@ def _compare(
         if model.config.method == "encoder":
             return result
         specs = model.config.specs
+        alone = [(spec,) for spec in specs] if model.config.method == "wct" else []
         named = f"{name}: reconstruction"
         qualities = {
             part: reconstruction(
                 model, part, test_images, batch=batch, name=named, progress=progress
             )
-            for part in dict.fromkeys([*((spec,) for spec in specs), specs])
+            for part in dict.fromkeys([*alone, specs])
         }
         stylized = pairs and stylization_quality(
             model, measuring, *pairs, batch=batch, name=f"{name}: pairs", progress=progress
         )
         return dataclasses.replace(
             result,
-            reconstruction={spec.stage: qualities[(spec,)] for spec in specs},
+            reconstruction={part[0].stage: qualities[part] for part in alone},
             cascade=qualities[specs],
             stylized=stylized,
         )

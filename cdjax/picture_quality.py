@@ -11,15 +11,20 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from cdjax.adain_losses import restyled
 from cdjax.decoder import Decoder
 from cdjax.encoder import Encoder
 from cdjax.layer_rows import Images
 from cdjax.layers import apply
+from cdjax.losses import mean_squared_error, style_loss
 from cdjax.metrics import psnr, ssim, style_distance
 from cdjax.model import Model, Params
 from cdjax.spec import Spec
 from cdjax.stylization import stylize
 from cdjax.unexplained import Network, Progress, in_full_batches, no_progress
+
+ADAIN_STAGE = 4
+"""Of the paper's AdaIN, whose losses compare taps up to that stage's."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +42,21 @@ class Quality:
 
 @dataclass(frozen=True)
 class Stylized:
-    """Means over pairs of a content and a style.
+    """Means over pairs of a content and a style, in the teacher's features where not of pixels.
 
     Attributes:
         style_distance: {tap: mean squared difference of Gram matrices of the result and the
-            style}, in the teacher's features.
+            style}.
+        content_loss: AdaIN's, the mean squared difference of the result's features and those that
+            AdaIN makes of content and style, at relu4_1 or, if it is shallower, the teacher's
+            last tap.
+        style_loss: AdaIN's, of the taps up to that one (`cdjax.losses.style_loss`).
         content_ssim: of the result and the content.
     """
 
     style_distance: dict[str, float]
+    content_loss: float
+    style_loss: float
     content_ssim: float
 
 
@@ -96,10 +107,21 @@ def reconstruction(
 @partial(jax.jit, static_argnames="spec")
 def _pair_measures(
     spec: Spec, params: Params, results: Array, contents: Array, styles: Array
-) -> tuple[dict[str, Array], Array]:
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Style distances, (N,) each, and what else `Stylized` has, likewise."""
     contents, styles = (a.astype(jnp.float32) / 255 for a in (contents, styles))
-    taps, references = (apply(Encoder(spec), params, images)[1] for images in (results, styles))
-    return style_distance(taps, references), ssim(results, contents)
+    taps, of_contents, of_styles = (
+        apply(Encoder(spec), params, images)[1] for images in (results, contents, styles)
+    )
+    names = [name for name, _ in spec.taps[:ADAIN_STAGE]]
+    deepest = names[-1]
+    target = restyled(jnp.concatenate([of_contents[deepest], of_styles[deepest]]))
+    compared = {name: taps[name] for name in names}
+    return style_distance(taps, of_styles), {
+        "content_loss": jax.vmap(mean_squared_error)(taps[deepest], target),
+        "style_loss": jax.vmap(style_loss)(compared, of_styles),
+        "content_ssim": ssim(results, contents),
+    }
 
 
 def stylization_quality(
@@ -116,15 +138,14 @@ def stylization_quality(
 
     Args:
         model: of method wct or adain; None for the contents as they are.
-        teacher: spec and parameters of the encoder that measures the style distance.
+        teacher: spec and parameters of the encoder whose features are compared.
         contents: (N, H, W, 3), uint8.
         styles: of the same shape, one a content.
         batch: pairs at a time.
         name: of the loop that `progress` sees.
         progress: sees the loop over the pairs.
     """
-    distances: list[dict[str, NDArray[Any]]] = []
-    similarities = []
+    found: list[tuple[dict[str, NDArray[Any]], ...]] = []
     pairs = np.stack([contents, styles], axis=1)
     for part, count in in_full_batches(pairs, batch, name=name, progress=progress):
         content, style = part[:, 0], part[:, 1]
@@ -132,10 +153,14 @@ def stylization_quality(
             results = jnp.asarray(content, jnp.float32) / 255
         else:
             results = stylize(model, content, style)
-        apart, similar = _pair_measures(*teacher, results, content, style)
-        distances.append({tap: np.asarray(values)[:count] for tap, values in apart.items()})
-        similarities.append(np.asarray(similar)[:count])
-    taps = {
-        tap: float(np.concatenate([part[tap] for part in distances]).mean()) for tap in distances[0]
-    }
-    return Stylized(taps, float(np.concatenate(similarities).mean()))
+        found.append(
+            tuple(
+                {key: np.asarray(values)[:count] for key, values in measures.items()}
+                for measures in _pair_measures(*teacher, results, content, style)
+            )
+        )
+    distances, others = (
+        {key: float(np.concatenate([part[key] for part in parts]).mean()) for key in parts[0]}
+        for parts in zip(*found, strict=True)
+    )
+    return Stylized(distances, **others)

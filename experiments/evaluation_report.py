@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cdjax.evaluation import FLOPS_SIZE, Comparison, Evaluation, Photographs
-from cdjax.picture_quality import Quality, Stylized
+from cdjax.picture_quality import ADAIN_STAGE, Quality, Stylized
 
 _NONE = "-"
 
@@ -118,6 +118,9 @@ def _pairs(comparison: Comparison) -> str:
         row(f"style distance, {tap}", lambda r, tap=tap: r.style_distance[tap])  # type: ignore[misc]
         for tap in unstylized.style_distance
     ]
+    taps = list(unstylized.style_distance)[:ADAIN_STAGE]
+    rows.append(row(f"AdaIN's style loss, {taps[0]} to {taps[-1]}", lambda r: r.style_loss))
+    rows.append(row(f"AdaIN's content loss, {taps[-1]}", lambda r: r.content_loss))
     rows.append(row("content SSIM", lambda r: r.content_ssim))
     return _table(["", *comparison.models, "teacher", "content as it is"], rows)
 
@@ -155,13 +158,18 @@ of the 3x3 convolutions.
 |F - e(F')|^2 / |F - mean F|^2 with the best embedding e of the student's features F' in the
 teacher's F: affine, and a ReLU behind it.
 """
-    if any(result.reconstruction for result in [*results, comparison.teacher]):
+    if any(result.cascade for result in [*results, comparison.teacher]):
         text += f"""
 ## Reconstruction
 
 {_reconstructions(comparison)}
 Means over images of decoder(encoder(image)) against the image.
 """
+        if any(result.config.method == "adain" for result in [*results, comparison.teacher]):
+            text += (
+                "AdaIN's decoder is trained for transfer, not for this: of it, what alpha 0 gives.\n"
+            )
+
     if comparison.unstylized:
         text += f"""
 ## Stylised pairs
@@ -169,11 +177,14 @@ Means over images of decoder(encoder(image)) against the image.
 {_pairs(comparison)}
 {measured.pairs} pairs of {counts["test"]} photographs and {counts["styles"]} styles of
 {options.styles}, alpha 1. Style distance: mean squared difference of Gram matrices (means over
-positions) of result and style in the teacher's features. Content SSIM: result against content.
+positions) of result and style in the teacher's features. AdaIN's losses, those that it is trained
+with and measured of every model: mean squared differences of the channels' means and deviations of
+result and style, summed over taps; of the features of the result and those that AdaIN makes of
+content and style. Content SSIM: result against content.
 """
     cascades = {tuple(s.stage for s in r.config.specs) for r in results if r.cascade}
     if comparison.teacher.cascade:
-        cascades.add(tuple(comparison.teacher.reconstruction))
+        cascades.add(tuple(spec.stage for spec in comparison.teacher.config.specs))
     if len(cascades) > 1:
         text += (
             "\nThe cascades run different stages and do not compare; `--stages` takes those "
