@@ -31,7 +31,8 @@ def mix_styles(
         weights: one a style, none negative; only their proportions count. All alike by default.
 
     Returns:
-        A `Style`, for `cdjax.stylize` and `cdjax.stylize_by_windows` as any other.
+        A `Style`, for `cdjax.stylize` and `cdjax.stylize_by_windows` as any other; the given one
+        if it has all of the weight.
 
     Raises:
         ValueError: if the weights do not fit the styles, or a style is of another model or a batch.
@@ -50,8 +51,12 @@ def mix_styles(
         check_style(model.config, style, (1, 1, 3))
         if style.moments[0].mean.ndim != 1:
             raise ValueError("mix_styles takes styles of one image each, not batches")
-    shares = (shares / shares.sum()).astype(np.float32)
-    return Style(_mix(model.config.method, tuple(styles), shares))
+    # What has no share takes no part, and a style that has it all is given as it is, unrounded.
+    taking_part = tuple(style for style, share in zip(styles, shares, strict=True) if share)
+    shares = (shares[shares > 0] / shares.sum()).astype(np.float32)
+    if len(taking_part) == 1:
+        return taking_part[0]
+    return Style(_mix(model.config.method, taking_part, shares))
 
 
 @partial(jax.jit, static_argnames="method")

@@ -117,11 +117,14 @@ def distill(recipe: Recipe, folder: Path, observer: Observer) -> Model:
             `CheckpointError` are such); the message says what to change.
         TrainingError: if a loss is not finite, or checkpoints in the folder are of other settings.
     """
+    stages = sorted(recipe.stages, reverse=True)
+    if not all((folder / f"stage{stage}" / "model").is_dir() for stage in stages):
+        with _batches(recipe):  # Fails now rather than after hours.
+            pass
     teacher = _saved(folder / "teacher", observer, partial(_make_teacher, recipe, observer))
     run = _Run(recipe, folder, observer, teacher)
-    stages = sorted(recipe.stages, reverse=True)
     for stage in stages:
-        teacher_encoder(teacher, stage)  # Fails now rather than after hours.
+        teacher_encoder(teacher, stage)  # Likewise.
     made = [
         _saved(folder / f"stage{k}" / "model", observer, partial(_make_stage, run, k))
         for k in stages
@@ -168,10 +171,10 @@ def _make_stage(run: _Run, stage: int) -> Model:
     begin = partial(_make_decoder_start, run, spec, trained, big)
     start = _saved(folder / "decoder_start", run.observer, begin)
     trained["decoder"] = start.params[name]["decoder"]
-    trained = _train(run, spec, "student_pair", trained, teacher)
+    trained = _train(run, spec, "student_pair", trained, teacher, shown=big)
     decoder = {"decoder": trained["decoder"]}
     frozen = {**teacher, "encoder": trained["encoder"]}
-    trained |= _train(run, spec, "student_decoder", decoder, frozen)
+    trained |= _train(run, spec, "student_decoder", decoder, frozen, shown=big)
     return _model(run, spec, trained)
 
 
@@ -267,8 +270,13 @@ def _train(
     phase: Phase,
     networks: dict[str, Params],
     frozen: dict[str, Params],
+    *,
+    shown: Params | None = None,
 ) -> dict[str, Params]:
-    """The networks after a phase; as they are if it has no steps."""
+    """The networks after a phase; as they are if it has no steps.
+
+    The teacher's decoder is `shown` in pictures where a phase does not need it itself.
+    """
     recipe, training = run.recipe, run.recipe.phase(phase)
     if not training.steps:
         return networks
@@ -282,7 +290,8 @@ def _train(
             own = {part: frozen[part] for part in ("encoder",) if part in frozen} | networks
             factors = input_factors(own, images, student=spec)
             held["factors"] = {part: factors[part] for part in networks}
-        show = partial(reconstructions, task, _shown(recipe), held)
+        seen = held if shown is None else {**held, "decoder": shown}
+        show = partial(reconstructions, task, _shown(recipe), seen)
         hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         with (
             _batches(recipe, **hosts) as data,

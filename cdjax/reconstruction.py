@@ -53,7 +53,8 @@ def reconstructions(
     Args:
         task: of the phase.
         images: (N, H, W, 3) uint8 RGB; for AdaIN pairs, (N, 2, H, W, 3).
-        frozen: what the phase does not train.
+        frozen: what the phase does not train; the teacher's `"decoder"` may be among it in every
+            phase.
         params: what it trains.
 
     Returns:

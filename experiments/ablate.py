@@ -2,7 +2,8 @@
 
 One stage is distilled several times under one budget: with everything, without the embedding loss,
 without collaboration (the losses through the teacher's decoder), and from other starts. All share
-one teacher and one decoder of it, and are measured on images that none of them has seen.
+one teacher and one decoder of it, and are measured on images that none of them has seen: their
+features, and what the method is for, reconstructions (WCT) or transfers (AdaIN).
 """
 
 import json
@@ -14,13 +15,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
-    from cdjax.evaluation import Comparison
+    from cdjax.data import DataConfig
+    from cdjax.evaluation import Comparison, Evaluation
     from cdjax.layer_rows import Images
     from cdjax.recipe import Recipe
     from experiments.ablate_options import Command
 
 _NEEDED = ("tyro", "matplotlib", "tensorboardX")
+
+_UNSEEN = 4
+"""Added to the seed: training and its pictures, of contents and of styles, have it and the next."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ def variants(recipe: "Recipe") -> list[Variant]:
     def from_start(method: Any) -> "Recipe":
         return replace(recipe, start=replace(recipe.start, method=method))
 
+    losses = ("content", "style") if recipe.method == "adain" else ("pixel", "perceptual")
     own = recipe.start.method
     starts = [
         Variant(f"start_{method}", f"everything, from {method}", from_start(method))
@@ -63,7 +71,7 @@ def variants(recipe: "Recipe") -> list[Variant]:
         Variant(
             "no_collaboration",
             "without collaboration",
-            with_weights(pixel=0.0, perceptual=0.0),
+            with_weights(**dict.fromkeys(losses, 0.0)),
         ),
         *starts,
     ]
@@ -83,37 +91,65 @@ def _share(first: Path, folder: Path, stage: int) -> None:
 def _images(command: "Command") -> "tuple[Images, Images]":
     """Images to fit embeddings to, and images to measure on."""
     from cdjax.evaluation import read_photographs
-    from cdjax.pipeline import sample_images
 
     if command.images is not None:
         images = read_photographs(command.images, size=command.size, count=command.count).images
     else:
-        data = replace(command.recipe.data, seed=command.recipe.data.seed + 1)
-        start = replace(command.recipe.start, crop=command.size)
-        images = sample_images(replace(command.recipe, data=data, start=start), command.count)
+        images = _unseen(command, command.recipe.data, command.count)
     half = len(images) // 2
     return images[:half], images[half:]
 
 
+def _unseen(command: "Command", data: "DataConfig", count: int) -> "Images":
+    from cdjax.pipeline import sample_images
+
+    data = replace(data, seed=data.seed + _UNSEEN)
+    start = replace(command.recipe.start, crop=command.size)
+    return sample_images(replace(command.recipe, data=data, start=start), count)
+
+
+def _pairs(command: "Command", contents: "Images") -> dict[str, Any]:
+    """What AdaIN is measured on: contents and as many styles."""
+    if command.recipe.method != "adain":
+        return {}
+    styles = _unseen(command, command.recipe.style_data, len(contents))
+    return {"contents": contents, "styles": styles[np.arange(len(contents)) % len(styles)]}
+
+
+def _quality(result: "Evaluation", stage: int) -> dict[str, str]:
+    """How good the pictures are, for the table."""
+    if result.stylized:
+        return {
+            "content loss": f"{result.stylized.content_loss:.4g}",
+            "style loss": f"{result.stylized.style_loss:.4g}",
+            "content SSIM": f"{result.stylized.content_ssim:.3f}",
+        }
+    quality = result.reconstruction[stage]
+    return {"PSNR, dB": f"{quality.psnr:.2f}", "SSIM": f"{quality.ssim:.3f}"}
+
+
 def _table(found: list[Variant], comparison: "Comparison", stage: int) -> str:
-    first = comparison.models[found[0].name].unexplained["affine"][stage]
-    head = ["", *(f"{tap}, affine / relu" for tap in first), "PSNR, dB", "SSIM"]
+    first = comparison.models[found[0].name]
+    taps = first.unexplained["affine"][stage]
+    head = ["", *(f"{tap}, affine / relu" for tap in taps), *_quality(first, stage)]
     lines = [head, ["---"] * len(head)]
     for variant in found:
         result = comparison.models[variant.name]
         shares = [
             f"{result.unexplained['affine'][stage][tap]:.3f} / "
             f"{result.unexplained['relu'][stage][tap]:.3f}"
-            for tap in first
+            for tap in taps
         ]
-        quality = result.reconstruction[stage]
-        lines.append([variant.about, *shares, f"{quality.psnr:.2f}", f"{quality.ssim:.3f}"])
+        lines.append([variant.about, *shares, *_quality(result, stage).values()])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _report(command: "Command", found: list[Variant], comparison: "Comparison") -> str:
     recipe, stage = command.recipe, command.recipe.stages[0]
     tested = command.count - command.count // 2
+    pictures = (
+        f"transfers to {recipe.styles.source}" if recipe.method == "adain" else "reconstructions"
+    )
     return (
         f"# Ablation of stage {stage}\n\n"
         f"Teacher `{recipe.teacher}`, images `{recipe.data.source}`; "
@@ -121,7 +157,7 @@ def _report(command: "Command", found: list[Variant], comparison: "Comparison") 
         f"of the decoder, batches of {recipe.data.batch} crops of {recipe.data.crop} pixels.\n"
         f"Measured on {tested} images of {command.images or recipe.data.source} that were not "
         "trained on: the share of the teacher's variance that is not explained, and "
-        "reconstructions.\n\n" + _table(found, comparison, stage)
+        f"{pictures}.\n\n" + _table(found, comparison, stage)
     )
 
 
@@ -148,7 +184,8 @@ def _run(command: "Command") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _share(first, folder, recipe.stages[0])
         models[variant.name] = distill(variant.recipe, folder, watch)
-    comparison = compare(models, load_teacher(first / "teacher"), fit, test)
+    teacher = load_teacher(first / "teacher")
+    comparison = compare(models, teacher, fit, test, **_pairs(command, test))
     text = _report(command, found, comparison)
     write_text(command.output / "ablation.md", text)
     figures = {"recipe": recipe.to_json(), "models": asdict(comparison)["models"]}

@@ -13,19 +13,29 @@ if TYPE_CHECKING:
     from experiments.distill_options import Command
 
 _NEEDED = ("tyro", "matplotlib", "tensorboardX")
-_REAL = """\
+_REAL = {
+    "wct": """\
 This is the quick preset: dead-leaves images, made on the spot, stand in for photographs, and a few
 steps for a training. For the real thing, give photographs and a recipe:
   python -m experiments.distill --preset bundled --data.source FOLDER_OF_PHOTOGRAPHS
   python -m experiments.distill --preset paper --teacher vgg19.pth (COCO: tfds build coco/2014
-  --file_format=array_record; VGG-19: python convert_weights.py vgg19 --help)"""
+  --file_format=array_record; VGG-19: python convert_weights.py vgg19 --help)""",
+    "adain": """\
+This is the quick preset: dead-leaves images, made on the spot, stand in for photographs and
+paintings, and a few steps for a training. For the real thing, give both and a recipe:
+  python -m experiments.distill --method adain --preset bundled --data.source FOLDER_OF_PHOTOGRAPHS
+  --styles.source FOLDER_OF_PAINTINGS
+  python -m experiments.distill --method adain --preset paper --teacher vgg19.pth --styles.source
+  WIKIART (COCO: tfds build coco/2014 --file_format=array_record; VGG-19: python convert_weights.py
+  vgg19 --help; WIKIART: a folder of its paintings, such as kaggle.com/c/painter-by-numbers has)""",
+}
 
 
 def _run(command: "Command") -> None:
     from cdjax import hosts
     from cdjax.cli import use_compilation_cache
     from cdjax.pipeline import distill
-    from experiments.distill_report import write_report
+    from experiments.distill_report import images_of, write_report
     from experiments.watch import Silent, Watch, write_text
 
     hosts.initialize(command.hosts.coordinator, command.hosts.processes, command.hosts.index)
@@ -33,8 +43,8 @@ def _run(command: "Command") -> None:
     output, recipe = command.output, command.recipe
     watch = Watch() if hosts.is_first() else Silent()
     if command.preset == "quick":
-        watch.say(_REAL)
-    watch.say(f"teacher {recipe.teacher}, data {recipe.data.source}, output {output}")
+        watch.say(_REAL[recipe.method])
+    watch.say(f"teacher {recipe.teacher}, {images_of(recipe)}, output {output}")
     if hosts.is_first():
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")

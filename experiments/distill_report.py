@@ -80,7 +80,7 @@ def write_report(folder: Path, recipe: Recipe) -> Path:
             pictures = sorted((log.parent / "pictures").glob("*.png"))
             if pictures:
                 name = pictures[-1].name
-                sections.append(f"![reconstructions, step {name}]({where}/pictures/{name})\n")
+                sections.append(f"![pictures, step {name}]({where}/pictures/{name})\n")
     text = _summary(recipe) + "\n"
     if rows:
         head = ("phase", "steps", *_LOSSES, "images/s")
@@ -97,7 +97,13 @@ def write_report(folder: Path, recipe: Recipe) -> Path:
 def _summary(recipe: Recipe) -> str:
     start: Any = recipe.start
     return (
-        "# Distillation\n\n"
-        f"Teacher `{recipe.teacher}`, images `{recipe.data.source}`, start `{start.method}` from "
+        f"# Distillation for {recipe.method}\n\n"
+        f"Teacher {recipe.teacher}, {images_of(recipe)}, start {start.method} from "
         f"{start.images} crops of {start.crop} pixels. The model is in `model/`.\n"
     )
+
+
+def images_of(recipe: Recipe) -> str:
+    """Which images a recipe is trained on, for a line of text."""
+    data = f"data {recipe.data.source}"
+    return data if recipe.method == "wct" else f"{data}, styles {recipe.styles.source}"

@@ -166,9 +166,7 @@ teacher's F: affine, and a ReLU behind it.
 Means over images of decoder(encoder(image)) against the image.
 """
         if any(result.config.method == "adain" for result in [*results, comparison.teacher]):
-            text += (
-                "AdaIN's decoder is trained for transfer, not for this: of it, what alpha 0 gives.\n"
-            )
+            text += "Of AdaIN, trained for transfer and not for this, it is what alpha 0 gives.\n"
 
     if comparison.unstylized:
         text += f"""

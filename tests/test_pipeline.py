@@ -205,7 +205,7 @@ def test_l1_through_a_decoder_that_the_teacher_lacks(teacher: str, tmp_path: Pat
     assert [list(columns) for _, _, columns in notes.shown] == [
         ["input", "teacher"],
         ["input", "teacher", "student"],
-        ["input", "student"],
+        ["input", "teacher", "student"],
     ]
 
 
