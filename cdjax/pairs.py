@@ -1,6 +1,6 @@
 """Contents beside styles: two sources of crops -> endless batches of pairs, for AdaIN."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cdjax.data import Batches, DataConfig, DataError, batches
 
 
-class Pairs:
+class Pairs(Iterator[NDArray[np.uint8]]):
     """Batches (N, 2, crop, crop, 3), uint8 RGB: a content and a style each.
 
     Positions are stored and found again, broken images skipped and workers ended as by the
@@ -67,8 +67,12 @@ class Pairs:
             side.close()
 
     def __next__(self) -> NDArray[np.uint8]:
-        styles = next(self._sides["styles"])
-        return np.stack([next(self._sides["contents"]), styles], axis=1)
+        before = self.state()
+        try:
+            return np.stack([next(side) for side in self._sides.values()], axis=1)
+        except BaseException:
+            self.restore(before)  # One side must not be a batch ahead of the other.
+            raise
 
     def __enter__(self) -> Self:
         return self
