@@ -1,15 +1,18 @@
 """`python -m experiments.ablate`: variants of one recipe under one budget."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cdjax.checkpoint import load_model
+from cdjax.pairs import Pairs
 from cdjax.task import Weights
+from experiments import ablate
 from experiments.ablate import main, variants
-from experiments.ablate_options import default_recipe
+from experiments.ablate_options import Command, default_recipe
 from tests.test_pipeline import vgg
 
 NAMES = ["everything", "no_embedding", "no_collaboration", "start_l1", "start_random"]
@@ -43,6 +46,26 @@ def test_each_variant_leaves_out_one_part() -> None:
     assert [found[name].start.method for name in NAMES[3:]] == ["l1", "random"]
     budgets = {(r.student_encoder.steps, r.student_decoder.steps) for r in found.values()}
     assert len(budgets) == 1
+
+
+def test_adain_collaborates_by_transfer() -> None:
+    recipe = replace(default_recipe(), method="adain")
+    found = {variant.name: variant.recipe.student_encoder.weights for variant in variants(recipe)}
+    weights = found["no_collaboration"]
+    assert (weights.embedding, weights.content, weights.style) == (10, 0, 0)
+    assert (found["everything"].content, found["everything"].style) == (1, 10)
+
+
+def test_images_to_measure_on_are_none_that_were_trained_on() -> None:
+    recipe = replace(default_recipe(), method="adain")
+    command = Command(recipe, count=6, size=recipe.data.crop)
+    _, test = ablate._images(command)
+    pairs = ablate._pairs(command, test)
+    assert pairs["contents"].shape == pairs["styles"].shape == test.shape
+    with Pairs(recipe.data, recipe.style_data) as data:
+        trained = np.concatenate([next(data).reshape(-1, *test.shape[1:]) for _ in range(2)])
+    for image in (*pairs["contents"], *pairs["styles"]):
+        assert np.abs(trained.astype(int) - image).mean((1, 2, 3)).min() > 1
 
 
 def test_variants_are_made_and_measured_beside_each_other(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cdjax import save_model
-from cdjax.evaluation import read_photographs
+from cdjax.evaluation import read_photographs, with_stages
 from cdjax.picture_quality import reconstruction
 from experiments import evaluate
 from tests.evaluated import LARGE, SMALL, lone, networks, photographs, unexplained_variance
@@ -94,6 +94,39 @@ def test_the_command_from_files_to_table_and_json(work: Path, capsys: pytest.Cap
     assert shown[:2] == [f"{quality['psnr']:.1f} / {quality['ssim']:.3f}", "-"]
     distance = small["stylized"]["style_distance"]["relu2_1"]
     assert found["Stylised pairs"]["style distance, relu2_1"][0] == f"{distance:.4g}"
+
+
+def test_adain_beside_a_teacher_with_a_decoder_of_its_own(
+    work: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name, model in (("teacher", LARGE), ("student", SMALL)):
+        config = dataclasses.replace(model.config, method="adain")
+        save_model(work / name, with_stages(dataclasses.replace(model, config=config), [2]))
+    options = ["--styles", "styles", "--json", "out.json"]
+    assert evaluate.main(["student", "--teacher", "teacher", *COMMON[2:], *options]) == 0
+    text = capsys.readouterr().out
+    figures = json.loads((work / "out.json").read_text())
+    student, teacher = figures["models"]["student"], figures["teacher"]
+    assert list(student["unexplained"]["affine"]["2"]) == ["relu1_1", "relu2_1"]
+    found = tables(text)
+    assert found["Size"]["method"] == ["adain", "adain"]
+    # Reconstruction is not what its decoders are for: alpha 0 is left, one number.
+    assert student["reconstruction"] == teacher["reconstruction"] == {}
+    rows = found["Reconstruction"]
+    assert list(rows) == ["PSNR, dB / SSIM", "cascade, alpha 0"]
+    assert rows["cascade, alpha 0"][0].startswith(f"{student['cascade']['psnr']:.1f} / ")
+    assert "trained for transfer" in text
+    rows = found["Stylised pairs"]
+    assert rows[""] == ["student", "teacher", "content as it is"]
+    parts = [part["stylized"] for part in (student, teacher)] + [figures["unstylized"]]
+    for row, name in (
+        ("AdaIN's style loss, relu1_1 to relu2_1", "style_loss"),
+        ("AdaIN's content loss, relu2_1", "content_loss"),
+        ("content SSIM", "content_ssim"),
+    ):
+        assert rows[row] == [f"{part[name]:.4g}" for part in parts]
+        assert len(set(rows[row])) == 3
+    assert "do not compare" not in text
 
 
 def test_fitted_on_another_folder(work: Path):

@@ -124,6 +124,39 @@ def test_pairs_are_measured_in_the_teachers_features():
     similar = ssim(results.astype(np.float32), (TEST / 255).astype(np.float32)).mean()
     assert found.content_ssim == pytest.approx(float(similar), abs=1e-4)
 
+    def statistics(tap):
+        return tap.mean((0, 1)), np.sqrt(tap.var((0, 1), ddof=1) + 1e-5)
+
+    content_losses, style_losses = [], []
+    for images in zip(results, TEST / 255, styles / 255, strict=True):
+        made, content, style = (encode(*teacher, image) for image in images)
+        (mean, deviation), (new_mean, new_deviation) = (
+            statistics(taps["relu2_1"]) for taps in (content, style)
+        )
+        target = (content["relu2_1"] - mean) / deviation * new_deviation + new_mean
+        content_losses.append(np.square(made["relu2_1"] - target).mean())
+        style_losses.append(
+            sum(
+                np.square(a - b).mean()
+                for name, tap in made.items()
+                for a, b in zip(statistics(tap), statistics(style[name]), strict=True)
+            )
+        )
+    assert found.content_loss == pytest.approx(np.mean(content_losses), rel=1e-3)
+    assert found.style_loss == pytest.approx(np.mean(style_losses), rel=1e-3)
+
+
+def test_adains_losses_end_at_its_stage():
+    deep = networks(random_model((Spec(5, (2, 3, 3, 4, 4), (1, 1, 1, 1, 1)),), seed=6))[0]
+    spec = Spec(4, deep[0].widths[:4], deep[0].depths)
+    layers = ("conv0", *(conv.name for conv in spec.encoder))
+    shallow = spec, {name: deep[1][name] for name in layers}
+    contents, styles = random_image(2, 32, 32), random_image(2, 32, 32, seed=11)
+    whole, part = (stylization_quality(SMALL, t, contents, styles) for t in (deep, shallow))
+    assert list(whole.style_distance)[4:] == ["relu5_1"]
+    assert whole.content_loss == pytest.approx(part.content_loss, rel=1e-5)
+    assert whole.style_loss == pytest.approx(part.style_loss, rel=1e-5)
+
 
 def test_sizes_are_those_counted_by_hand():
     size = measured_size(random_model((Spec(1, (5,)),)))

@@ -17,6 +17,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from cdjax.data import DataConfig, DataError, batches
+from cdjax.pairs import Pairs
+from cdjax.recipe import Recipe, Styles
 from cdjax.sources import decode
 from tests.pictures import encoded, numbers, picture
 
@@ -142,6 +144,18 @@ def test_tfds_position(tfds_dir: Path) -> None:
     with batches(coco(tfds_dir, workers=1)) as data:
         data.restore(state)
         np.testing.assert_array_equal(list(islice(data, 4)), expected)
+
+
+def test_styles_of_pairs_can_be_a_tfds_dataset(tfds_dir: Path) -> None:
+    styles = Styles("tfds:coco/2014", split="train[:4]", data_dir=str(tfds_dir))
+    data = DataConfig("dead-leaves", **SMALL)
+    recipe = Recipe(method="adain", stages=(4,), data=data, styles=styles)
+    with Pairs(recipe.data, recipe.style_data) as pairs:
+        images = np.concatenate(list(islice(pairs, 5)))
+    assert images.shape == (20, 2, 32, 32, 3)
+    assert set(numbers(images[:, 1])) == set(range(4))
+    with Pairs(coco(tfds_dir), recipe.style_data) as pairs:
+        assert next(pairs).shape == (4, 2, 32, 32, 3)
 
 
 def test_tensorflow_is_never_imported(tfds_dir: Path, tmp_path: Path) -> None:
