@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdjax import bundled, load_model, save_model
+from cdjax import Spec, bundled, load_model, save_model, stylize
 from cdjax.checkpoint import CheckpointError
 from cdjax.cli import main
 from cdjax.image import read_image
 from experiments import bundle
-from tests.models import random_model
+from tests.models import random_image, random_model
 
 
 @pytest.fixture
@@ -42,6 +42,23 @@ def test_embeddings_stay_at_home(shelf: Path) -> None:
     model.params["stage3"]["embedding"] = {"relu1_1": layer}
     bundled.write_bundled(shelf / "small.npz", model)
     assert "embedding" not in load_model("small").params["stage3"]
+
+
+def test_a_bundled_model_of_adain_is_what_the_method_takes(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdjax.cli.use_compilation_cache", lambda: None)
+    save_model(tmp_path / "checkpoint", random_model((Spec(2, (4, 6)),), method="adain"))
+    assert bundle.main([str(tmp_path / "checkpoint"), str(shelf / "adain-16x.npz")]) == 0
+    model = load_model("adain-16x")
+    assert model.config.method == "adain"
+    content, style = random_image(16, 20), random_image(16, 16, seed=2)
+    for name, image in (("c.png", content), ("s.png", style)):
+        Image.fromarray(image).save(tmp_path / name)
+    paths = [str(tmp_path / name) for name in ("c.png", "s.png", "o.png")]
+    assert main(["stylize", *paths[:2], "--method", "adain", "-o", paths[2]]) == 0
+    expected = np.rint(np.asarray(stylize(model, content, style)) * 255)
+    np.testing.assert_array_equal(read_image(paths[2]).pixels, expected)
 
 
 def test_what_half_precision_cannot_hold_is_refused(shelf: Path) -> None:
