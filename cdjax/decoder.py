@@ -1,13 +1,19 @@
 """Features -> image: the decoder that mirrors an encoder."""
 
+from collections.abc import Callable
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from cdjax.bands import blocks, by_bands
 from cdjax.conv import convolve, upsample
 from cdjax.layers import Parameters
-from cdjax.spec import Spec
+from cdjax.spec import Conv, Spec
+
+_Kernels = dict[str, tuple[Array, Array]]
 
 
 class Decoder(nn.Module):
@@ -17,10 +23,13 @@ class Decoder(nn.Module):
         spec: which network.
         dtype: float32 or bfloat16, in which all convolutions but the last run; parameters stay
             float32.
+        in_bands: whether a CPU runs large images through blocks of layers band by band (see
+            `cdjax.bands`): faster, from less memory. Not for training.
     """
 
     spec: Spec
     dtype: DTypeLike = jnp.float32
+    in_bands: bool = False
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
@@ -35,14 +44,34 @@ class Decoder(nn.Module):
         Raises:
             ValueError: if the features are too small for the padding by reflection.
         """
-        convs = self.spec.decoder
+        kernels = {
+            conv.name: Parameters((3, 3, conv.features_in, conv.features_out), name=conv.name)()
+            for conv in self.spec.decoder
+        }
         images = features
-        for conv in convs:
-            kernel, bias = Parameters((3, 3, conv.features_in, conv.features_out), name=conv.name)()
-            # The last convolution makes the image, whose grey levels bfloat16 would round.
-            dtype = jnp.float32 if conv is convs[-1] else self.dtype
-            images, kernel, bias = (a.astype(dtype) for a in (images, kernel, bias))
-            images = nn.relu(convolve(images, kernel, bias, padding=self.spec.padding))
-            if conv.resample:
-                images = upsample(images)
+        for convs in blocks(self.spec.decoder):
+            run = partial(self._block, convs, kernels)
+            images = self._by_bands(convs, run, images) if self.in_bands else run(images)
         return images
+
+    def _block(self, convs: tuple[Conv, ...], kernels: _Kernels, images: Array) -> Array:
+        """The layers between two changes of resolution, the upsampling before them included."""
+        if convs[0] != self.spec.decoder[0]:
+            images = upsample(images)
+        for conv in convs:
+            # The last convolution makes the image, whose grey levels bfloat16 would round.
+            dtype = jnp.float32 if conv.name == "conv1_1" else self.dtype
+            images, kernel, bias = (a.astype(dtype) for a in (images, *kernels[conv.name]))
+            images = nn.relu(convolve(images, kernel, bias, padding=self.spec.padding))
+        return images
+
+    def _by_bands(
+        self, convs: tuple[Conv, ...], run: Callable[[Array], Array], images: Array
+    ) -> Array:
+        if len(convs) == 1:
+            return run(images)
+        scale = 1 if convs[0] == self.spec.decoder[0] else 2
+        widest = max(conv.features_in for conv in convs)
+        row_bytes = 4 * len(images) * scale**2 * images.shape[2] * widest
+        halo = -(-len(convs) // scale)
+        return by_bands(run, images, halo=halo, step=1, row_bytes=row_bytes)

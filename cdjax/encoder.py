@@ -5,9 +5,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from cdjax.bands import blocks, by_bands
 from cdjax.conv import convolve, max_pool
 from cdjax.layers import Parameters
-from cdjax.spec import Spec
+from cdjax.spec import Conv, Spec
+
+_Kernels = dict[str, tuple[Array, Array]]
 
 
 def _fold_colour(colour: tuple[Array, Array], first: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -28,10 +31,17 @@ class Encoder(nn.Module):
         spec: which network.
         dtype: float32 or bfloat16, in which all convolutions but the first run and in which
             the results come; parameters stay float32.
+        layers: further layers to be had, `"relu{b}_{i}"` (those behind a convolution that a
+            pooling follows are of the size before it).
+        in_bands: whether a CPU runs large images through blocks of layers band by band (see
+            `cdjax.bands`): faster, from less memory, and without the taps and layers of blocks
+            that hold more than one convolution. Not for training, whose gradients need them all.
     """
 
     spec: Spec
     dtype: DTypeLike = jnp.float32
+    layers: tuple[str, ...] = ()
+    in_bands: bool = False
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -42,32 +52,62 @@ class Encoder(nn.Module):
 
         Returns:
             The features relu{stage}_1, (N, H // stride, W // stride, C), and the dictionary of
-            all taps `{"relu1_1": ..., "relu{stage}_1": ...}`, the features among them. Under
-            `jax.jit`, taps that nobody reads cost nothing.
+            all taps `{"relu1_1": ..., "relu{stage}_1": ...}`, the features among them, and of
+            `layers`, shallowest first. Under `jax.jit`, what nobody reads costs nothing.
 
         Raises:
-            ValueError: if the images are too small for the padding by reflection.
+            ValueError: if the images are too small for the padding by reflection, or the network
+                lacks a layer.
         """
+        if unknown := set(self.layers) - set(self.spec.layers):
+            raise ValueError(f"this encoder has no layer {min(unknown)}")
         colour = Parameters((1, 1, 3, 3), name="conv0")()
-        taps: dict[str, Array] = {}
+        kernels = {
+            conv.name: Parameters((3, 3, conv.features_in, conv.features_out), name=conv.name)()
+            for conv in self.spec.encoder
+        }
         features = images
-        for index, conv in enumerate(self.spec.encoder):
-            shape = (3, 3, conv.features_in, conv.features_out)
-            kernel, bias = Parameters(shape, name=conv.name)()
-            if index == 0 and self.spec.padding == "reflect":
-                kernel, bias = _fold_colour(colour, (kernel, bias))
-            elif index == 0:
-                features = features @ colour[0][0, 0] + colour[1]
+        if self.spec.padding == "reflect":
+            kernels["conv1_1"] = _fold_colour(colour, kernels["conv1_1"])
+        else:
+            features = features @ colour[0][0, 0] + colour[1]
+        taps: dict[str, Array] = {}
+        for convs in blocks(self.spec.encoder):
+            if self.in_bands and len(convs) > 1:
+                features = self._by_bands(convs, kernels, features)
             else:
-                # The first convolution reads the image itself, whose grey levels bfloat16
-                # would round, and costs little in float32.
+                features, found = self._block(convs, kernels, features)
+                taps |= found
+        return features.astype(self.dtype), taps
+
+    def _block(
+        self, convs: tuple[Conv, ...], kernels: _Kernels, features: Array
+    ) -> tuple[Array, dict[str, Array]]:
+        """The layers between two changes of resolution, the pooling behind them included."""
+        taps = {}
+        for conv in convs:
+            kernel, bias = kernels[conv.name]
+            # The first convolution reads the image itself, whose grey levels bfloat16
+            # would round, and costs little in float32.
+            if conv.name != "conv1_1":
                 features, kernel, bias = (a.astype(self.dtype) for a in (features, kernel, bias))
             features = convolve(features, kernel, bias, padding=self.spec.padding)
-            if conv.name.endswith("_1"):
-                taps[f"relu{conv.name[4:]}"] = nn.relu(features).astype(self.dtype)
+            layer = f"relu{conv.name[4:]}"
+            if conv.name.endswith("_1") or layer in self.layers:
+                taps[layer] = nn.relu(features).astype(self.dtype)
             # ReLU after the pooling: the same values from a quarter of the work.
             features = nn.relu(max_pool(features) if conv.resample else features)
-        return features.astype(self.dtype), taps
+        return features, taps
+
+    def _by_bands(self, convs: tuple[Conv, ...], kernels: _Kernels, features: Array) -> Array:
+        widest = max(conv.features_out for conv in convs)
+        return by_bands(
+            lambda images: self._block(convs, kernels, images)[0],
+            features,
+            halo=len(convs) + len(convs) % 2,
+            step=2,
+            row_bytes=4 * len(features) * features.shape[2] * widest,
+        )
 
 
 class Embedding(nn.Module):

@@ -124,7 +124,9 @@ def _stylize(
         features = _encode(params, spec, images, dtype)
         transform = TRANSFORMS[config.method]
         features = transform(moments(features), style_moments, alpha)(features)
-        images = apply(Decoder(spec, dtype), params[f"stage{spec.stage}"]["decoder"], features)
+        images = apply(
+            Decoder(spec, dtype, in_bands=True), params[f"stage{spec.stage}"]["decoder"], features
+        )
     images = jnp.clip(images[:, :height, :width], 0, 1)
     return images if content.ndim == 4 else images[0]
 
@@ -132,7 +134,9 @@ def _stylize(
 def _encode(
     params: dict[str, dict[str, Params]], spec: Spec, images: Array, dtype: jnp.dtype
 ) -> Array:
-    features, _ = apply(Encoder(spec, dtype), params[f"stage{spec.stage}"]["encoder"], images)
+    features, _ = apply(
+        Encoder(spec, dtype, in_bands=True), params[f"stage{spec.stage}"]["encoder"], images
+    )
     return features
 
 

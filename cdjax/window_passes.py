@@ -39,7 +39,7 @@ def keeps_features(spec: Spec) -> bool:
 def _encode(
     params: Params, image: Array, core: Array, *, spec: Spec, dtype: DTypeLike, keep: bool
 ) -> tuple[Array | None, tuple[Array, ...]]:
-    features = apply(Encoder(spec, dtype), params, _as_float(image)[None])[0][0]
+    features = apply(Encoder(spec, dtype, in_bands=True), params, _as_float(image)[None])[0][0]
     rows, columns = (jnp.arange(size) for size in features.shape[:2])
     inside = ((rows >= core[0]) & (rows < core[1]))[:, None] & (
         (columns >= core[2]) & (columns < core[3])
@@ -57,7 +57,7 @@ def _decode(
     dtype: DTypeLike,
     levels: bool,
 ) -> Array:
-    image = apply(Decoder(spec, dtype), params, transform(features)[None])[0]
+    image = apply(Decoder(spec, dtype, in_bands=True), params, transform(features)[None])[0]
     return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if levels else image
 
 
@@ -72,7 +72,7 @@ def _recode(
     dtype: DTypeLike,
     levels: bool,
 ) -> Array:
-    features = apply(Encoder(spec, dtype), encoder, _as_float(image)[None])[0][0]
+    features = apply(Encoder(spec, dtype, in_bands=True), encoder, _as_float(image)[None])[0][0]
     return _decode(decoder, features, transform, spec=spec, dtype=dtype, levels=levels)
 
 

@@ -1,6 +1,6 @@
-"""Speed and memory: cdjax against plain PyTorch, of the WCT cascade or of a training step; windows.
+"""Speed and memory: cdjax against plain PyTorch, stylising or in a training step; windows.
 
-    python -m experiments.benchmark [--sizes 512 1024 2048] [--output FILE]
+    python -m experiments.benchmark [--method adain] [--sizes 512 1024 2048] [--output FILE]
     python -m experiments.benchmark --training [--stages 3 5] [--output FILE]
     python -m experiments.benchmark --ultra [--megapixels 1 4 16 40 100] [--output FILE]
 
@@ -27,7 +27,7 @@ import numpy as np
 
 from cdjax import Config, Model, Spec, load_model, save_model, student
 from cdjax.checkpoint import CheckpointError
-from cdjax.model import Params
+from cdjax.model import Method, Params
 from cdjax.spec import Conv, teacher
 from experiments.benchmark_report import Comparison, Measurement, report, write_whole
 from experiments.measure import (
@@ -40,14 +40,17 @@ from experiments.measure import (
 )
 from experiments.ultra_options import add_ultra_options, check_ultra_options
 
-_STUDENTS = tuple(student(stage) for stage in (5, 4, 3, 2, 1))
+_STUDENTS: dict[Method, tuple[Spec, ...]] = {
+    "wct": tuple(student(stage) for stage in (5, 4, 3, 2, 1)),
+    "adain": (student(4),),
+}
 
 _PAUSE = 0.5
 """Seconds before a run in which the other worker's threads, which spin a while, go to sleep."""
 
 
-def random_model(specs: tuple[Spec, ...], *, seed: int = 0) -> Model:
-    """A WCT model with random weights whose features neither die nor overflow."""
+def random_model(specs: tuple[Spec, ...], *, method: Method = "wct", seed: int = 0) -> Model:
+    """A model with random weights whose features neither die nor overflow."""
     generator = np.random.default_rng(seed)
 
     def layer(conv: Conv, *, gain: float = 1.0, bias: float = 0.1) -> Params:
@@ -72,11 +75,11 @@ def random_model(specs: tuple[Spec, ...], *, seed: int = 0) -> Model:
             "bias": np.zeros(3, np.float32),
         }
         params[f"stage{spec.stage}"] = networks
-    return Model(params, Config("wct", specs, "random"))
+    return Model(params, Config(method, specs, "random"))
 
 
 def cascade_flops(specs: Sequence[Spec], size: int) -> float:
-    """Floating-point operations of the cascade's 3x3 convolutions, two a multiply-accumulate.
+    """Floating-point operations of a stylisation's 3x3 convolutions, two a multiply-accumulate.
 
     Every stage encodes content and style and decodes once; the colour convolution conv0, pooling
     and the transforms are not counted.
@@ -85,7 +88,7 @@ def cascade_flops(specs: Sequence[Spec], size: int) -> float:
 
 
 def _write_weights(path: Path, model: Model) -> None:
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, Any] = {"method": np.array(model.config.method)}
     for spec in model.config.specs:
         for network, convs in (("encoder", spec.encoder), ("decoder", spec.decoder)):
             layers = model.params[f"stage{spec.stage}"][network]
@@ -209,13 +212,14 @@ def compare_cold_starts(folder: Path, size: int, *, runs: int, device: str) -> C
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.benchmark",
-        description="cdjax against plain PyTorch: the WCT cascade or, instead, a training step.",
+        description="cdjax against plain PyTorch: WCT, AdaIN or a training step; windows.",
     )
     add = parser.add_argument
     add("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="pixels a side")
     add("--runs", type=int, default=5, help="timed runs of each implementation")
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the networks")
     add("--weights", help="checkpoint directory; random weights if absent")
+    add("--method", choices=["wct", "adain"], default="wct", help="of random weights (wct)")
     add("--cold-size", type=int, default=512, help="pixels a side of the cold start; 0: none")
     add("--training", action="store_true", help="time the student-encoder step instead")
     add("--stages", type=int, nargs="+", default=[3, 5], help="of the training step")
@@ -274,8 +278,8 @@ def _measure_ultra(options: argparse.Namespace, command: str, folder: Path) -> s
 
 def _check(model: Model, sizes: Sequence[int]) -> None:
     specs, stride = model.config.specs, model.config.specs[0].stride
-    if model.config.method != "wct" or any(spec.padding != "reflect" for spec in specs):
-        raise BenchmarkError("the plain version knows WCT with reflection padding only")
+    if model.config.method == "encoder" or any(spec.padding != "reflect" for spec in specs):
+        raise BenchmarkError("the plain version knows models with decoders and reflection padding")
     for size in sizes:
         if size % stride or size < 2 * stride:
             raise BenchmarkError(
@@ -284,7 +288,10 @@ def _check(model: Model, sizes: Sequence[int]) -> None:
 
 
 def _measure(options: argparse.Namespace, command: str, folder: Path) -> str:
-    model = load_model(options.weights) if options.weights else random_model(_STUDENTS)
+    if options.weights:
+        model = load_model(options.weights)
+    else:
+        model = random_model(_STUDENTS[options.method], method=options.method)
     _check(model, [*options.sizes, *([options.cold_size] if options.cold_size else [])])
     save_model(folder / "checkpoint", model)
     _write_weights(folder / "weights.npz", model)
@@ -299,7 +306,7 @@ def _measure(options: argparse.Namespace, command: str, folder: Path) -> str:
     if options.cold_size:
         device = about["torch"]["platform"]
         cold = compare_cold_starts(folder, options.cold_size, runs=options.runs, device=device)
-    return report(options, command, about, results, cold)
+    return report(options, model.config.method, command, about, results, cold)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -136,8 +136,12 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+_TITLES = {"wct": "WCT cascade", "adain": "AdaIN"}
+
+
 def report(
     options: argparse.Namespace,
+    method: str,
     command: str,
     about: dict[str, Any],
     results: Sequence[Comparison],
@@ -153,8 +157,9 @@ def report(
     kind = "resident memory" if about["cdjax"]["platform"] == "cpu" else "device memory"
     sizes = " and ".join(map(str, PRODUCT_SIZES))
     # Measured with the published weights: 7 in the mean from float32, in either implementation.
-    rounding = "; whitening amplifies bfloat16's rounding" if options.dtype == "bfloat16" else ""
-    text = f"""# WCT cascade: cdjax against plain PyTorch
+    amplified = options.dtype == "bfloat16" and method == "wct"
+    rounding = "; whitening amplifies bfloat16's rounding" if amplified else ""
+    text = f"""# {_TITLES[method]}: cdjax against plain PyTorch
 
 - command: `{command}`
 - machine: {processor()}, {os.cpu_count()} cores, {platform.system()}

@@ -1,10 +1,11 @@
-"""The baseline of the benchmarks: the WCT cascade in plain PyTorch, as one would first write it.
+"""The baseline of the benchmarks: WCT and AdaIN in plain PyTorch, as one would first write them.
 
 Our own code after the description of the method, with nothing tuned: every layer a
-`torch.nn` module, the transform in float64 with an SVD on the CPU as the original has it.
+`torch.nn` module, WCT in float64 with an SVD on the CPU as the original has it.
 Weights come as a .npz, a tensor each under `stage5/encoder/conv1_1/weight` and so on, in the
-order of the layers and in PyTorch's layout. It imports neither JAX nor cdjax, whose memory and
-start would count as its own; only the benchmarks use it, and it needs the extra `bench`.
+order of the layers and in PyTorch's layout, and the transform's name under `method`. It imports
+neither JAX nor cdjax, whose memory and start would count as its own; only the benchmarks use it,
+and it needs the extra `bench`.
 
     python -m experiments.plain_torch WEIGHTS.npz CONTENT STYLE OUTPUT [DEVICE]
 """
@@ -12,6 +13,7 @@ start would count as its own; only the benchmarks use it, and it needs the extra
 import os
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +24,14 @@ Layers = dict[str, dict[str, Tensor]]
 """Weight and bias of every layer of a network by name, first layer first."""
 
 _SMALLEST_EIGENVALUE = 1e-100
+_EPSILON = 1e-5
 
 
-def _networks(arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, dict[str, Layers]]:
+def _networks(arrays: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, Layers]]:
     networks: dict[str, dict[str, Layers]] = {}
     for name, array in arrays.items():
+        if name == "method":
+            continue
         stage, network, layer, part = name.split("/")
         layers = networks.setdefault(stage, {}).setdefault(network, {})
         layers.setdefault(layer, {})[part] = torch.from_numpy(array)
@@ -88,6 +93,18 @@ def wct(content: Tensor, style: Tensor, alpha: float) -> Tensor:
     return alpha * target + (1 - alpha) * content
 
 
+def adain(content: Tensor, style: Tensor, alpha: float) -> Tensor:
+    """Content features (1, C, H, W) with the channels' means and deviations of the style's."""
+
+    def statistics(features: Tensor) -> tuple[Tensor, Tensor]:
+        variance, mean = torch.var_mean(features, dim=(2, 3), keepdim=True)
+        return (variance + _EPSILON).sqrt(), mean
+
+    (deviation, mean), (new_deviation, new_mean) = statistics(content), statistics(style)
+    target = (content - mean) / deviation * new_deviation + new_mean
+    return alpha * target + (1 - alpha) * content
+
+
 class Cascade:
     """All stages of a model; call it with content and style images, (H, W, 3) uint8 arrays.
 
@@ -99,12 +116,13 @@ class Cascade:
 
     def __init__(
         self,
-        arrays: Mapping[str, NDArray[np.float32]],
+        arrays: Mapping[str, NDArray[Any]],
         *,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.device, self.dtype = device, dtype
+        self.transform = {"wct": wct, "adain": adain}[str(arrays["method"])]
         self.stages = [
             (self._placed(encoder(stage["encoder"])), self._placed(decoder(stage["decoder"])))
             for stage in _networks(arrays).values()
@@ -124,7 +142,7 @@ class Cascade:
         """The stylised image, (H, W, 3), in [0, 1]."""
         image, painting = self._image(content), self._image(style)
         for encode, decode in self.stages:
-            image = decode(wct(encode(image), encode(painting), alpha))
+            image = decode(self.transform(encode(image), encode(painting), alpha))
         result = image.clamp(0, 1)[0].permute(1, 2, 0).float().cpu()
         return np.ascontiguousarray(result.numpy())
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cdjax import Config, Model, Spec, save_model, student
+from cdjax.model import Method
 from experiments import benchmark
 from experiments.measure import ROOT, WorkerError, photograph, time_process, worker
 
@@ -37,18 +38,24 @@ def roots(tree: ast.AST) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+@pytest.mark.parametrize(("method", "specs"), [("wct", SPECS), ("adain", SPECS[:1])])
 def test_report_of_a_small_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    method: Method,
+    specs: tuple[Spec, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("torch", reason="the baseline of the benchmark is PyTorch")
     monkeypatch.setattr(benchmark, "_PAUSE", 0)
-    save_model(tmp_path / "model", benchmark.random_model(SPECS))
+    save_model(tmp_path / "model", benchmark.random_model(specs, method=method))
     output = tmp_path / "report.md"
     options = ["--sizes", "64", "--runs", "1", "--cold-size", "64", "--output", str(output)]
     assert benchmark.main([*options, "--weights", str(tmp_path / "model")]) == 0
     text = output.read_text()
     assert capsys.readouterr().out == text
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.md"]
+    assert text.startswith(f"# {'AdaIN' if method == 'adain' else 'WCT cascade'}: ")
     assert f"--sizes 64 --runs 1 --cold-size 64 --output {output}" in text
     found = tables(text)
     assert list(found) == ["Speed", "Peak resident memory, MiB", "Cold start, 64 pixels"]
@@ -60,7 +67,7 @@ def test_report_of_a_small_run(
     assert 0 < ours < 10
     assert float(speed["times faster"]) == pytest.approx(theirs / ours, rel=0.02, abs=0.01)
     assert speed["compilations"] == "0"
-    reached = benchmark.cascade_flops(SPECS, 64) / ours / 1e9
+    reached = benchmark.cascade_flops(specs, 64) / ours / 1e9
     assert float(speed["GFLOP/s"]) == pytest.approx(reached, rel=0.02, abs=0.1)
     assert float(speed["of matrix products"]) > 1
     # The two implementations compute the same picture.
@@ -143,8 +150,13 @@ def test_missing_torch_is_one_line_that_names_the_extra(
     [
         (SPECS, "wct", "65", "multiple of 2, at least 4, not 65"),
         (SPECS, "wct", "2", "multiple of 2, at least 4, not 2"),
-        (SPECS, "adain", "64", "knows WCT with reflection padding only"),
-        ((Spec(1, (5,), padding="zero"),), "wct", "64", "knows WCT with reflection padding only"),
+        (SPECS, "encoder", "64", "models with decoders and reflection padding"),
+        (
+            (Spec(1, (5,), padding="zero"),),
+            "wct",
+            "64",
+            "models with decoders and reflection padding",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(
@@ -157,8 +169,11 @@ def test_what_cannot_be_compared_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: True)  # Runs without PyTorch too.
-    made = benchmark.random_model(specs)
-    save_model(tmp_path / "model", Model(made.params, Config(method, specs, "random")))  # type: ignore[arg-type]
+    model = benchmark.random_model(specs)
+    if method == "encoder":
+        networks = {"stage2": {"encoder": model.params["stage2"]["encoder"]}}
+        model = Model(networks, Config("encoder", specs[:1], "random"))
+    save_model(tmp_path / "model", model)
     arguments = ["--sizes", size, "--weights", str(tmp_path / "model")]
     output = tmp_path / "report.md"
     assert benchmark.main([*arguments, "--output", str(output)]) == 2
