@@ -4,7 +4,7 @@ Gatys et al. 2016, with any encoder in VGG's place, such as a compressed one (pa
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -108,8 +108,7 @@ class Progress:
         size: height and width there.
         step: steps made there.
         losses: weighted: `"content"`, `"style"`, `"total_variation"`, and their sum `"total"`.
-        picture: hands out the picture of this moment, (H, W, 3) float32 in [0, 1]; to be called
-            before the observer returns.
+        picture: hands out the picture of this moment, (H, W, 3) float32 in [0, 1].
     """
 
     scale: int
@@ -120,16 +119,13 @@ class Progress:
     picture: Callable[[], Array]
 
 
-Note = Callable[[Progress], None]
-
-
 def optimize_image(
     model: Model,
     content: ArrayLike,
     style: ArrayLike,
     *,
     settings: Optimization | None = None,
-    note: Note | None = None,
+    note: Callable[[Progress], None] | None = None,
 ) -> Array:
     """Repaints a content image in a style by optimising its pixels (Gatys et al. 2016).
 
@@ -160,13 +156,25 @@ def optimize_image(
         TypeError: if the pixels are neither uint8 nor floating.
         ValueError: if an image is not (H, W, 3).
     """
-    settings = settings or Optimization()
+    for progress in optimization(model, content, style, settings=settings or Optimization()):
+        if note:
+            note(progress)
+    return progress.picture()
+
+
+def optimization(
+    model: Model, content: ArrayLike, style: ArrayLike, *, settings: Optimization
+) -> Iterator[Progress]:
+    """The course of `optimize_image`: its progress at every scale's start and after every chunk.
+
+    The last picture is the result. See there for arguments and errors.
+    """
     spec = model.config.specs[0]
     params = model.params[f"stage{spec.stage}"]["encoder"]
     check_layers(spec, settings)
     whole, painting = _pixels(content, "content"), _pixels(style, "style")
     sizes = scale_sizes(whole.shape[:2], spec, scales=settings.scales)
-    picture = None
+    start = None
     for scale, size in enumerate(sizes):
         target = _resized(whole, size)
         shrunk = _size_of_style(painting.shape[:2], size[0] / whole.shape[0], spec)
@@ -178,16 +186,23 @@ def optimize_image(
             content_layers=settings.content_layers,
             style_layers=settings.style_layers,
         )
-        if picture is not None:
-            start = _resized(picture, size)
+        if start is not None:
+            start = _resized(start, size)
         elif settings.start == "noise":
             start = jax.random.uniform(jax.random.key(settings.seed), (*size, 3))
         else:
             start = target
-        where = partial(Progress, scale, len(sizes), size)
-        picture = _optimized(spec, params, targets, start, settings, where, note)
-    assert picture is not None
-    return jnp.clip(picture, 0, 1)
+        # L-BFGS begins with a change of norm 1, of whatever it is that varies.
+        unit = _FIRST_CHANGE * math.sqrt(start.size) if settings.optimizer == "lbfgs" else 1.0
+        for step, descent in _descents(spec, params, targets, start, settings, unit):
+            losses = {name: float(loss) for name, loss in descent.point.losses.items()}
+            losses["total"] = sum(losses.values())
+            if not math.isfinite(losses["total"]):
+                raise OptimizationError(
+                    "the losses are not finite any more; try a smaller learning rate, or L-BFGS"
+                )
+            start = unit * descent.point.variable
+            yield Progress(scale, len(sizes), size, step, losses, partial(jnp.clip, start, 0, 1))
 
 
 def check_layers(spec: Spec, settings: Optimization) -> None:
@@ -251,40 +266,23 @@ def _weights(settings: Optimization) -> Weights:
     )
 
 
-def _optimized(
+def _descents(
     spec: Spec,
     params: Params,
     targets: Targets,
     start: Array,
     settings: Optimization,
-    where: Callable[..., Progress],
-    note: Note | None,
-) -> Array:
-    """The picture of one scale, not clipped."""
+    unit: float,
+) -> Iterator[tuple[int, Descent]]:
+    """Steps made at one scale, and the descent, which the next run takes over."""
     method = settings.optimizer
-    # L-BFGS begins with a change of norm 1, of whatever it is that varies.
-    unit = _FIRST_CHANGE * math.sqrt(start.size) if method == "lbfgs" else 1.0
     given = (params, targets, _weights(settings), jnp.float32(unit))
     descent = _begin(start, *given, spec=spec, method=method)
-
-    def tell(step: int) -> None:
-        losses = {name: float(loss) for name, loss in jax.device_get(descent.point.losses).items()}
-        losses["total"] = sum(losses.values())
-        if not math.isfinite(losses["total"]):
-            raise OptimizationError(
-                "the losses are not finite any more; try a smaller learning rate or L-BFGS"
-            )
-        if note:
-            note(where(step, losses, lambda: jnp.clip(unit * descent.point.variable, 0, 1)))
-
-    tell(0)
+    yield 0, descent
     for done in range(0, settings.steps, CHUNK):
         steps = min(CHUNK, settings.steps - done)
-        descent = _advance(
-            descent, *given, steps, settings.learning_rate, spec=spec, method=method
-        )
-        tell(done + steps)
-    return unit * descent.point.variable
+        descent = _advance(descent, *given, steps, settings.learning_rate, spec=spec, method=method)
+        yield done + steps, descent
 
 
 def _objective(
