@@ -25,6 +25,7 @@ from experiments.gatys import load_encoder
 from experiments.gatys_report import ENCODERS, Course, GatysComparison, gatys_report
 from experiments.measure import BenchmarkError, Worker, worker
 
+_MODULE = "experiments.measure_optimization"
 _NORMAL_SIZE = 256
 _PAUSE = 0.5
 
@@ -80,7 +81,7 @@ def run_courses(folder: Path, *, dtype: str) -> dict[str, tuple[list[dict[str, A
     Raises:
         WorkerError: if one of the processes comes to a bad end.
     """
-    start = partial(worker, folder=folder, dtype=dtype, module="experiments.measure_optimization")
+    start = partial(worker, folder=folder, dtype=dtype, module=_MODULE)
     with start("student") as student, start("teacher") as teacher:
         pair = dict(zip(ENCODERS, (student, teacher), strict=True))
         answers: dict[str, list[dict[str, Any]]] = {name: [] for name in pair}
@@ -96,7 +97,7 @@ def fill_cache(folder: Path, settings: Optimization, *, dtype: str) -> None:
     """Has other processes compile what `run_courses` needs: they make a step at every scale."""
     write_settings(folder, dataclasses.replace(settings, steps=1))
     for name in ENCODERS:
-        with worker(name, folder, dtype=dtype, module="experiments.measure_optimization") as throwaway:
+        with worker(name, folder, dtype=dtype, module=_MODULE) as throwaway:
             while not throwaway.ask("next")["last"]:
                 pass
 
