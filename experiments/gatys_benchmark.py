@@ -19,7 +19,7 @@ from cdjax import Model, Optimization, save_model
 from cdjax.gatys_losses import features_of
 from cdjax.image import Picture, read_image, resize
 from cdjax.metrics import ssim, style_distance
-from cdjax.optimization import check_layers
+from cdjax.optimization import check_layers, scale_sizes
 from cdjax.teachers import load_teacher, normalized_teacher
 from experiments.gatys import load_encoder
 from experiments.gatys_report import ENCODERS, Course, GatysComparison, gatys_report
@@ -163,7 +163,8 @@ def load_pair(options: argparse.Namespace) -> tuple[Model, Model]:
     """Student and teacher; ImageNet networks are normalised on the benchmark's two pictures.
 
     Raises:
-        BenchmarkError: if an encoder lacks a layer of the default losses.
+        ValueError: if there is none, it lacks a layer of the default losses, or it cannot read
+            pictures of one of the sizes.
     """
     student, teacher = load_encoder(options.weights or "wct-16x"), load_teacher(options.teacher)
     if options.teacher == "vgg16" or Path(options.teacher).is_file():
@@ -171,6 +172,8 @@ def load_pair(options: argparse.Namespace) -> tuple[Model, Model]:
         teacher = normalized_teacher(teacher, np.stack(list(pair.values())), batch=1)
     for model in (student, teacher):
         check_layers(model.config.specs[0], Optimization())
+        for size in options.sizes:
+            scale_sizes((size, size), model.config.specs[0], scales=1)
     return student, teacher
 
 
