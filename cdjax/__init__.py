@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cdjax.checkpoint import load_model, save_model
     from cdjax.mixing import mix_styles
     from cdjax.model import Config, Model
+    from cdjax.optimization import Optimization, optimize_image
     from cdjax.spec import Spec, student, teacher
     from cdjax.stylization import Style, encode_style, stylize
     from cdjax.ultra import stylize_by_windows
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Config",
     "Model",
+    "Optimization",
     "Spec",
     "Style",
     "encode_style",
     "load_model",
     "mix_styles",
+    "optimize_image",
     "save_model",
     "student",
     "stylize",
@@ -33,11 +36,13 @@ __all__ = [
 _MODULES = {
     "Config": "model",
     "Model": "model",
+    "Optimization": "optimization",
     "Spec": "spec",
     "Style": "stylization",
     "encode_style": "stylization",
     "load_model": "checkpoint",
     "mix_styles": "mixing",
+    "optimize_image": "optimization",
     "save_model": "checkpoint",
     "student": "spec",
     "stylize": "stylization",

@@ -3,13 +3,15 @@
     python -m experiments.benchmark [--method adain] [--sizes 512 1024 2048] [--output FILE]
     python -m experiments.benchmark --training [--stages 3 5] [--output FILE]
     python -m experiments.benchmark --ultra [--megapixels 1 4 16 40 100] [--output FILE]
+    python -m experiments.benchmark --gatys [--sizes 512 1024] [--output FILE]
 
 For every size each implementation has a fresh process of its own and the two run in turns, so
 that whatever else the machine does meets both; `experiments/measure.py` is those processes,
 `experiments/plain_torch.py` the PyTorch version. A last part compares the cold start, from the
 start of a process to the image file written. `experiments/training_benchmark.py` is the training
-step, `experiments/ultra_benchmark.py` large images by windows. Needs the extra `bench`; `--ultra`
-does without, but its `--output`, which has JSON and a plot beside it, needs `train`.
+step, `experiments/ultra_benchmark.py` large images by windows, `experiments/gatys_benchmark.py`
+pictures optimised by student and teacher. Needs the extra `bench`; `--ultra` and `--gatys` do
+without, but `--output` of the former, which has JSON and a plot beside it, needs `train`.
 """
 
 import argparse
@@ -26,10 +28,10 @@ from typing import Any
 import numpy as np
 
 from cdjax import Config, Model, Spec, load_model, save_model, student
-from cdjax.checkpoint import CheckpointError
 from cdjax.model import Method, Params
 from cdjax.spec import Conv, teacher
 from experiments.benchmark_report import Comparison, Measurement, report, write_whole
+from experiments.gatys_benchmark import add_gatys_options, measure_gatys
 from experiments.measure import (
     BenchmarkError,
     Worker,
@@ -215,7 +217,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         description="cdjax against plain PyTorch: WCT, AdaIN or a training step; windows.",
     )
     add = parser.add_argument
-    add("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="pixels a side")
+    add("--sizes", type=int, nargs="+", help="pixels a side")
     add("--runs", type=int, default=5, help="timed runs of each implementation")
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the networks")
     add("--weights", help="checkpoint directory; random weights if absent")
@@ -226,8 +228,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--batch", type=int, default=4, help="crops in a training step")
     add("--crop", type=int, default=128, help="their side, in pixels")
     add_ultra_options(parser)
+    add_gatys_options(parser)
     add("--output", type=Path, help="file for the report, which is printed too")
     options = parser.parse_args(arguments)
+    options.sizes = options.sizes or ([512, 1024] if options.gatys else [512, 1024, 2048])
     if options.runs < 1:
         parser.error("--runs must be at least 1")
     if options.output and not options.output.resolve().parent.is_dir():
@@ -313,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
-    if not options.ultra and importlib.util.find_spec("torch") is None:
+    if not (options.ultra or options.gatys) and importlib.util.find_spec("torch") is None:
         print("benchmark: PyTorch is missing: pip install 'cdjax[bench]'", file=sys.stderr)
         return 2
     # This process, too, uses the GPU that the workers share.
@@ -323,11 +327,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="cdjax-benchmark-") as folder:
             measure = _measure_training if options.training else _measure
             measure = _measure_ultra if options.ultra else measure
+            measure = measure_gatys if options.gatys else measure
             text = measure(options, command, Path(folder))
         print(text, end="")
         if options.output:
             write_whole(options.output.resolve(), text.encode())
-    except (BenchmarkError, CheckpointError, WorkerError, OSError) as error:
+    except (ValueError, WorkerError, OSError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     return 0

@@ -1,0 +1,202 @@
+"""Optimising a picture with the student's encoder and with its teacher's (`benchmark --gatys`)."""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from cdjax import Model, Optimization, save_model
+from cdjax.gatys_losses import features_of
+from cdjax.image import Picture, read_image, resize
+from cdjax.metrics import ssim, style_distance
+from cdjax.optimization import check_layers, scale_sizes
+from cdjax.teachers import load_teacher, normalized_teacher
+from experiments.gatys import load_encoder
+from experiments.gatys_report import ENCODERS, Course, GatysComparison, gatys_report
+from experiments.measure import BenchmarkError, Worker, worker
+
+_MODULE = "experiments.measure_optimization"
+_NORMAL_SIZE = 256
+_PAUSE = 0.5
+
+
+def add_gatys_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what only `--gatys` knows."""
+    add = parser.add_argument
+    add("--gatys", action="store_true", help="optimise a picture instead: student and teacher")
+    add("--teacher", default="vgg16", help="of --gatys, as experiments.evaluate takes it")
+    add("--content", type=Path, metavar="FILE", help="of --gatys; otherwise one is made")
+    add("--style", type=Path, metavar="FILE", help="likewise")
+    add("--steps", type=int, default=50, help="of --gatys, at every scale")
+    add("--scales", type=int, default=3, help="of --gatys")
+
+
+def square(path: Path, size: int) -> NDArray[np.uint8]:
+    """The middle of a picture, (size, size, 3) uint8."""
+    pixels = resize(Picture(read_image(path).pixels), size).pixels
+    top, left = ((length - size) // 2 for length in pixels.shape[:2])
+    middle = pixels[top : top + size, left : left + size]
+    return middle if middle.dtype == np.uint8 else np.rint(255 * middle).astype(np.uint8)
+
+
+def pair_of(options: argparse.Namespace, size: int) -> dict[str, NDArray[np.uint8]]:
+    """Content and style, square, from files or made."""
+    from cdjax.sample_pictures import landscape, painting
+
+    made: dict[str, Callable[[int, int], NDArray[np.uint8]]] = {
+        "content": landscape,
+        "style": painting,
+    }
+    files = {name: getattr(options, name) for name in made}
+    return {
+        name: square(path, size) if path else made[name](size, size) for name, path in files.items()
+    }
+
+
+def _answer(process: Worker) -> dict[str, Any]:
+    time.sleep(_PAUSE)
+    return process.ask("next")
+
+
+def run_courses(folder: Path, *, dtype: str) -> dict[str, tuple[list[dict[str, Any]], int]]:
+    """Both optimisations, in turns a chunk at a time, in fresh processes.
+
+    Args:
+        folder: as `experiments/measure_optimization.py` describes it; gets the results.
+        dtype: "float32".
+
+    Returns:
+        By encoder the answers of its worker, and the bytes it held at first.
+
+    Raises:
+        WorkerError: if one of the processes comes to a bad end.
+    """
+    start = partial(worker, folder=folder, dtype=dtype, module=_MODULE)
+    with start("student") as student, start("teacher") as teacher:
+        pair = dict(zip(ENCODERS, (student, teacher), strict=True))
+        answers: dict[str, list[dict[str, Any]]] = {name: [] for name in pair}
+        while not (answers["teacher"] and answers["teacher"][-1]["last"]):
+            for name, process in pair.items():
+                answers[name].append(_answer(process))
+        for process in pair.values():
+            process.ask("save")
+        return {name: (answers[name], process.about["held"]) for name, process in pair.items()}
+
+
+def fill_cache(folder: Path, settings: Optimization, *, dtype: str) -> None:
+    """Has other processes compile what `run_courses` needs: they make a step at every scale."""
+    write_settings(folder, dataclasses.replace(settings, steps=1))
+    for name in ENCODERS:
+        with worker(name, folder, dtype=dtype, module=_MODULE) as throwaway:
+            while not throwaway.ask("next")["last"]:
+                pass
+
+
+def write_settings(folder: Path, settings: Optimization) -> None:
+    """Writes settings.json."""
+    (folder / "settings.json").write_text(json.dumps(dataclasses.asdict(settings)))
+
+
+def judge(
+    teacher: Model, layers: tuple[str, ...], picture: NDArray[Any], style: NDArray[np.uint8]
+) -> dict[str, float]:
+    """Style distance of a picture, float in [0, 1], in a teacher's features, layer by layer."""
+    spec = teacher.config.specs[0]
+    params = teacher.params[f"stage{spec.stage}"]["encoder"]
+
+    @jax.jit
+    def apart(picture: jax.Array, style: jax.Array) -> dict[str, jax.Array]:
+        both = (features_of(spec, params, layers, image) for image in (picture, style))
+        return style_distance(*both)
+
+    found = apart(picture.astype(np.float32), style.astype(np.float32) / 255)
+    return {name: float(distance[0]) for name, distance in found.items()}
+
+
+def compare_encoders(
+    folder: Path, size: int, options: argparse.Namespace, teacher: Model, settings: Optimization
+) -> GatysComparison:
+    """Measures both encoders at one size; `folder` holds their checkpoints.
+
+    Raises:
+        WorkerError: if one of the processes comes to a bad end.
+    """
+    pair = pair_of(options, size)
+    for name, image in pair.items():
+        np.save(folder / f"{name}.npy", image)
+    fill_cache(folder, settings, dtype=options.dtype)
+    write_settings(folder, settings)
+    courses = {}
+    content, layers = pair["content"].astype(np.float32) / 255, settings.style_layers
+    for name, (answers, held) in run_courses(folder, dtype=options.dtype).items():
+        result = np.load(folder / f"{name}.npy")
+        courses[name] = Course(
+            steps=_seconds_a_step([a for a in answers if a["size"] == [size, size]]),
+            seconds=sum(answer["seconds"] for answer in answers),
+            held=held,
+            peak=answers[-1]["peak"],
+            distance=judge(teacher, layers, result, pair["style"]),
+            similarity=float(ssim(result, content)),
+        )
+    return GatysComparison(size, courses, judge(teacher, layers, content, pair["style"]))
+
+
+def _seconds_a_step(answers: list[dict[str, Any]]) -> tuple[float, ...]:
+    """Of the chunks of one scale, whose first answer is that of its start."""
+    chunks = [
+        after["seconds"] / (after["step"] - before["step"]) for before, after in pairwise(answers)
+    ]
+    return tuple(chunks[1:] or chunks)
+
+
+def load_pair(options: argparse.Namespace) -> tuple[Model, Model]:
+    """Student and teacher; ImageNet networks are normalised on the benchmark's two pictures.
+
+    Raises:
+        ValueError: if there is none, it lacks a layer of the default losses, or it cannot read
+            pictures of one of the sizes.
+    """
+    student, teacher = load_encoder(options.weights or "wct-16x"), load_teacher(options.teacher)
+    if options.teacher == "vgg16" or Path(options.teacher).is_file():
+        pair = pair_of(options, _NORMAL_SIZE)
+        teacher = normalized_teacher(teacher, np.stack(list(pair.values())), batch=1)
+    for model in (student, teacher):
+        check_layers(model.config.specs[0], Optimization())
+        for size in options.sizes:
+            scale_sizes((size, size), model.config.specs[0], scales=1)
+    return student, teacher
+
+
+def measure_gatys(options: argparse.Namespace, command: str, folder: Path) -> str:
+    """The whole of `benchmark --gatys`: its report.
+
+    Raises:
+        BenchmarkError, ValueError: if options cannot be followed.
+        WorkerError: if a process comes to a bad end.
+    """
+    if options.training or options.ultra:
+        raise BenchmarkError("--gatys, --training and --ultra are benchmarks; choose one")
+    if options.dtype != "float32":
+        raise BenchmarkError("--gatys computes in float32 alone")
+    settings = Optimization(steps=options.steps, scales=options.scales)
+    student, teacher = load_pair(options)
+    for name, model in zip(ENCODERS, (student, teacher), strict=True):
+        save_model(folder / name, model)
+    results = []
+    for size in options.sizes:
+        results.append(compare_encoders(folder, size, options, teacher, settings))
+        print(f"{size} pixels: {results[-1].faster:.2f} times faster", file=sys.stderr)
+    weights = options.weights or "wct-16x"
+    names = {"student": f"{weights} (of {student.config.teacher})"}
+    names["teacher"] = teacher.config.teacher
+    return gatys_report(command, settings, names, results)

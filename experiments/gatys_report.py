@@ -1,0 +1,148 @@
+"""The Markdown of `benchmark --gatys`, and the numbers that go into it."""
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import jax
+
+from cdjax import Optimization
+from experiments.benchmark_report import MIB, processor, table
+
+ENCODERS = ("student", "teacher")
+
+_SPEED = (
+    "pixels",
+    "student, s a step",
+    "teacher, s a step",
+    "times faster",
+    "student, s in all",
+    "teacher, s in all",
+    "times faster",
+)
+_MEMORY = ("pixels", "student", "teacher", "ratio", "student above start", "teacher's", "ratio")
+_DISTANCE = ("pixels, layer", "content", "student", "teacher", "student over teacher")
+
+
+@dataclass(frozen=True)
+class Course:
+    """One encoder's optimisation.
+
+    Attributes:
+        steps: seconds a step in every chunk at full size but the first, which begins with fetching
+            the program.
+        seconds: of the whole course, all scales.
+        held: bytes that the process held before it.
+        peak: bytes that it, or its device, held at most.
+        distance: {layer: the result's style distance, in the teacher's features}.
+        similarity: SSIM of the result and the content.
+    """
+
+    steps: tuple[float, ...]
+    seconds: float
+    held: int
+    peak: int
+    distance: dict[str, float]
+    similarity: float
+
+    @property
+    def step(self) -> float:
+        """The median of the seconds a step."""
+        return statistics.median(self.steps)
+
+
+@dataclass(frozen=True)
+class GatysComparison:
+    """Both encoders at one size.
+
+    Attributes:
+        size: pixels a side.
+        courses: by encoder.
+        unstylized: {layer: the content's own style distance}.
+    """
+
+    size: int
+    courses: dict[str, Course]
+    unstylized: dict[str, float]
+
+    @property
+    def faster(self) -> float:
+        """How many of the student's steps fit in one of the teacher's."""
+        return self.courses["teacher"].step / self.courses["student"].step
+
+
+def _speed_row(result: GatysComparison) -> list[str]:
+    student, teacher = (result.courses[name] for name in ENCODERS)
+    cells = [f"{c.step:.3g} ({min(c.steps):.3g} to {max(c.steps):.3g})" for c in (student, teacher)]
+    whole = [f"{course.seconds:.3g}" for course in (student, teacher)]
+    ratio = f"{teacher.seconds / student.seconds:.2f}"
+    return [str(result.size), *cells, f"{result.faster:.2f}", *whole, ratio]
+
+
+def _memory_row(result: GatysComparison) -> list[str]:
+    cells = [str(result.size)]
+    peaks = [result.courses[name].peak for name in ENCODERS]
+    above = [result.courses[name].peak - result.courses[name].held for name in ENCODERS]
+    for student, teacher in (peaks, above):
+        cells += [f"{student / MIB:.0f}", f"{teacher / MIB:.0f}"]
+        cells.append(f"{teacher / max(student, 1):.2f}")
+    return cells
+
+
+def _distance_rows(result: GatysComparison) -> list[list[str]]:
+    courses = [result.courses[name].distance for name in ENCODERS]
+    columns = [result.unstylized, *courses]
+    rows = [(layer, [column[layer] for column in columns]) for layer in result.unstylized]
+    rows.append(("sum", [sum(column.values()) for column in columns]))
+    return [
+        [f"{result.size}, {layer}", *(f"{v:.4g}" for v in values), f"{values[1] / values[2]:.3f}"]
+        for layer, values in rows
+    ]
+
+
+def gatys_report(
+    command: str,
+    settings: Optimization,
+    encoders: dict[str, str],
+    results: Sequence[GatysComparison],
+) -> str:
+    """The Markdown that says what was measured, how and on what."""
+    versions = (
+        f"Python {platform.python_version()}, cdjax {version('cdjax')}, JAX {jax.__version__}"
+    )
+    distances = [row for result in results for row in _distance_rows(result)]
+    similar = [
+        [str(r.size), *(f"{r.courses[name].similarity:.3f}" for name in ENCODERS)] for r in results
+    ]
+    return f"""# Optimising a picture: the student's encoder against its teacher's
+
+- command: `{command}`
+- machine: {processor()}, {os.cpu_count()} cores, {platform.system()}; {versions}
+- student: {encoders["student"]}; teacher: {encoders["teacher"]}
+- {settings.optimizer}, {settings.steps} steps at each of {settings.scales} scales; content weight
+  {settings.content_weight:g} ({", ".join(settings.content_layers)}), style weight
+  {settings.style_weight:g} ({", ".join(settings.style_layers)})
+- a process each, which optimise in turns, ten steps at a time
+
+## Speed
+
+{table(_SPEED, [_speed_row(result) for result in results])}
+A step is at full size: medians (fastest to slowest) over chunks but the first. In all: every scale,
+and programs fetched from the compilation cache.
+
+## Peak memory, MiB
+
+{table(_MEMORY, [_memory_row(result) for result in results])}
+Of fresh processes that find their programs in the cache.
+
+## Style distance to the style, in the teacher's features
+
+{table(_DISTANCE, distances)}
+Mean squared difference of Gram matrices; "content" is the picture before.
+
+## SSIM with the content
+
+{table(("pixels", *ENCODERS), similar)}"""

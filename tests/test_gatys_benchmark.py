@@ -1,0 +1,136 @@
+"""`python -m experiments.benchmark --gatys`, small: its tables, and what it refuses."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cdjax import Model, Optimization, Spec, save_model
+from cdjax.image import Picture, write_image
+from experiments import benchmark, gatys_benchmark
+from experiments.gatys_benchmark import run_courses, square
+from experiments.gatys_report import Course, GatysComparison, gatys_report
+from tests.models import encode, random_image, random_model
+from tests.test_benchmark import tables
+
+DEPTHS = (1, 1, 1, 2, 1)
+
+
+def encoder(widths: tuple[int, ...], *, seed: int) -> Model:
+    spec = Spec(5, widths, DEPTHS)
+    whole = random_model((spec,), seed=seed)
+    params = {"stage5": {"encoder": whole.params["stage5"]["encoder"]}}
+    return Model(params, dataclasses.replace(whole.config, method="encoder"))
+
+
+TEACHER = encoder((3, 4, 5, 6, 4), seed=3)
+
+
+def test_report_of_a_small_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gatys_benchmark, "_PAUSE", 0)
+    save_model(tmp_path / "small", encoder((2, 3, 3, 4, 3), seed=4))
+    save_model(tmp_path / "big", TEACHER)
+    seen = []
+
+    def watched(folder: Path, **options: str) -> object:
+        found = run_courses(folder, **options)
+        seen.append((found, {n: np.load(folder / f"{n}.npy") for n in ("student", "style")}))
+        return found
+
+    monkeypatch.setattr(gatys_benchmark, "run_courses", watched)
+    output = tmp_path / "report.md"
+    models = ["--weights", str(tmp_path / "small"), "--teacher", str(tmp_path / "big")]
+    options = ["--sizes", "32", "--steps", "25", "--scales", "1", "--output", str(output)]
+    assert benchmark.main(["--gatys", *models, *options]) == 0
+    text = output.read_text()
+    assert capsys.readouterr().out == text
+    ((answers, arrays),) = seen
+    found = tables(text)
+    assert [len(rows) for rows in found.values()] == [2, 2, 7, 2]
+    # The chunks of 10, 10 and 5 steps but the first.
+    for column, name in ((1, "student"), (2, "teacher")):
+        steps = [answer["step"] for answer in answers[name][0]]
+        assert steps == [0, 10, 20, 25]
+        seconds = [answer["seconds"] for answer in answers[name][0]]
+        median = np.median([seconds[2] / 10, seconds[3] / 5])
+        cell = found["Speed"][1][column].split()[0]
+        assert float(cell) == pytest.approx(median, rel=0.01)
+        assert float(found["Speed"][1][column + 3]) == pytest.approx(sum(seconds), rel=0.01)
+        peak = float(found["Peak memory, MiB"][1][column])
+        assert peak == pytest.approx(answers[name][0][-1]["peak"] / 2**20, abs=1)
+    # The last of its losses is that of the picture, which the teacher judges.
+    wanted = numpy_distance(arrays["student"], arrays["style"] / 255, "relu2_1")
+    row = next(r for r in found[DISTANCE] if r[0] == "32, relu2_1")
+    assert float(row[2]) == pytest.approx(wanted, rel=0.02)
+
+
+DISTANCE = "Style distance to the style, in the teacher's features"
+
+
+def numpy_distance(picture: np.ndarray, style: np.ndarray, layer: str) -> float:
+    spec, params = TEACHER.config.specs[0], TEACHER.params["stage5"]["encoder"]
+    flat = [encode(spec, params, image)[layer].reshape(-1, 4) for image in (picture, style)]
+    own, other = (features.T @ features / len(features) for features in flat)
+    return float(np.square(own - other).mean())
+
+
+def test_distances_add_up_and_ratios_are_of_the_teachers() -> None:
+    courses = {
+        "student": Course((0.2, 0.1, 0.3), 4.0, 100, 400, {"relu1_1": 2.0, "relu2_1": 4.0}, 0.5),
+        "teacher": Course((0.8,), 10.0, 100, 1300, {"relu1_1": 1.0, "relu2_1": 5.0}, 0.6),
+    }
+    result = GatysComparison(64, courses, {"relu1_1": 9.0, "relu2_1": 11.0})
+    assert result.faster == pytest.approx(4)
+    found = tables(gatys_report("command", Optimization(), {n: n for n in courses}, [result]))
+    assert found["Speed"][1][1:] == [
+        "0.2 (0.1 to 0.3)",
+        "0.8 (0.8 to 0.8)",
+        "4.00",
+        "4",
+        "10",
+        "2.50",
+    ]
+    assert found["Peak memory, MiB"][1][3::3] == ["3.25", "4.00"]
+    assert found[DISTANCE][1:] == [
+        ["64, relu1_1", "9", "2", "1", "2.000"],
+        ["64, relu2_1", "11", "4", "5", "0.800"],
+        ["64, sum", "20", "6", "6", "1.000"],
+    ]
+
+
+def test_pictures_of_a_file_are_its_middle(tmp_path: Path) -> None:
+    image = random_image(16, 48)
+    write_image(tmp_path / "wide.png", Picture(image))
+    np.testing.assert_array_equal(square(tmp_path / "wide.png", 16), image[:, 16:32])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--training"], "choose one"),
+        (["--dtype", "bfloat16"], "float32 alone"),
+        (["--teacher", "none"], "none: no such file"),
+        (["--steps", "0"], "a step and a scale"),
+        (["--content", "none.png", "--teacher", "big"], "none.png: no such file"),
+        (["--sizes", "20", "--teacher", "big"], "needs 32 a side"),
+        (["--teacher", "shallow"], "no layer relu4_2"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_model("big", TEACHER)
+    save_model("shallow", random_model((Spec(1, (3,)),)))
+    assert benchmark.main(["--gatys", "--weights", "big", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert message in err
