@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from cdjax import winograd
 from cdjax.spec import Padding
 
 _NARROW = 3
@@ -163,9 +164,44 @@ def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> 
 _without_bias.defvjp(_forward, _backward)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _by_winograd(images: Array, kernel: Array, padding: Padding) -> Array:
+    def transformed(images: Array, kernel: Array) -> Array:
+        return winograd.convolve(images, winograd.transform_kernel(kernel), padding)
+
+    default = _zero_padded if padding == "zero" else _padded
+    return lax.platform_dependent(images, kernel, cpu=transformed, default=default)
+
+
+def _winograd_forward(
+    images: Array, kernel: Array, padding: Padding
+) -> tuple[Array, tuple[Array, Array]]:
+    return _by_winograd(images, kernel, padding), (images, kernel)
+
+
+def _winograd_backward(
+    padding: Padding, saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    def automatic(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        function = _zero_padded if padding == "zero" else _padded
+        by_images, by_kernel = jax.vjp(function, images, kernel)[1](gradient)
+        return by_images, by_kernel
+
+    def transformed(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        by_images = winograd.image_gradient(gradient, winograd.transform_kernel(kernel), padding)
+        around = ((0, 0), (1, 1), (1, 1), (0, 0))
+        padded = jnp.pad(images, around) if padding == "zero" else _reflect(_reflect(images, 1), 2)
+        return by_images, _kernel_gradient(padded, gradient)
+
+    return lax.platform_dependent(*saved, gradient, cpu=transformed, default=automatic)
+
+
+_by_winograd.defvjp(_winograd_forward, _winograd_backward)
+
+
 # The networks of a cascade share most layers' shapes: each shape is traced and lowered once.
-@partial(jax.jit, static_argnames="padding")
-def convolve(images: Array, kernel: Array, bias: Array, *, padding: Padding = "reflect") -> Array:
+@partial(jax.jit, static_argnames=("padding", "algorithm"))
+def convolve(images: Array, kernel: Array, bias: Array, *, padding: Padding = "reflect", algorithm: str = "direct") -> Array:
     """3x3 convolution with a padding of 1, plus bias.
 
     Args:
@@ -182,6 +218,8 @@ def convolve(images: Array, kernel: Array, bias: Array, *, padding: Padding = "r
     """
     if padding == "reflect" and min(images.shape[1:3]) < 2:
         raise ValueError(f"reflection padding needs 2 rows and columns, not {images.shape[1:3]}")
+    if algorithm == "winograd" and winograd.suits(images, kernel):
+        return _by_winograd(images, kernel, padding) + bias
     return _without_bias(images, kernel, padding) + bias
 
 

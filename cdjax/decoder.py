@@ -21,6 +21,7 @@ class Decoder(nn.Module):
 
     spec: Spec
     dtype: DTypeLike = jnp.float32
+    algorithm: str = "direct"
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
@@ -42,7 +43,7 @@ class Decoder(nn.Module):
             # The last convolution makes the image, whose grey levels bfloat16 would round.
             dtype = jnp.float32 if conv is convs[-1] else self.dtype
             images, kernel, bias = (a.astype(dtype) for a in (images, kernel, bias))
-            images = nn.relu(convolve(images, kernel, bias, padding=self.spec.padding))
+            images = nn.relu(convolve(images, kernel, bias, padding=self.spec.padding, algorithm=self.algorithm))
             if conv.resample:
                 images = upsample(images)
         return images

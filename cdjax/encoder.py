@@ -32,6 +32,7 @@ class Encoder(nn.Module):
 
     spec: Spec
     dtype: DTypeLike = jnp.float32
+    algorithm: str = "direct"
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -62,7 +63,7 @@ class Encoder(nn.Module):
                 # The first convolution reads the image itself, whose grey levels bfloat16
                 # would round, and costs little in float32.
                 features, kernel, bias = (a.astype(self.dtype) for a in (features, kernel, bias))
-            features = convolve(features, kernel, bias, padding=self.spec.padding)
+            features = convolve(features, kernel, bias, padding=self.spec.padding, algorithm=self.algorithm)
             if conv.name.endswith("_1"):
                 taps[f"relu{conv.name[4:]}"] = nn.relu(features).astype(self.dtype)
             # ReLU after the pooling: the same values from a quarter of the work.

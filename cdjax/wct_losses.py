@@ -33,7 +33,7 @@ def _reconstruction_losses(
     if task.weights.pixel:
         losses["pixel"] = pixel_loss(reconstruction, images)
     if task.weights.perceptual:
-        encode = partial(apply, Encoder(judge[0], task.dtype), judge[1])
+        encode = partial(apply, Encoder(judge[0], task.dtype, "winograd"), judge[1])
         compare = tap_loss if judge[0] == task.teacher else relative_tap_loss
         losses["perceptual"] = compare(encode(reconstruction)[1], encode(images)[1])
     return losses
@@ -42,8 +42,8 @@ def _reconstruction_losses(
 def _teacher_decoder(
     task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
 ) -> tuple[Array, Metrics]:
-    features, _ = apply(Encoder(task.teacher, task.dtype), frozen["teacher"], images)
-    reconstruction = apply(Decoder(task.teacher, task.dtype), params["decoder"], features)
+    features, _ = apply(Encoder(task.teacher, task.dtype, "winograd"), frozen["teacher"], images)
+    reconstruction = apply(Decoder(task.teacher, task.dtype, "winograd"), params["decoder"], features)
     judge = task.teacher, frozen["teacher"]
     return weighted(task.weights, _reconstruction_losses(task, judge, images, reconstruction))
 
@@ -52,13 +52,13 @@ def embedded_taps(
     task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
 ) -> tuple[dict[str, Array], Array, Metrics]:
     """The student's taps as the teacher would have them, its features, the embedding loss."""
-    features, taps = apply(Encoder(task.student, task.dtype), params["encoder"], images)
+    features, taps = apply(Encoder(task.student, task.dtype, "winograd"), params["encoder"], images)
     embedded = apply(Embedding(task.student, task.teacher.widths), params["embedding"], taps)
     if task.rectified:
         embedded = jax.tree.map(jax.nn.relu, embedded)
     losses = {}
     if task.weights.embedding:
-        _, targets = apply(Encoder(task.teacher, task.dtype), frozen["teacher"], images)
+        _, targets = apply(Encoder(task.teacher, task.dtype, "winograd"), frozen["teacher"], images)
         losses["embedding"] = tap_loss(embedded, targets)
     return embedded, features, losses
 
@@ -68,7 +68,7 @@ def _student_encoder(
 ) -> tuple[Array, Metrics]:
     embedded, _, losses = embedded_taps(task, params, frozen, images)
     if task.weights.pixel or task.weights.perceptual:
-        decoder = Decoder(task.teacher, task.dtype)
+        decoder = Decoder(task.teacher, task.dtype, "winograd")
         reconstruction = apply(decoder, frozen["decoder"], embedded[task.student.taps[-1][0]])
         judge = task.teacher, frozen["teacher"]
         losses |= _reconstruction_losses(task, judge, images, reconstruction)
@@ -78,8 +78,8 @@ def _student_encoder(
 def _student_decoder(
     task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
 ) -> tuple[Array, Metrics]:
-    features, _ = apply(Encoder(task.student, task.dtype), frozen["encoder"], images)
-    reconstruction = apply(Decoder(task.student, task.dtype), params["decoder"], features)
+    features, _ = apply(Encoder(task.student, task.dtype, "winograd"), frozen["encoder"], images)
+    reconstruction = apply(Decoder(task.student, task.dtype, "winograd"), params["decoder"], features)
     teachers = task.judge == "teacher"
     judge = (task.teacher, frozen["teacher"]) if teachers else (task.student, frozen["encoder"])
     return weighted(task.weights, _reconstruction_losses(task, judge, images, reconstruction))
@@ -89,7 +89,7 @@ def _student_pair(
     task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
 ) -> tuple[Array, Metrics]:
     _, features, losses = embedded_taps(task, params, frozen, images)
-    reconstruction = apply(Decoder(task.student, task.dtype), params["decoder"], features)
+    reconstruction = apply(Decoder(task.student, task.dtype, "winograd"), params["decoder"], features)
     judge = task.teacher, frozen["teacher"]
     losses |= _reconstruction_losses(task, judge, images, reconstruction)
     return weighted(task.weights, losses)
