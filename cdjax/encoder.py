@@ -1,11 +1,13 @@
 """Image -> features and taps: the VGG encoder of any stage and width, and the embeddings."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from cdjax.conv import convolve, max_pool
+from cdjax.conv import Algorithm, convolve, max_pool
 from cdjax.layers import Parameters
 from cdjax.spec import Spec
 
@@ -28,11 +30,12 @@ class Encoder(nn.Module):
         spec: which network.
         dtype: float32 or bfloat16, in which all convolutions but the first run and in which
             the results come; parameters stay float32.
+        algorithm: of the convolutions, as `cdjax.conv.convolve` has it.
     """
 
     spec: Spec
     dtype: DTypeLike = jnp.float32
-    algorithm: str = "direct"
+    algorithm: Algorithm = "direct"
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -52,6 +55,7 @@ class Encoder(nn.Module):
         colour = Parameters((1, 1, 3, 3), name="conv0")()
         taps: dict[str, Array] = {}
         features = images
+        convolved = partial(convolve, padding=self.spec.padding, algorithm=self.algorithm)
         for index, conv in enumerate(self.spec.encoder):
             shape = (3, 3, conv.features_in, conv.features_out)
             kernel, bias = Parameters(shape, name=conv.name)()
@@ -63,7 +67,7 @@ class Encoder(nn.Module):
                 # The first convolution reads the image itself, whose grey levels bfloat16
                 # would round, and costs little in float32.
                 features, kernel, bias = (a.astype(self.dtype) for a in (features, kernel, bias))
-            features = convolve(features, kernel, bias, padding=self.spec.padding, algorithm=self.algorithm)
+            features = convolved(features, kernel, bias)
             if conv.name.endswith("_1"):
                 taps[f"relu{conv.name[4:]}"] = nn.relu(features).astype(self.dtype)
             # ReLU after the pooling: the same values from a quarter of the work.
