@@ -10,15 +10,20 @@ from functools import partial
 import jax.numpy as jnp
 from jax import Array
 
-from cdjax.decoder import Decoder
-from cdjax.encoder import Encoder
 from cdjax.layers import apply
 from cdjax.losses import mean_squared_error, style_loss
 from cdjax.model import Params
 from cdjax.spec import Spec
 from cdjax.task import Phase, Task
 from cdjax.transform import channel_statistics
-from cdjax.wct_losses import Metrics, PhaseLoss, embedded_taps, weighted
+from cdjax.wct_losses import (
+    Metrics,
+    PhaseLoss,
+    decoder_of,
+    embedded_taps,
+    encoder_of,
+    weighted,
+)
 
 _Taps = dict[str, Array]
 
@@ -38,7 +43,7 @@ def _both(pairs: Array) -> Array:
 
 
 def _transfer_losses(task: Task, judge: tuple[Spec, Params], pairs: Array, made: Array) -> Metrics:
-    encode = partial(apply, Encoder(judge[0], task.dtype), judge[1])
+    encode = partial(apply, encoder_of(task, judge[0]), judge[1])
     features, taps = encode(_both(pairs))
     found, found_taps = encode(made)
     styles = {name: values[len(pairs) :] for name, values in taps.items()}
@@ -52,8 +57,8 @@ def _transfer_losses(task: Task, judge: tuple[Spec, Params], pairs: Array, made:
 def _teacher_decoder(
     task: Task, params: dict[str, Params], frozen: dict[str, Params], pairs: Array
 ) -> tuple[Array, Metrics]:
-    features, _ = apply(Encoder(task.teacher, task.dtype), frozen["teacher"], _both(pairs))
-    made = apply(Decoder(task.teacher, task.dtype), params["decoder"], restyled(features))
+    features, _ = apply(encoder_of(task, task.teacher), frozen["teacher"], _both(pairs))
+    made = apply(decoder_of(task, task.teacher), params["decoder"], restyled(features))
     judge = task.teacher, frozen["teacher"]
     return weighted(task.weights, _transfer_losses(task, judge, pairs, made))
 
@@ -64,7 +69,7 @@ def _student_encoder(
     embedded, _, losses = embedded_taps(task, params, frozen, _both(pairs))
     if task.weights.content or task.weights.style:
         target = restyled(embedded[task.student.taps[-1][0]])
-        made = apply(Decoder(task.teacher, task.dtype), frozen["decoder"], target)
+        made = apply(decoder_of(task, task.teacher), frozen["decoder"], target)
         losses |= _transfer_losses(task, (task.teacher, frozen["teacher"]), pairs, made)
     return weighted(task.weights, losses)
 
@@ -72,8 +77,8 @@ def _student_encoder(
 def _student_decoder(
     task: Task, params: dict[str, Params], frozen: dict[str, Params], pairs: Array
 ) -> tuple[Array, Metrics]:
-    features, _ = apply(Encoder(task.student, task.dtype), frozen["encoder"], _both(pairs))
-    made = apply(Decoder(task.student, task.dtype), params["decoder"], restyled(features))
+    features, _ = apply(encoder_of(task, task.student), frozen["encoder"], _both(pairs))
+    made = apply(decoder_of(task, task.student), params["decoder"], restyled(features))
     teachers = task.judge == "teacher"
     judge = (task.teacher, frozen["teacher"]) if teachers else (task.student, frozen["encoder"])
     return weighted(task.weights, _transfer_losses(task, judge, pairs, made))
@@ -83,7 +88,7 @@ def _student_pair(
     task: Task, params: dict[str, Params], frozen: dict[str, Params], pairs: Array
 ) -> tuple[Array, Metrics]:
     _, features, losses = embedded_taps(task, params, frozen, _both(pairs))
-    made = apply(Decoder(task.student, task.dtype), params["decoder"], restyled(features))
+    made = apply(decoder_of(task, task.student), params["decoder"], restyled(features))
     losses |= _transfer_losses(task, (task.teacher, frozen["teacher"]), pairs, made)
     return weighted(task.weights, losses)
 

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from cdjax.bands import blocks, by_bands
-from cdjax.conv import convolve, upsample
+from cdjax.conv import Algorithm, convolve, upsample
 from cdjax.layers import Parameters
 from cdjax.spec import Conv, Spec
 
@@ -25,11 +25,13 @@ class Decoder(nn.Module):
             float32.
         in_bands: whether a CPU runs large images through blocks of layers band by band (see
             `cdjax.bands`): faster, from less memory. Not for training.
+        algorithm: of the convolutions, as `cdjax.conv.convolve` has it.
     """
 
     spec: Spec
     dtype: DTypeLike = jnp.float32
     in_bands: bool = False
+    algorithm: Algorithm = "direct"
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
@@ -58,11 +60,12 @@ class Decoder(nn.Module):
         """The layers between two changes of resolution, the upsampling before them included."""
         if convs[0] != self.spec.decoder[0]:
             images = upsample(images)
+        convolved = partial(convolve, padding=self.spec.padding, algorithm=self.algorithm)
         for conv in convs:
             # The last convolution makes the image, whose grey levels bfloat16 would round.
             dtype = jnp.float32 if conv.name == "conv1_1" else self.dtype
             images, kernel, bias = (a.astype(dtype) for a in (images, *kernels[conv.name]))
-            images = nn.relu(convolve(images, kernel, bias, padding=self.spec.padding))
+            images = nn.relu(convolved(images, kernel, bias))
         return images
 
     def _by_bands(

@@ -1,12 +1,14 @@
 """Image -> features and taps: the VGG encoder of any stage and width, and the embeddings."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
 from cdjax.bands import blocks, by_bands
-from cdjax.conv import convolve, max_pool
+from cdjax.conv import Algorithm, convolve, max_pool
 from cdjax.layers import Parameters
 from cdjax.spec import Conv, Spec
 
@@ -36,12 +38,14 @@ class Encoder(nn.Module):
         in_bands: whether a CPU runs large images through blocks of layers band by band (see
             `cdjax.bands`): faster, from less memory, and without the taps and layers of blocks
             that hold more than one convolution. Not for training, whose gradients need them all.
+        algorithm: of the convolutions, as `cdjax.conv.convolve` has it.
     """
 
     spec: Spec
     dtype: DTypeLike = jnp.float32
     layers: tuple[str, ...] = ()
     in_bands: bool = False
+    algorithm: Algorithm = "direct"
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -85,13 +89,14 @@ class Encoder(nn.Module):
     ) -> tuple[Array, dict[str, Array]]:
         """The layers between two changes of resolution, the pooling behind them included."""
         taps = {}
+        convolved = partial(convolve, padding=self.spec.padding, algorithm=self.algorithm)
         for conv in convs:
             kernel, bias = kernels[conv.name]
             # The first convolution reads the image itself, whose grey levels bfloat16
             # would round, and costs little in float32.
             if conv.name != "conv1_1":
                 features, kernel, bias = (a.astype(self.dtype) for a in (features, kernel, bias))
-            features = convolve(features, kernel, bias, padding=self.spec.padding)
+            features = convolved(features, kernel, bias)
             layer = f"relu{conv.name[4:]}"
             if conv.name.endswith("_1") or layer in self.layers:
                 taps[layer] = nn.relu(features).astype(self.dtype)

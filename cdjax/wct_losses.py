@@ -26,6 +26,16 @@ def weighted(weights: Weights, losses: Metrics) -> tuple[Array, Metrics]:
     return total, {"loss": total, **losses}
 
 
+def encoder_of(task: Task, spec: Spec) -> Encoder:
+    """An encoder as losses run it: by the fastest algorithm, whose rounding gradients bear."""
+    return Encoder(spec, task.dtype, algorithm="winograd")
+
+
+def decoder_of(task: Task, spec: Spec) -> Decoder:
+    """A decoder as losses run it; as `encoder_of`."""
+    return Decoder(spec, task.dtype, algorithm="winograd")
+
+
 def _reconstruction_losses(
     task: Task, judge: tuple[Spec, Params], images: Array, reconstruction: Array
 ) -> Metrics:
@@ -33,7 +43,7 @@ def _reconstruction_losses(
     if task.weights.pixel:
         losses["pixel"] = pixel_loss(reconstruction, images)
     if task.weights.perceptual:
-        encode = partial(apply, Encoder(judge[0], task.dtype), judge[1])
+        encode = partial(apply, encoder_of(task, judge[0]), judge[1])
         compare = tap_loss if judge[0] == task.teacher else relative_tap_loss
         losses["perceptual"] = compare(encode(reconstruction)[1], encode(images)[1])
     return losses
@@ -42,8 +52,8 @@ def _reconstruction_losses(
 def _teacher_decoder(
     task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
 ) -> tuple[Array, Metrics]:
-    features, _ = apply(Encoder(task.teacher, task.dtype), frozen["teacher"], images)
-    reconstruction = apply(Decoder(task.teacher, task.dtype), params["decoder"], features)
+    features, _ = apply(encoder_of(task, task.teacher), frozen["teacher"], images)
+    reconstruction = apply(decoder_of(task, task.teacher), params["decoder"], features)
     judge = task.teacher, frozen["teacher"]
     return weighted(task.weights, _reconstruction_losses(task, judge, images, reconstruction))
 
@@ -52,13 +62,13 @@ def embedded_taps(
     task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
 ) -> tuple[dict[str, Array], Array, Metrics]:
     """The student's taps as the teacher would have them, its features, the embedding loss."""
-    features, taps = apply(Encoder(task.student, task.dtype), params["encoder"], images)
+    features, taps = apply(encoder_of(task, task.student), params["encoder"], images)
     embedded = apply(Embedding(task.student, task.teacher.widths), params["embedding"], taps)
     if task.rectified:
         embedded = jax.tree.map(jax.nn.relu, embedded)
     losses = {}
     if task.weights.embedding:
-        _, targets = apply(Encoder(task.teacher, task.dtype), frozen["teacher"], images)
+        _, targets = apply(encoder_of(task, task.teacher), frozen["teacher"], images)
         losses["embedding"] = tap_loss(embedded, targets)
     return embedded, features, losses
 
@@ -68,7 +78,7 @@ def _student_encoder(
 ) -> tuple[Array, Metrics]:
     embedded, _, losses = embedded_taps(task, params, frozen, images)
     if task.weights.pixel or task.weights.perceptual:
-        decoder = Decoder(task.teacher, task.dtype)
+        decoder = decoder_of(task, task.teacher)
         reconstruction = apply(decoder, frozen["decoder"], embedded[task.student.taps[-1][0]])
         judge = task.teacher, frozen["teacher"]
         losses |= _reconstruction_losses(task, judge, images, reconstruction)
@@ -78,8 +88,8 @@ def _student_encoder(
 def _student_decoder(
     task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
 ) -> tuple[Array, Metrics]:
-    features, _ = apply(Encoder(task.student, task.dtype), frozen["encoder"], images)
-    reconstruction = apply(Decoder(task.student, task.dtype), params["decoder"], features)
+    features, _ = apply(encoder_of(task, task.student), frozen["encoder"], images)
+    reconstruction = apply(decoder_of(task, task.student), params["decoder"], features)
     teachers = task.judge == "teacher"
     judge = (task.teacher, frozen["teacher"]) if teachers else (task.student, frozen["encoder"])
     return weighted(task.weights, _reconstruction_losses(task, judge, images, reconstruction))
@@ -89,7 +99,7 @@ def _student_pair(
     task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
 ) -> tuple[Array, Metrics]:
     _, features, losses = embedded_taps(task, params, frozen, images)
-    reconstruction = apply(Decoder(task.student, task.dtype), params["decoder"], features)
+    reconstruction = apply(decoder_of(task, task.student), params["decoder"], features)
     judge = task.teacher, frozen["teacher"]
     losses |= _reconstruction_losses(task, judge, images, reconstruction)
     return weighted(task.weights, losses)
