@@ -124,22 +124,27 @@ def draw_sheet(columns: Sequence[Column], names: Sequence[str], *, size: int) ->
     left, top = margins(size)
     for i, column in enumerate(columns):
         x, _ = cell(0, i, size)
-        _write(draw, column.title, (x, 0, size, top), centred=True)
+        _write(draw, column.title, (x, 0, size, top), largest=size // 12, centred=True)
         for j, picture in enumerate(column.pictures):
             sheet.paste(Image.fromarray(picture), cell(j, i, size))
     for j, name in enumerate(names):
         _, y = cell(j, 0, size)
-        _write(draw, name, (0, y, left, size), centred=False)
+        _write(draw, name, (0, y, left, size), largest=size // 16, centred=False)
     return np.asarray(sheet)
 
 
 def _write(
-    draw: ImageDraw.ImageDraw, text: str, box: tuple[int, int, int, int], *, centred: bool
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    box: tuple[int, int, int, int],
+    *,
+    largest: int,
+    centred: bool,
 ) -> None:
     """Lines in the middle of a box (left, top, width, height), as large as they fit."""
     left, top, width, height = box
     lines, room = text.split("\n"), width - 2 * _GAP
-    size = max(_SMALLEST, round(min(height / (_LINE * len(lines) + 0.5), width / 10)))
+    size = max(_SMALLEST, min(largest, round(height / (_LINE * len(lines) + 0.5))))
     font = ImageFont.load_default(size=size)
     while size > _SMALLEST and max(draw.textlength(line, font=font) for line in lines) > room:
         size -= 1
