@@ -4,6 +4,7 @@ import math
 import shutil
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from cdjax import Model, save_model
 from cdjax.cli import ALLOCATOR
+from experiments.measure import Worker as Process
 from experiments.measure import WorkerError, photograph, worker
 from experiments.ultra_benchmark import room
 
@@ -118,29 +120,42 @@ def fit_line(peaks: Sequence[Peak]) -> Line:
     return Line(base, slope, float(np.abs(base + slope * pixels - measured).max()))
 
 
+@dataclass(frozen=True)
+class Worker:
+    """Whose processes they are, as `experiments.measure.worker` knows them."""
+
+    name: str = "cdjax"
+    module: str = "experiments.measure"
+
+
+def _compile(folder: Path, sizes: Sequence[int], dtype: str, kind: Worker) -> None:
+    """Fills the compilation cache, in a process of its own, whose memory is not looked at."""
+    _make_images(folder, sizes[0])
+    with _worker(folder, dtype, kind) as process:
+        for size in sizes:
+            _make_images(folder, size)
+            process.ask("images")
+            process.ask("run")
+
+
 def _make_images(folder: Path, size: int) -> None:
     for seed, name in enumerate(("content", "style")):
         np.save(folder / f"{name}.npy", photograph(size, seed=seed))
 
 
+def _worker(folder: Path, dtype: str, kind: Worker) -> AbstractContextManager[Process]:
+    return worker(kind.name, folder, dtype=dtype, module=kind.module, allocator=ALLOCATOR)
+
+
 def _run(
-    folder: Path, size: int, *, runs: int, dtype: str, kind: tuple[str, str]
+    folder: Path, size: int, *, runs: int, dtype: str, kind: Worker
 ) -> tuple[Peak, list[float], dict[str, str]]:
-    """Peak of the first run in a fresh process, seconds of the runs behind it, its own words."""
+    """Peak of the first run in a fresh process, seconds of the runs after it, its own words."""
     _make_images(folder, size)
-    name, module = kind
-    with worker(name, folder, dtype=dtype, module=module, allocator=ALLOCATOR) as process:
+    with _worker(folder, dtype, kind) as process:
         peak = Peak(size, process.ask("run")["peak"])
         seconds = [process.ask("run")["seconds"] for _ in range(runs)]
         return peak, seconds, process.about
-
-
-def _run_compiled(
-    folder: Path, size: int, *, runs: int, dtype: str, kind: tuple[str, str]
-) -> tuple[Peak, list[float], dict[str, str]]:
-    """`_run` with the compilation cache filled by a process before it, whose memory is not seen."""
-    _run(folder, size, runs=0, dtype=dtype, kind=kind)
-    return _run(folder, size, runs=runs, dtype=dtype, kind=kind)
 
 
 def measure_model(
@@ -149,31 +164,34 @@ def measure_model(
     ways: Ways,
     *,
     say: Callable[[str], None],
-    kind: tuple[str, str] = ("cdjax", "experiments.measure"),
+    kind: Worker | None = None,
 ) -> Taken:
     """Times a model and finds out what memory it takes.
 
-    At every size two processes run, one after the other: the first fills the compilation cache,
-    the second makes one image, whose peak counts, and at `ways.size` then the timed ones.
+    One process fills the compilation cache. Then every size has a fresh one, which makes one image,
+    whose peak counts, and at `ways.size` goes on with the timed ones.
 
     Args:
-        folder: for files; what is in it is replaced.
+        folder: for files; a checkpoint and a cache that are in it are replaced.
         model: what to run.
         ways: how.
         say: is told of every measurement, in a line.
-        kind: name and module of the worker (`experiments.measure.worker`).
+        kind: whose processes; those of a stylisation by default.
 
     Raises:
         WorkerError: if a process comes to a bad end.
     """
+    kind = kind or Worker()
     shutil.rmtree(folder / "cache", ignore_errors=True)
     save_model(folder / "checkpoint", model, overwrite=True)
+    sizes = sorted({ways.size, *ways.fit_sizes})
+    _compile(folder, sizes, ways.dtype, kind)
     peaks: list[Peak] = []
     seconds: list[float] = []
     about: dict[str, str] = {}
-    for size in sorted({ways.size, *ways.fit_sizes}):
+    for size in sizes:
         runs = ways.runs if size == ways.size else 0
-        peak, timed, about = _run_compiled(folder, size, runs=runs, dtype=ways.dtype, kind=kind)
+        peak, timed, about = _run(folder, size, runs=runs, dtype=ways.dtype, kind=kind)
         peaks.append(peak)
         seconds += timed
         told = f", {statistics.median(timed):.3g} s" if timed else ""
@@ -196,7 +214,7 @@ def _verify(
     largest: int | None,
     ways: Ways,
     say: Callable[[str], None],
-    kind: tuple[str, str],
+    kind: Worker,
 ) -> Peak | str:
     if not largest:
         return "no size to run"
@@ -204,7 +222,8 @@ def _verify(
     if ways.limit > free:
         return f"not run: {free / 1e9:.1f} GB are free for it"
     try:
-        peak, _, _ = _run_compiled(folder, largest, runs=0, dtype=ways.dtype, kind=kind)
+        _compile(folder, [largest], ways.dtype, kind)
+        peak, _, _ = _run(folder, largest, runs=0, dtype=ways.dtype, kind=kind)
     except WorkerError as error:
         return f"failed: {error}"
     say(f"{largest} pixels, peak {peak.bytes / 1e6:.0f} MB")

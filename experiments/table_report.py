@@ -171,9 +171,9 @@ of the 3x3 convolutions; of every stage the encoder for content and style and th
         memory = (
             "resident memory of a process" if kinds == {"cpu"} else "device memory of a process"
         )
-        text += f"""Seconds: {ways.dtype}, content and style of one size, programs compiled before; median of
-{ways.runs} run(s) behind a warm-up. Peak: {memory} that makes one image, without the
-compiler.
+        text += f"""Seconds: {ways.dtype}, content and style of one size, programs compiled before;
+median of {ways.runs} run(s) after a warm-up. Peak: {memory} that makes one image, compiler
+left out.
 
 ## Largest image under {_limit(ways)}
 
