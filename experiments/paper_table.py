@@ -11,29 +11,29 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from cdjax import Model, stylize
+from cdjax import Model
 from cdjax.cli import use_compilation_cache
 from cdjax.evaluation import EvaluationError, with_stages
-from cdjax.image import Picture, levels, write_image
+from cdjax.image import ImageError, Picture, write_image
 from cdjax.model import Config
 from experiments.measure import WorkerError
 from experiments.model_files import load_named, models_there, short_names, stored_bytes
-from experiments.picture_sheet import Column, Pairs, Squares, draw_sheet, read_pairs
-from experiments.table_measurements import Taken, Ways, measure_model
+from experiments.picture_sheet import draw_sheet, read_pairs
+from experiments.table_measurements import Taken, Ways, Worker, measure_model
 from experiments.table_options import parse, ways_of
+from experiments.table_pictures import sheet_columns, sheet_notes
 from experiments.table_report import Table, figures, markdown
 from experiments.table_rows import (
     Pair,
     Row,
     Sorted,
-    model_row,
+    gatys_model,
     original_name,
     original_of,
+    row_of,
     sort_models,
 )
 from experiments.watch import write_text
@@ -74,68 +74,48 @@ def _load(options: argparse.Namespace) -> tuple[Sorted, dict[str, int | None]]:
 
 
 def _measure(
-    found: Sorted, stored: Mapping[str, int | None], ways: Ways | None
+    found: Sorted, stored: Mapping[str, int | None], ways: Ways | None, methods: Sequence[str]
 ) -> tuple[Pair, ...]:
     """Every model and its original; originals that models share are measured once."""
     known: dict[tuple[str, Config], Taken] = {}
 
     def row(name: str, model: Model, *, trained: bool, folder: Path) -> Row:
         key = name, model.config
+        gatys = model.config.method == "encoder"
         if ways is not None and key not in known:
-            label = f"{name} ({model.config.method})"
+            label = f"{name} ({'gatys' if gatys else model.config.method})"
+            kind = Worker("gatys", "experiments.measure_gatys") if gatys else Worker()
             known[key] = measure_model(
-                folder, model, ways, say=lambda line: _say(f"{label} {line}")
+                folder, model, ways, say=lambda line: _say(f"{label} {line}"), kind=kind
             )
         size = stored[name] if trained else None
-        return model_row(name, model, trained=trained, stored=size, taken=known.get(key))
+        return row_of(name, model, trained=trained, stored=size, taken=known.get(key))
 
     pairs = []
     with tempfile.TemporaryDirectory(prefix="cdjax-table-") as text:
         folder = Path(text)
-        for name, model in found.compressed.items():
-            trained, original = original_of(model, found.originals)
-            called = trained or original_name(original.config.specs)
+        for name, model, trained, original in _systems(found, methods):
             compressed = row(name, model, trained=True, folder=folder)
+            called = trained or original_name(original.config.specs)
             above = row(called, original, trained=bool(trained), folder=folder)
             pairs.append(Pair(above, compressed))
     return tuple(pairs)
 
 
-def _stylized(name: str, model: Model, pairs: Pairs, dtype: str) -> Column:
-    stages = " ".join(str(spec.stage) for spec in model.config.specs)
-    pictures: list[Squares] = []
-    for content, style in zip(pairs.contents, pairs.styles, strict=True):
-        pictures.append(levels(np.asarray(stylize(model, content, style, dtype=dtype))))
-    kind = "stage" if len(model.config.specs) == 1 else "stages"
-    return Column(f"{name}\n{model.config.method}, {kind} {stages}", np.stack(pictures))
+def _systems(found: Sorted, methods: Sequence[str]) -> Iterator[tuple[str, Model, str, Model]]:
+    """Name and model of what is compressed, and the same of its original, method by method."""
+    for method in methods:
+        for name, model in found.compressed.items():
+            trained, original = original_of(model, found.originals)
+            if method == model.config.method:
+                yield name, model, trained, original
+            elif method == "gatys":
+                lone, lone_original = gatys_model(model), gatys_model(original)
+                if lone is not None and lone_original is not None:
+                    yield name, lone, trained, lone_original
 
 
-def _draw(found: Sorted, pairs: Pairs, options: argparse.Namespace) -> tuple[Picture, list[str]]:
-    """The sheet, and what a reader must know of it."""
-    columns = [Column("content", pairs.contents), Column("style", pairs.styles)]
-    notes = []
-    for role, models in (("teacher", found.originals), ("student", found.compressed)):
-        for name, model in models.items():
-            _say(f"{name}: pictures")
-            column = _stylized(name, model, pairs, options.dtype)
-            columns.append(Column(f"{role}\n{column.title}", column.pictures))
-    if not found.originals:
-        notes.append(
-            "no teacher column: no original with trained decoders is there (convert_weights.py "
-            "wct-vgg19 makes one; --teacher names it)"
-        )
-    stages = {tuple(spec.stage for spec in model.config.specs) for model in _wct(found)}
-    if len(stages) > 1:
-        notes.append("the cascades run different stages; --stages takes those that all have")
-    return Picture(draw_sheet(columns, pairs.names, size=options.sheet_size)), notes
-
-
-def _wct(found: Sorted) -> list[Model]:
-    everything = [*found.originals.values(), *found.compressed.values()]
-    return [model for model in everything if model.config.method == "wct"]
-
-
-def _run(options: argparse.Namespace, command: str) -> None:
+def _run(options: argparse.Namespace, command: str) -> int:
     # Before anything that takes time.
     pictures = (
         read_pairs(options.contents, options.styles, size=options.sheet_size, count=options.pairs)
@@ -144,17 +124,31 @@ def _run(options: argparse.Namespace, command: str) -> None:
     )
     found, stored = _load(options)
     ways = ways_of(options)
-    rows = _measure(found, stored, ways)
-    notes: list[str] = []
-    if pictures is not None:
-        use_compilation_cache()
-        sheet, notes = _draw(found, pictures, options)
-        write_image(options.sheet, sheet)
+    rows = _measure(found, stored, ways, options.methods)
+    notes = sheet_notes(found, options.methods) if options.sheet else []
     name = str(options.sheet) if options.sheet else None
     result = Table(command, rows, ways, found.left_out, tuple(notes), name)
-    print(markdown(result), end="")
-    if options.json:
-        write_text(options.json.resolve(), json.dumps(figures(result), indent=1) + "\n")
+    # Before the pictures and files: what took minutes to measure is not lost by a full disk.
+    print(markdown(result), end="", flush=True)
+    try:
+        if options.json:
+            write_text(options.json.resolve(), json.dumps(figures(result), indent=1) + "\n")
+        if pictures is not None:
+            use_compilation_cache()
+            columns = sheet_columns(
+                found,
+                pictures,
+                methods=options.methods,
+                dtype=options.dtype,
+                gatys_steps=options.gatys_steps,
+                say=_say,
+            )
+            sheet = draw_sheet(columns, pictures.names, size=options.sheet_size)
+            write_image(options.sheet, Picture(sheet))
+    except (OSError, ImageError) as error:
+        print(f"evaluate: behind the table: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -170,8 +164,7 @@ def main(arguments: Sequence[str]) -> int:
     # This process, too, uses the GPU that the measured ones share.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
-        _run(options, f"python -m experiments.evaluate {shlex.join(arguments)}")
+        return _run(options, f"python -m experiments.evaluate {shlex.join(arguments)}")
     except (ValueError, OSError, WorkerError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1 if isinstance(error, WorkerError) else 2
-    return 0

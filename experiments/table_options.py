@@ -8,6 +8,7 @@ from typing import NoReturn
 from cdjax.image import ImageError, check_suffix
 from cdjax.memory import parse_size
 from experiments.table_measurements import Ways
+from experiments.table_rows import METHODS
 
 _SMALLEST = 32
 
@@ -74,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
         help="an original with trained decoders, for the sheet; likewise named (default: those of "
         "VGG's widths among the models)",
     )
+    add(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=list(METHODS),
+        help="these alone (all; gatys optimises with the encoders of models of stage 5)",
+    )
     add("--stages", type=int, nargs="+", choices=range(1, 6), help="of all models these alone")
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="compute in this type")
     add("--json", type=Path, metavar="OUT", help="file for all figures")
@@ -120,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         help="likewise (default: a painting)",
     )
     sheet("--pairs", type=_count, default=4, help="rows at most (4)")
+    sheet("--gatys-steps", type=_count, default=100, help="of the optimisation, a scale (100)")
     sheet("--sheet-size", type=_pixels, default=320, metavar="PX", help="of each picture (320)")
     return parser
 

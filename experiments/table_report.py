@@ -166,6 +166,10 @@ and memory do not depend on them. Parameters are those of encoders (conv0 includ
 files hold embeddings too, and may be of half precision. GFLOP: two operations a multiply-accumulate
 of the 3x3 convolutions; of every stage the encoder for content and style and the decoder once.
 """
+    if any(pair.compressed.method == "gatys" for pair in result.pairs):
+        text += """Gatys: the encoder alone; GFLOP and seconds are those of one step of Adam, in
+float32: the losses, and their gradient by the image, which takes as many operations again.
+"""
     if ways:
         kinds = {row.taken.platform for row in _distinct(result.pairs) if row.taken}
         memory = (

@@ -3,15 +3,16 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from cdjax import Model, Spec
-from cdjax.evaluation import FLOPS_SIZE, EvaluationError, measured_size, with_stages
+from cdjax.evaluation import FLOPS_SIZE, measured_size, with_stages
 from cdjax.spec import TEACHER_WIDTHS
 from experiments.benchmark import random_model
 from experiments.table_measurements import Taken
 
 TableMethod = Literal["wct", "adain", "gatys"]
+METHODS: tuple[TableMethod, ...] = get_args(TableMethod)
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Row:
         trained: whether its weights are; random ones take the same time and memory.
         parameters: of its networks, embeddings left out (of the encoder alone for Gatys).
         gflops: 1e9 operations for content and style of 3000x3000 pixels, two a multiply-accumulate
-            of the 3x3 convolutions (Gatys: of one step).
-        stored_bytes: of its files; None where it has none.
+            of the 3x3 convolutions. Of Gatys, one step: the encoder there and back.
+        stored_bytes: of its files; None where it has none of its own.
         taken: what was measured; None if nothing was.
     """
 
@@ -106,19 +107,27 @@ def original_of(model: Model, originals: Mapping[str, Model]) -> tuple[str, Mode
     return "", dataclasses.replace(random, config=config)
 
 
-def model_row(
+def gatys_model(model: Model) -> Model | None:
+    """The encoder that an optimisation needs of a model; None if it ends before relu5_1."""
+    spec = model.config.specs[0]
+    if spec.stage < 5:
+        return None
+    config = dataclasses.replace(model.config, method="encoder", specs=(spec,))
+    stage = f"stage{spec.stage}"
+    return Model({stage: {"encoder": model.params[stage]["encoder"]}}, config)
+
+
+def row_of(
     name: str, model: Model, *, trained: bool, stored: int | None, taken: Taken | None
 ) -> Row:
-    """The row of a model that stylises in one pass.
-
-    Raises:
-        EvaluationError: if it has no decoders.
-    """
-    size, method = measured_size(model), model.config.method
-    if method == "encoder" or size.gflops is None:
-        raise EvaluationError(f"{name}: a lone encoder, which cannot stylise")
-    specs = model.config.specs
-    return Row(name, method, specs, trained, size.parameters, size.gflops, stored, taken)
+    """The row of a model; a lone encoder's is that of an optimisation with it (Gatys)."""
+    size, method, specs = measured_size(model), model.config.method, model.config.specs
+    if method != "encoder":
+        assert size.gflops is not None
+        return Row(name, method, specs, trained, size.parameters, size.gflops, stored, taken)
+    # The loss and its gradient by the image alone, which costs what the loss does.
+    gflops = 2 * 2 * specs[0].encoder_macs * FLOPS_SIZE**2 / 1e9
+    return Row(name, "gatys", specs, trained, size.parameters, gflops, None, taken)
 
 
 def original_name(specs: Sequence[Spec]) -> str:
@@ -126,9 +135,3 @@ def original_name(specs: Sequence[Spec]) -> str:
     depths = {spec.depths for spec in specs}
     layers = {3 + sum(depth) for depth in depths} if len(depths) == 1 else set()
     return f"VGG-{layers.pop()}" if layers in ({16}, {19}) else "VGG's widths"
-
-
-def flops_text(method: TableMethod) -> str:
-    """What the column of operations counts."""
-    what = "a step" if method == "gatys" else "a stylisation"
-    return f"GFLOP of {what} at {FLOPS_SIZE}x{FLOPS_SIZE}"

@@ -1,4 +1,4 @@
-"""`evaluate --table`: its counts against counts by hand, its line, and the command end to end."""
+"""The command `evaluate --table` from models to its table, its JSON, its sheet and its errors."""
 
 import json
 from pathlib import Path
@@ -7,95 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cdjax import Config, Model, Spec, save_model, student, stylize
-from cdjax.checkpoint import abstract_params
+from cdjax import Model, Spec, save_model, stylize
 from cdjax.image import levels, read_image
-from cdjax.spec import VGG16_DEPTHS
-from experiments import evaluate, paper_table
-from experiments.measure import WorkerError
+from experiments import evaluate, measure_gatys, paper_table, table_pictures
+from experiments.measure import WorkerError, worker
 from experiments.picture_sheet import cell, read_pairs
-from experiments.table_measurements import Line, Peak, Taken, Ways, fit_line
-from experiments.table_report import ratios_of
-from experiments.table_rows import Pair, model_row, original_name, original_spec, sort_models
+from experiments.table_measurements import Line, Peak, Taken, Ways
+from experiments.table_rows import (
+    gatys_model,
+    original_spec,
+)
 from tests.evaluated import lone
-from tests.models import random_model
+from tests.models import random_image, random_model
 
 SMALL = (Spec(2, (3, 4)), Spec(1, (5,)))
 ADAIN = (Spec(1, (4,)),)
-
-
-def counted(specs: tuple[Spec, ...], *, method: Any = "wct") -> Pair:
-    """A model and its original that have shapes and no numbers."""
-    rows = []
-    for of in (tuple(map(original_spec, specs)), specs):
-        config = Config(method, of, "none")
-        model = Model(abstract_params(config, embeddings=method == "wct"), config)
-        rows.append(model_row("name", model, trained=False, stored=None, taken=None))
-    return Pair(*rows)
-
-
-def test_wct_equals_counts_by_hand() -> None:
-    pair = counted(tuple(student(stage) for stage in (5, 4, 3, 2, 1)))
-    assert pair.compressed.parameters == 2_146_003
-    assert pair.original.parameters == 34_239_371
-    assert ratios_of(pair, None)[0] == pytest.approx(15.95, abs=0.005)
-    macs = 648 + 3888 + 7344 + 15408 + 22896
-    # An encoder for content and for style, a decoder; a multiplication and an addition.
-    assert pair.compressed.gflops == pytest.approx(3 * 2 * macs * 3000**2 / 1e9)
-    # VGG-19's widths: each stage ends with the first convolution of its last block.
-    one, two = 9 * 3 * 64, 9 * (64 * 64 + 64 * 128 / 4)
-    three, four = 9 * (128 * 128 / 4 + 128 * 256 / 16), 9 * (3 * 256**2 / 16 + 256 * 512 / 64)
-    five = 9 * (3 * 512**2 / 64 + 512 * 512 / 256)
-    macs = 5 * one + 4 * two + 3 * three + 2 * four + five
-    assert pair.original.gflops == pytest.approx(3 * 2 * macs * 3000**2 / 1e9)
-    assert pair.original.float32_bytes == 4 * 34_239_371
-
-
-def test_adain_equals_counts_by_hand() -> None:
-    pair = counted((student(4),), method="adain")
-    assert pair.compressed.method == "adain"
-    shapes = [(3, 16), (16, 16), (16, 32), (32, 32), (32, 64), *3 * [(64, 64)], (64, 128)]
-    kernels = sum(9 * a * b for a, b in shapes)
-    biases = sum(b for _, b in shapes), sum(a for a, _ in shapes)
-    assert pair.compressed.parameters == 12 + 2 * kernels + sum(biases)
-    assert pair.compressed.gflops == pytest.approx(3 * 2 * 15408 * 3000**2 / 1e9)
-    assert ratios_of(pair, None)[3] == pytest.approx(pair.original.gflops / pair.compressed.gflops)
-
-
-def test_the_line_of_memory_is_that_of_made_up_peaks() -> None:
-    peaks = [Peak(size, 3 * 10**8 + 700 * size**2) for size in (512, 717, 1024)]
-    line = fit_line(peaks)
-    assert line.base == pytest.approx(3e8)
-    assert line.per_pixel == pytest.approx(700)
-    assert line.residual < 1
-    side = line.largest_side(12 * 10**9)
-    assert side == 4080  # 4088.5, in whole positions of stage 5
-
-
-def test_the_line_says_how_far_it_is_off() -> None:
-    # 0, 1, 4 and 9 pixels: y = 10 + 2 x with one peak 7 above.
-    line = fit_line([Peak(side, 10 + 2 * side**2 + 7 * (side == 1)) for side in range(4)])
-    slope, base = np.polyfit([0, 1, 4, 9], [10, 19, 18, 28], 1)
-    assert (line.per_pixel, line.base) == pytest.approx((slope, base))
-    assert line.residual == pytest.approx(19 - base - slope)
-
-
-def test_a_line_that_does_not_rise_tells_no_size() -> None:
-    assert fit_line([Peak(32, 500), Peak(64, 500)]).largest_side(10**9) is None
-    assert fit_line([Peak(32, 500), Peak(64, 400)]).largest_side(10**9) is None
-    assert Line(2e9, 100.0, 0.0).largest_side(10**9) == 0
-
-
-def test_models_are_students_originals_or_of_no_use() -> None:
-    models = {
-        "student": random_model(SMALL),
-        "teacher": random_model((Spec(1, (64,)),)),
-        "lone": lone(random_model(SMALL)),
-    }
-    found = sort_models(models)
-    assert list(found.compressed) == ["student"]
-    assert list(found.originals) == ["teacher"]
-    assert found.left_out == {"lone": "a lone encoder, which cannot stylise"}
 
 
 @pytest.fixture
@@ -195,23 +121,23 @@ def test_the_command_on_every_model_in_a_folder(
     text = capsys.readouterr().out
     main, fits = tables(text)
     assert [row[:3] for row in main[1:]] == [
-        ["VGG-19", "adain, 1", "random"],
-        ["mean", "adain, 1", "trained"],
-        ["**ratio**", "", ""],
         ["large", "wct, 2 1", "trained"],
         ["small", "wct, 2 1", "trained"],
+        ["**ratio**", "", ""],
+        ["VGG-19", "adain, 1", "random"],
+        ["mean", "adain, 1", "trained"],
         ["**ratio**", "", ""],
     ]
     assert len(measured) == 4
     stored = sum(p.stat().st_size for p in (work / "models/large").rglob("*") if p.is_file())
-    assert main[4][5] == f"{stored / 1e6:,.2f}"
-    assert main[1][5] == main[3][5] == "-"
+    assert main[1][5] == f"{stored / 1e6:,.2f}"
+    assert main[4][5] == main[6][5] == "-"
     # sqrt(11e9 / 40) and sqrt(11e9 / 10) pixels a side, in multiples of 16.
-    assert main[4][7:] == ["3", "2,000", f"{16576**2 / 1e6:,.1f}"]
-    assert main[5][7:] == ["3", "2,000", f"{33152**2 / 1e6:,.1f}"]
-    assert main[6][7:] == ["1.00", "1.00", "0.25"]
+    assert main[1][7:] == ["3", "2,000", f"{16576**2 / 1e6:,.1f}"]
+    assert main[2][7:] == ["3", "2,000", f"{33152**2 / 1e6:,.1f}"]
+    assert main[3][7:] == ["1.00", "1.00", "0.25"]
     peaks, line = ["1,000", "1,500", "2,000"], ["1,000", "40", "2"]
-    assert fits[3] == ["large (wct, 2 1)", *peaks, *line, "16576", "no"]
+    assert fits[1] == ["large (wct, 2 1)", *peaks, *line, "16576", "no"]
     assert "- lone: a lone encoder, which cannot stylise" in text
 
     # Content, style, teacher, students: each picture is what the model makes.
@@ -240,6 +166,56 @@ def test_without_a_teacher_the_sheet_says_so(
     assert len(tables(text)) == 1  # Nothing was measured.
     assert tables(text)[0][0][-1] == "GFLOP at 3000x3000"
     assert read_image("sheet.png").pixels.shape[1] == cell(0, 3, 32)[0]
+
+
+def test_gatys_has_rows_and_a_column(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = random_model((Spec(5, (3, 4, 5, 6, 7), (1, 1, 1, 2, 1)),))
+    save_model(work / "models" / "deep", deep)
+
+    def optimize(model: Model, content: Any, style: Any, *, settings: Any) -> Any:
+        assert list(model.params["stage5"]) == ["encoder"]
+        assert settings.steps == 7
+        return 1 - content / 255
+
+    monkeypatch.setattr(table_pictures, "optimize_image", optimize)
+    options = ["--runs", "0", "--sheet", "sheet.png", "--sheet-size", "32", "--gatys-steps", "7"]
+    assert evaluate.main(["--table", "--methods", "gatys", *options]) == 0
+    text = capsys.readouterr().out
+    assert [row[:3] for row in tables(text)[0][1:]] == [
+        ["VGG's widths", "gatys, 5", "random"],
+        ["deep", "gatys, 5", "trained"],
+        ["**ratio**", "", ""],
+    ]
+    sheet = read_image("sheet.png").pixels
+    assert sheet.shape[1] == cell(0, 3, 32)[0]
+    content, result = (sheet[y : y + 32, x : x + 32] for x, y in (cell(0, i, 32) for i in (0, 2)))
+    np.testing.assert_array_equal(result, 255 - content)
+
+
+def test_a_step_of_gatys_is_measured_in_a_process(tmp_path: Path) -> None:
+    encoder = gatys_model(random_model((Spec(5, (3, 4, 5, 6, 7), (1, 1, 1, 2, 1)),)))
+    assert encoder is not None
+    save_model(tmp_path / "checkpoint", encoder)
+    for name in ("content", "style"):
+        np.save(tmp_path / f"{name}.npy", random_image(32, 32))
+    module = "experiments.measure_gatys"
+    with worker("gatys", tmp_path, dtype="float32", module=module) as process:
+        process.ask("images")
+        answer = process.ask("run")
+    assert sorted(answer) == ["peak", "seconds"]
+    assert 10**8 < answer["peak"] < 10**10
+
+
+def test_seconds_of_a_step_leave_out_start_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def optimize(steps: int) -> None:
+        now[0] += 30 + 2.5 * steps
+
+    monkeypatch.setattr(measure_gatys.time, "perf_counter", lambda: now[0])
+    assert measure_gatys.step_seconds(optimize) == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize(
@@ -296,10 +272,3 @@ def test_the_help_of_evaluate_tells_of_the_table(capsys: pytest.CaptureFixture[s
         with pytest.raises(SystemExit, match="0"):
             evaluate.main(arguments)
         assert told in capsys.readouterr().out
-
-
-def test_originals_are_called_by_their_depth() -> None:
-    vgg16, vgg19 = Spec(2, (64, 128), VGG16_DEPTHS), Spec(2, (64, 128))
-    assert original_spec(Spec(2, (3, 4), VGG16_DEPTHS)) == vgg16
-    assert [original_name([spec]) for spec in (vgg16, vgg19)] == ["VGG-16", "VGG-19"]
-    assert original_name([vgg16, vgg19]) == original_name([Spec(2, (64, 128), (1, 1, 1, 1, 1))])
