@@ -28,10 +28,13 @@ class Encoder(nn.Module):
         spec: which network.
         dtype: float32 or bfloat16, in which all convolutions but the first run and in which
             the results come; parameters stay float32.
+        layers: further layers to be had, `"relu{b}_{i}"` (those behind a convolution that a
+            pooling follows are of the size before it).
     """
 
     spec: Spec
     dtype: DTypeLike = jnp.float32
+    layers: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -42,12 +45,15 @@ class Encoder(nn.Module):
 
         Returns:
             The features relu{stage}_1, (N, H // stride, W // stride, C), and the dictionary of
-            all taps `{"relu1_1": ..., "relu{stage}_1": ...}`, the features among them. Under
-            `jax.jit`, taps that nobody reads cost nothing.
+            all taps `{"relu1_1": ..., "relu{stage}_1": ...}`, the features among them, and of
+            `layers`, shallowest first. Under `jax.jit`, what nobody reads costs nothing.
 
         Raises:
-            ValueError: if the images are too small for the padding by reflection.
+            ValueError: if the images are too small for the padding by reflection, or the network
+                lacks a layer.
         """
+        if unknown := set(self.layers) - set(self.spec.layers):
+            raise ValueError(f"this encoder has no layer {min(unknown)}")
         colour = Parameters((1, 1, 3, 3), name="conv0")()
         taps: dict[str, Array] = {}
         features = images
@@ -63,8 +69,9 @@ class Encoder(nn.Module):
                 # would round, and costs little in float32.
                 features, kernel, bias = (a.astype(self.dtype) for a in (features, kernel, bias))
             features = convolve(features, kernel, bias, padding=self.spec.padding)
-            if conv.name.endswith("_1"):
-                taps[f"relu{conv.name[4:]}"] = nn.relu(features).astype(self.dtype)
+            layer = f"relu{conv.name[4:]}"
+            if conv.name.endswith("_1") or layer in self.layers:
+                taps[layer] = nn.relu(features).astype(self.dtype)
             # ReLU after the pooling: the same values from a quarter of the work.
             features = nn.relu(max_pool(features) if conv.resample else features)
         return features.astype(self.dtype), taps

@@ -105,6 +105,11 @@ class Spec:
         return tuple((f"relu{j + 1}_1", width) for j, width in enumerate(self.widths))
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """Names relu{b}_{i} of every layer of the encoder, shallowest first; taps among them."""
+        return tuple(f"relu{conv.name[4:]}" for conv in self.encoder)
+
+    @property
     def halo(self) -> int:
         """Image pixels next to a cut in which features, and what is decoded of them, differ.
 
