@@ -76,7 +76,9 @@ def total_variation(images: Array) -> Array:
     return jnp.mean(jnp.square(down)) + jnp.mean(jnp.square(across))
 
 
-def features_of(spec: Spec, params: Params, layers: tuple[str, ...], image: Array) -> Mapping[str, Array]:
+def features_of(
+    spec: Spec, params: Params, layers: tuple[str, ...], image: Array
+) -> Mapping[str, Array]:
     """{layer: (1, h, w, C)} of an image (H, W, 3) in [0, 1], for the layers named."""
     taps: Mapping[str, Array] = apply(Encoder(spec, layers=layers), params, image[None])[1]
     return {name: taps[name] for name in layers}

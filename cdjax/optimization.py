@@ -280,9 +280,7 @@ def _optimized(
     tell(0)
     for done in range(0, settings.steps, CHUNK):
         steps = min(CHUNK, settings.steps - done)
-        descent = _advance(
-            descent, *given, steps, settings.learning_rate, spec=spec, method=method
-        )
+        descent = _advance(descent, *given, steps, settings.learning_rate, spec=spec, method=method)
         tell(done + steps)
     return unit * descent.point.variable
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from cdjax.optimization import Optimization
 
-from cdjax import load_model, optimize_image
+from cdjax import load_model
+from cdjax.optimization import Optimization, optimize_image
 from experiments.measure import Image, memory_of
 
 _FEW, _MORE = 1, 4

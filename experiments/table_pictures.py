@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from cdjax.optimization import Optimization
 
-from cdjax import Model, optimize_image, stylize
+from cdjax import Model, stylize
 from cdjax.image import levels
+from cdjax.optimization import Optimization, optimize_image
 from experiments.picture_sheet import Column, Pairs
 from experiments.table_rows import Sorted, gatys_model
 
