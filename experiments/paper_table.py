@@ -146,7 +146,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
             sheet = draw_sheet(columns, pictures.names, size=options.sheet_size)
             write_image(options.sheet, Picture(sheet))
     except (OSError, ImageError) as error:
-        print(f"evaluate: behind the table: {error}", file=sys.stderr)
+        print(f"evaluate: the table is there, but not all files are: {error}", file=sys.stderr)
         return 1
     return 0
 

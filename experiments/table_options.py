@@ -11,6 +11,7 @@ from experiments.table_measurements import Ways
 from experiments.table_rows import METHODS
 
 _SMALLEST = 32
+"""Pixels a side of the smallest image that every encoder can read."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,6 +38,10 @@ def _runs(text: str) -> int:
 
 def _pixels(text: str) -> int:
     return _at_least(_SMALLEST, text)
+
+
+def _twice_pixels(text: str) -> int:
+    return _at_least(2 * _SMALLEST, text)  # Half of it is measured, too.
 
 
 def _bytes(text: str) -> int:
@@ -89,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     measured("--runs", type=_runs, default=3, help="timed runs of each model; 0: only count (3)")
     measured(
         "--table-size",
-        type=_pixels,
+        type=_twice_pixels,
         default=1024,
         metavar="PX",
         help="pixels a side of content and style (1024)",
@@ -162,6 +167,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def ways_of(options: argparse.Namespace) -> Ways | None:
     """How to measure; None if there is nothing but counting."""
     size = options.table_size
-    fit_sizes = options.fit_sizes or [max(_SMALLEST // 2, size // 2), round(0.7 * size)]
+    fit_sizes = options.fit_sizes or [size // 2, round(0.7 * size)]
     ways = Ways(size, tuple(fit_sizes), options.runs, options.dtype, options.limit, options.verify)
     return ways if options.runs else None

@@ -229,7 +229,7 @@ def test_seconds_of_a_step_leave_out_start_and_end(monkeypatch: pytest.MonkeyPat
         (["models/small", "models/small"], "a model is given twice"),
         (["--limit", "much"], "'much' is no size such as"),
         (["--runs", "-1"], "'-1' is no whole number from 0"),
-        (["--table-size", "8"], "'8' is no whole number from 32"),
+        (["--table-size", "63"], "'63' is no whole number from 64"),
         (["--table-size", "64", "--fit-sizes", "64"], "another size than --table-size"),
         (["--runs", "0", "--verify"], "--verify needs --runs"),
         (["--sheet", "sheet.gif"], "unknown suffix '.gif'"),
@@ -265,6 +265,19 @@ def test_a_process_that_fails_is_one_line(
     monkeypatch.setattr(paper_table, "measure_model", fail)
     assert evaluate.main(["--table", "models/small"]) == 1
     assert capsys.readouterr().err == "evaluate: the cdjax worker ended with -9 (out of memory?)\n"
+
+
+def test_a_file_that_cannot_be_written_comes_after_the_table(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(paper_table, "write_text", full)
+    assert evaluate.main(["--table", "models/small", "--runs", "0", "--json", "out.json"]) == 1
+    out, err = capsys.readouterr()
+    assert "**ratio**" in out
+    assert err.endswith("not all files are: No space left on device\n")
 
 
 def test_the_help_of_evaluate_tells_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
