@@ -26,6 +26,11 @@ def bundled_file(name: str | os.PathLike[str]) -> Path | None:
     return path if Path(text).name == text and path.is_file() else None
 
 
+def bundled_names() -> list[str]:
+    """The names of all models that come with the package, sorted."""
+    return sorted(path.stem for path in _FOLDER.glob("*.npz"))
+
+
 def read_bundled(path: Path) -> "Model":
     """A model out of a bundled file, float32 arrays on JAX's default device.
 

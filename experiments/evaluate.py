@@ -1,10 +1,12 @@
 """Models beside each other and beside their teacher, on photographs that they never saw.
 
     python -m experiments.evaluate MODEL... --teacher TEACHER --images FOLDER [--styles FOLDER]
+    python -m experiments.evaluate --table [MODEL...] [--sheet OUT.png]
 
 Measures the variance of the teacher's features that a model's features do not explain, the quality
 of its reconstructions and of stylised pairs, and its size (`cdjax.evaluation` computes all of it).
-Prints Markdown; `--json` writes everything there is.
+Prints Markdown; `--json` writes everything there is. `--table` is the paper's table instead: what
+models and their originals take (`experiments.paper_table`).
 """
 
 import argparse
@@ -24,10 +26,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cdjax import Model, load_model
-from cdjax.bundled import bundled_file
+from cdjax import Model
 from cdjax.cli import use_compilation_cache
-from cdjax.convert import convert_paper_16x
 from cdjax.evaluation import (
     EvaluationError,
     Photographs,
@@ -39,6 +39,7 @@ from cdjax.evaluation import (
 )
 from cdjax.teachers import load_teacher, normalized_teacher
 from experiments.evaluation_report import Measured, report
+from experiments.model_files import load_named, short_names, stored_bytes
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,6 +60,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="python -m experiments.evaluate",
         description="Measure models on photographs that they never saw.",
+        epilog="--table [MODEL...] makes the paper's table instead: parameters, operations, "
+        "seconds and memory of models, of their originals, and the ratio; with --sheet OUT.png a "
+        "sheet of pictures. Its options: --table --help",
     )
     add = parser.add_argument
     add(
@@ -103,28 +107,12 @@ def _progress(steps: range, name: str) -> Iterable[int]:
     return tqdm(steps, desc=name, file=sys.stderr, leave=False)
 
 
-def _files(path: Path) -> list[Path]:
-    """The files that a model is read from."""
-    originals = sorted(path.glob("[1-5]S[ED].pth")) or sorted(path.glob("*conv[1-5]_1.pth"))
-    return originals or [file for file in [path, *path.rglob("*")] if file.is_file()]
-
-
-def _load(text: str) -> Model:
-    path = Path(text)
-    return convert_paper_16x(path) if any(path.glob("[1-5]S[ED].pth")) else load_model(text)
-
-
-def _bytes(text: str) -> int | None:
-    return sum(file.stat().st_size for file in _files(bundled_file(text) or Path(text))) or None
-
-
 def _load_models(options: argparse.Namespace) -> tuple[dict[str, Model], dict[str, int | None]]:
     """Models by the shortest names that tell them apart, and the bytes of their files."""
-    stems = [Path(text).resolve().name for text in options.models]
-    names = stems if len(set(stems)) == len(stems) else options.models
+    names = short_names(options.models)
     models, stored = {}, {}
     for name, text in zip(names, options.models, strict=True):
-        models[name], stored[name] = _load(text), _bytes(text)
+        models[name], stored[name] = load_named(text), stored_bytes(text)
         if options.stages:
             try:
                 models[name] = with_stages(models[name], options.stages)
@@ -246,7 +234,7 @@ def _measure(options: argparse.Namespace, command: str) -> Measured:
         len(pairs.get("contents", ())),
         comparison,
         stored,
-        _bytes(options.teacher),
+        stored_bytes(options.teacher),
         normalized,
     )
 
@@ -254,6 +242,10 @@ def _measure(options: argparse.Namespace, command: str) -> Measured:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status: 2 after one line on stderr for bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if "--table" in arguments:
+        from experiments import paper_table
+
+        return paper_table.main(arguments)
     options = _parse(arguments)
     use_compilation_cache()
     command = f"python -m experiments.evaluate {shlex.join(arguments)}"

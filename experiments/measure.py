@@ -7,6 +7,7 @@ input, using no processor, for one of these lines; each is answered by one line 
 
     run      stylise content.npy in the style of style.npy, both in FOLDER
     save     write the last result to FOLDER/{cdjax,torch}.npy
+    images   read both images anew
     product  time matrix products (cdjax only)
 
 FOLDER holds `checkpoint/` for cdjax and `weights.npz` for PyTorch, whose worker never imports
@@ -308,7 +309,10 @@ def _serve(name: str, folder: Path, implementation: _Implementation) -> None:
         answer(seconds=seconds, peak=peak, compilations=after - before, cache_misses=misses)
         return result
 
-    content, style = (np.load(folder / f"{image}.npy") for image in ("content", "style"))
+    def images() -> Iterator[Image]:
+        return (np.load(folder / f"{image}.npy") for image in ("content", "style"))
+
+    content, style = images()
     result = None
     answer(**implementation.about, held=implementation.memory()[0])
     for line in sys.stdin:
@@ -318,6 +322,9 @@ def _serve(name: str, folder: Path, implementation: _Implementation) -> None:
                 result = run()
             case "save", np.ndarray():
                 np.save(folder / f"{name}.npy", result)
+                answer()
+            case "images", _:
+                content, style = images()
                 answer()
             case "product", _:
                 answer(**implementation.product())
