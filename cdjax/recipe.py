@@ -230,7 +230,7 @@ def _adain_bundled() -> Recipe:
         stages=(4,),
         start=replace(_bundled().start, images=1200, positions=120_000, decoder_images=300),
         student_pair=Training(
-            700, _TRANSFER, learning_rate=0.003, decay=True, whitened=True, first_rate=0.1
+            1500, _TRANSFER, learning_rate=0.003, decay=True, whitened=True, first_rate=0.1
         ),
         student_decoder=Training(),
         save_every=100,

@@ -122,10 +122,14 @@ def test_styles_that_cannot_be_had_are_named_before_anything_is_made(
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The default run of AdaIN but, to save time, of a shallow stage, from fewer, smaller crops."""
+    """The default run of AdaIN but, to save time, of a shallow stage, from fewer, smaller crops.
+
+    There `lsq` leaves little to be gained, and longer steps show it.
+    """
     output = tmp_path_factory.mktemp("quick") / "run"
     command = [sys.executable, "-m", "experiments.distill", "--method", "adain"]
     command += ["--output", str(output), "--stages", str(STAGE), "--data.crop", "64"]
+    command += ["--student-pair.learning-rate", "0.01"]
     command += ["--start.images", "48", "--start.positions", "2000", "--start.iterations", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -162,7 +166,7 @@ def test_the_quick_run_lowers_its_loss_and_its_result_stylises(quick: tuple[Path
         )
         for path in (folder / "decoder_start", folder / "student_pair" / "model")
     )
-    assert after < before
+    assert after < 0.97 * before
     assert len(read_log(folder / "student_pair" / "log.jsonl")) == training.steps == 30
     stylised, unchanged = (
         stylization_quality(which, (spec, encoder), contents, styles) for which in (model, None)
