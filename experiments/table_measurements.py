@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from cdjax import Model, save_model
-from cdjax.cli import ALLOCATOR
 from experiments.measure import Worker as Process
 from experiments.measure import WorkerError, photograph, worker
 from experiments.ultra_benchmark import room
 
-_MULTIPLE = 16
-"""What sides of the largest images are multiples of: the stride of the deepest stage."""
+MULTIPLE = 16
+"""What sides are multiples of, the deepest stage's stride; others are padded, and take more."""
+
+_MOST_OFF = 0.1
+"""Share of the measured rise by which a peak may be off the line; more is no line, and what small
+images take beside their pixels (libraries, programs, the allocator's own) hides what pixels do."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +60,25 @@ class Line:
         base: bytes that no pixel accounts for.
         per_pixel: bytes a pixel.
         residual: bytes by which a measured peak is off the line, at most.
+        rise: bytes by which the line rises from the smallest measured size to the largest.
     """
 
     base: float
     per_pixel: float
     residual: float
+    rise: float
+
+    @property
+    def off(self) -> float:
+        """The residual as a share of the rise; infinite for a line that does not rise."""
+        return self.residual / self.rise if self.rise > 0 else math.inf
 
     def largest_side(self, limit: int) -> int | None:
-        """Side of the largest square under a limit; None if the line does not tell."""
-        if not self.per_pixel > 0:
+        """Side of the largest square under a limit; None if the peaks are not on the line."""
+        if not self.off <= _MOST_OFF:
             return None
         side = math.isqrt(max(0, int((limit - self.base) / self.per_pixel)))
-        return side // _MULTIPLE * _MULTIPLE
+        return side // MULTIPLE * MULTIPLE
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,8 @@ def fit_line(peaks: Sequence[Peak]) -> Line:
     away = pixels - pixels.mean()
     slope = float(away @ (measured - measured.mean()) / (away @ away))
     base = float(measured.mean() - slope * pixels.mean())
-    return Line(base, slope, float(np.abs(base + slope * pixels - measured).max()))
+    residual = float(np.abs(base + slope * pixels - measured).max())
+    return Line(base, slope, residual, slope * float(np.ptp(pixels)))
 
 
 @dataclass(frozen=True)
@@ -144,7 +155,7 @@ def _make_images(folder: Path, size: int) -> None:
 
 
 def _worker(folder: Path, dtype: str, kind: Worker) -> AbstractContextManager[Process]:
-    return worker(kind.name, folder, dtype=dtype, module=kind.module, allocator=ALLOCATOR)
+    return worker(kind.name, folder, dtype=dtype, module=kind.module)
 
 
 def _run(

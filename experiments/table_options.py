@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from cdjax.image import ImageError, check_suffix
 from cdjax.memory import parse_size
-from experiments.table_measurements import Ways
+from experiments.table_measurements import MULTIPLE, Ways
 from experiments.table_rows import METHODS
 
 _SMALLEST = 32
@@ -41,7 +41,7 @@ def _pixels(text: str) -> int:
 
 
 def _twice_pixels(text: str) -> int:
-    return _at_least(2 * _SMALLEST, text)  # Half of it is measured, too.
+    return _at_least(2 * _SMALLEST, text)  # Three quarters of it are measured, too.
 
 
 def _bytes(text: str) -> int:
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_pixels,
         nargs="+",
         metavar="PX",
-        help="further sizes, for the line of memory (a half and 0.7 of --table-size)",
+        help="further sizes, for the line of memory (0.75 and 1.375 of --table-size)",
     )
     measured(
         "--limit",
@@ -167,6 +167,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def ways_of(options: argparse.Namespace) -> Ways | None:
     """How to measure; None if there is nothing but counting."""
     size = options.table_size
-    fit_sizes = options.fit_sizes or [size // 2, round(0.7 * size)]
+    fit_sizes = options.fit_sizes or [round(f * size / MULTIPLE) * MULTIPLE for f in (0.75, 1.375)]
     ways = Ways(size, tuple(fit_sizes), options.runs, options.dtype, options.limit, options.verify)
     return ways if options.runs else None

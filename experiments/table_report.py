@@ -116,14 +116,15 @@ def ratios_of(pair: Pair, ways: Ways | None) -> list[float | None]:
 def _fits(rows: Sequence[Row], ways: Ways) -> str:
     sizes = sorted({ways.size, *ways.fit_sizes})
     header = ["", *(f"peak at {size}, MB" for size in sizes), "without pixels, MB"]
-    header += ["bytes a pixel", "off the line, MB", "largest side", "really run"]
+    header += ["bytes a pixel", "off the line", "largest side", "really run"]
     lines = []
     for row in rows:
         if (taken := row.taken) is None:
             continue
         cells = [_number(taken.peak(size), 1e6) for size in sizes]
         line = taken.line
-        cells += [_number(line.base, 1e6), _number(line.per_pixel), _number(line.residual, 1e6)]
+        off = f"{line.residual / 1e6:,.0f} MB" + (f", {line.off:.0%}" if line.off < 10 else "")
+        cells += [_number(line.base, 1e6), _number(line.per_pixel), off]
         lines.append(
             [
                 f"{row.name} ({_what(row)})",
@@ -183,9 +184,10 @@ left out.
 
 {_fits(_distinct(result.pairs), ways)}
 A prediction: the measured peaks' least-squares line in pixels, taken to the limit, for content and
-style of one size, whole. It holds as far as the line does; "really run" says where that was tried
-(`--verify`). Windows (`cdjax.stylize_by_windows`, and `cdjax stylize` by itself where a picture is
-too large) have no such limit.
+style of one size, whole, with the C library's own allocator. There is none where a peak is off the
+line by more than a tenth of its rise; larger `--fit-sizes` may tell then. "Really run" says where
+it was tried (`--verify`). Windows (`cdjax.stylize_by_windows`, and `cdjax stylize` by itself for
+pictures that are too large) have no such limit.
 """
     if result.left_out:
         lines = "".join(f"- {name}: {why}\n" for name, why in result.left_out.items())

@@ -100,8 +100,8 @@ def test_the_command_measures_in_processes(work: Path, capsys: pytest.CaptureFix
 
 
 def made_up(per_pixel: float) -> Taken:
-    line = Line(10.0**9, per_pixel, 2e6)
-    peaks = tuple(Peak(size, 10**6 * mb) for size, mb in ((512, 1000), (717, 1500), (1024, 2000)))
+    line = Line(10.0**9, per_pixel, 2e6, 1e9)
+    peaks = tuple(Peak(size, 10**6 * mb) for size, mb in ((768, 1000), (1024, 2000), (1408, 3000)))
     return Taken("cpu", "cpu", (1.0, 3.0, per_pixel), peaks, line, line.largest_side(12 * 10**9))
 
 
@@ -136,7 +136,7 @@ def test_the_command_on_every_model_in_a_folder(
     assert main[1][7:] == ["3", "2,000", f"{16576**2 / 1e6:,.1f}"]
     assert main[2][7:] == ["3", "2,000", f"{33152**2 / 1e6:,.1f}"]
     assert main[3][7:] == ["1.00", "1.00", "0.25"]
-    peaks, line = ["1,000", "1,500", "2,000"], ["1,000", "40", "2"]
+    peaks, line = ["1,000", "2,000", "3,000"], ["1,000", "40", "2 MB, 0%"]
     assert fits[1] == ["large (wct, 2 1)", *peaks, *line, "16576", "no"]
     assert "- lone: a lone encoder, which cannot stylise" in text
 

@@ -22,6 +22,7 @@ def test_the_line_of_memory_is_that_of_made_up_peaks() -> None:
     assert line.base == pytest.approx(3e8)
     assert line.per_pixel == pytest.approx(700)
     assert line.residual < 1
+    assert line.rise == pytest.approx(700 * (1024**2 - 512**2))
     assert line.largest_side(LIMIT) == 4080  # 4088.5, in whole positions of stage 5
 
 
@@ -36,7 +37,19 @@ def test_the_line_says_how_far_it_is_off() -> None:
 def test_a_line_that_does_not_rise_tells_no_size() -> None:
     assert fit_line([Peak(32, 500), Peak(64, 500)]).largest_side(LIMIT) is None
     assert fit_line([Peak(32, 500), Peak(64, 400)]).largest_side(LIMIT) is None
-    assert Line(2.0 * LIMIT, 100.0, 0.0).largest_side(LIMIT) == 0
+    assert Line(2.0 * LIMIT, 100.0, 0.0, 1e6).largest_side(LIMIT) == 0
+
+
+def test_peaks_that_are_no_line_tell_no_size() -> None:
+    # Measured of the 16x student, with a floor of 464 MB that hides what the pixels take.
+    hidden = [Peak(256, 463_962_112), Peak(358, 467_316_736), Peak(512, 512_561_152)]
+    line = fit_line(hidden)
+    assert line.off > 0.1
+    assert line.largest_side(LIMIT) is None
+    # A peak that is off by a twentieth of the rise is still one of a line.
+    near = Line(1e6, 100.0, 5e6, 1e8)
+    assert near.off == pytest.approx(0.05)
+    assert near.largest_side(LIMIT) == 10944
 
 
 class Processes:
