@@ -10,10 +10,8 @@ from jax.typing import DTypeLike
 
 from cdjax.bands import blocks, by_bands
 from cdjax.conv import Algorithm, convolve, upsample
-from cdjax.layers import Parameters
+from cdjax.layers import Kernels, kernels_of
 from cdjax.spec import Conv, Spec
-
-_Kernels = dict[str, tuple[Array, Array]]
 
 
 class Decoder(nn.Module):
@@ -46,17 +44,14 @@ class Decoder(nn.Module):
         Raises:
             ValueError: if the features are too small for the padding by reflection.
         """
-        kernels = {
-            conv.name: Parameters((3, 3, conv.features_in, conv.features_out), name=conv.name)()
-            for conv in self.spec.decoder
-        }
+        kernels = kernels_of(self.spec.decoder)
         images = features
         for convs in blocks(self.spec.decoder):
             run = partial(self._block, convs, kernels)
             images = self._by_bands(convs, run, images) if self.in_bands else run(images)
         return images
 
-    def _block(self, convs: tuple[Conv, ...], kernels: _Kernels, images: Array) -> Array:
+    def _block(self, convs: tuple[Conv, ...], kernels: Kernels, images: Array) -> Array:
         """The layers between two changes of resolution, the upsampling before them included."""
         if convs[0] != self.spec.decoder[0]:
             images = upsample(images)

@@ -8,12 +8,12 @@
 `student_pair` is for budgets in which the teacher's decoder, 16 times the student's, has no place:
 the small encoder collaborates with its own small decoder, and both learn at once.
 
-That is WCT, whose phases `wct_losses` describes; `adain_losses` has those of AdaIN, in which the
+That is WCT, whose collaboration is in `wct_losses`; `adain_losses` has that of AdaIN, in which the
 decoders learn not to invert the encoders but to transfer styles.
 
-One `train_step` serves all of them: a phase is a loss function in a table. Frozen networks are
-passed beside the state and are never part of it. A loss of weight 0 is not computed, and neither
-are the networks that only it needs.
+One `train_step` serves all of them: a phase is a loss function in the table of `phase_losses`.
+Frozen networks are passed beside the state and are never part of it. A loss of weight 0 is not
+computed, and neither are the networks that only it needs.
 """
 
 from dataclasses import dataclass
@@ -26,11 +26,12 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from cdjax import adain_losses, wct_losses
+from cdjax.adain_losses import TRANSFER
 from cdjax.model import Params
+from cdjax.phase_losses import PHASE_LOSSES, Collaboration, Metrics
 from cdjax.preconditioning import whitened_adam
-from cdjax.task import Task
-from cdjax.wct_losses import Metrics
+from cdjax.task import Task, Transfer
+from cdjax.wct_losses import RECONSTRUCTION
 
 
 @jax.tree_util.register_dataclass
@@ -49,7 +50,7 @@ class State:
     optimizer: Any
 
 
-_LOSSES = {"wct": wct_losses.LOSSES, "adain": adain_losses.LOSSES}
+COLLABORATIONS: dict[Transfer, Collaboration] = {"wct": RECONSTRUCTION, "adain": TRANSFER}
 
 
 def loss(
@@ -75,7 +76,8 @@ def loss(
     images = jnp.asarray(images)
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.float32) / 255
-    return _LOSSES[task.method][task.phase](task, params, frozen, images)
+    collaboration = COLLABORATIONS[task.method]
+    return PHASE_LOSSES[task.phase](collaboration, task, params, frozen, images)
 
 
 def optimizer(task: Task) -> optax.GradientTransformationExtraArgs:

@@ -9,10 +9,8 @@ from jax.typing import DTypeLike
 
 from cdjax.bands import blocks, by_bands
 from cdjax.conv import Algorithm, convolve, max_pool
-from cdjax.layers import Parameters
+from cdjax.layers import Kernels, Parameters, kernels_of
 from cdjax.spec import Conv, Spec
-
-_Kernels = dict[str, tuple[Array, Array]]
 
 
 def _fold_colour(colour: tuple[Array, Array], first: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -66,10 +64,7 @@ class Encoder(nn.Module):
         if unknown := set(self.layers) - set(self.spec.layers):
             raise ValueError(f"this encoder has no layer {min(unknown)}")
         colour = Parameters((1, 1, 3, 3), name="conv0")()
-        kernels = {
-            conv.name: Parameters((3, 3, conv.features_in, conv.features_out), name=conv.name)()
-            for conv in self.spec.encoder
-        }
+        kernels = kernels_of(self.spec.encoder)
         features = images
         if self.spec.padding == "reflect":
             kernels["conv1_1"] = _fold_colour(colour, kernels["conv1_1"])
@@ -85,7 +80,7 @@ class Encoder(nn.Module):
         return features.astype(self.dtype), taps
 
     def _block(
-        self, convs: tuple[Conv, ...], kernels: _Kernels, features: Array
+        self, convs: tuple[Conv, ...], kernels: Kernels, features: Array
     ) -> tuple[Array, dict[str, Array]]:
         """The layers between two changes of resolution, the pooling behind them included."""
         taps = {}
@@ -104,7 +99,7 @@ class Encoder(nn.Module):
             features = nn.relu(max_pool(features) if conv.resample else features)
         return features, taps
 
-    def _by_bands(self, convs: tuple[Conv, ...], kernels: _Kernels, features: Array) -> Array:
+    def _by_bands(self, convs: tuple[Conv, ...], kernels: Kernels, features: Array) -> Array:
         widest = max(conv.features_out for conv in convs)
         return by_bands(
             lambda images: self._block(convs, kernels, images)[0],

@@ -1,11 +1,16 @@
 """What the encoder and the decoder are both made of: a convolution's parameters as a module."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 from jax import Array
 
 from cdjax.model import Params
+from cdjax.spec import Conv
+
+Kernels = dict[str, tuple[Array, Array]]
+"""Kernel and bias by the name of the convolution."""
 
 
 class Parameters(nn.Module):
@@ -35,6 +40,14 @@ class Parameters(nn.Module):
         if kernel is None or bias is None or shapes != [self.shape, self.shape[-1:]]:
             raise ValueError(f"the parameters of {self.name} are missing or not {self.shape}")
         return kernel, bias
+
+
+def kernels_of(convs: Sequence[Conv]) -> Kernels:
+    """Those of a network's 3x3 convolutions; to be called in the network's `__call__`."""
+    return {
+        conv.name: Parameters((3, 3, conv.features_in, conv.features_out), name=conv.name)()
+        for conv in convs
+    }
 
 
 def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:

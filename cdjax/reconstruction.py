@@ -7,17 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cdjax.adain_losses import restyled
 from cdjax.decoder import Decoder
+from cdjax.distillation import COLLABORATIONS
 from cdjax.encoder import Embedding, Encoder
 from cdjax.layer_rows import Images
 from cdjax.layers import apply
 from cdjax.model import Params
 from cdjax.task import Task
-
-
-def _nothing(features: Array) -> Array:
-    return features
 
 
 @partial(jax.jit, static_argnames="task")
@@ -26,9 +22,8 @@ def _made(
 ) -> dict[str, Array]:
     """Of images in [0, 1], or of pairs, by everything that a phase has at hand."""
     found = {}
-    transform = _nothing
-    if task.method == "adain":
-        images, transform = jnp.concatenate([images[:, 0], images[:, 1]]), restyled
+    collaboration = COLLABORATIONS[task.method]
+    images, transform = collaboration.seen(images), collaboration.transform
     big = params if task.phase == "teacher_decoder" else frozen
     if "decoder" in big:
         features, _ = apply(Encoder(task.teacher), frozen["teacher"], images)

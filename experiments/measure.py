@@ -264,32 +264,20 @@ def _cdjax(folder: Path, dtype: str, platform: str) -> _Implementation:
 def _torch(folder: Path, dtype: str, platform: str) -> _Implementation:
     import torch
 
-    from experiments.plain_torch import Cascade, settle
+    from experiments.plain_torch import Cascade
+    from experiments.torch_worker import settled_torch, torch_memory
 
-    cuda = platform != "cpu"
-    if cuda and not torch.cuda.is_available():
-        raise RuntimeError(f"JAX runs on {platform} and this PyTorch cannot; set JAX_PLATFORMS=cpu")
-
-    def memory() -> Memory:
-        if not cuda:
-            return resident()
-        return torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
+    about = settled_torch(platform)
 
     def product() -> dict[str, float]:
         raise NotImplementedError("cdjax times the matrix products")
 
-    settle()
     with np.load(folder / "weights.npz") as arrays:
-        device = "cuda" if cuda else "cpu"
-        cascade = Cascade(arrays, device=device, dtype=getattr(torch, dtype))
+        cascade = Cascade(arrays, device=about["platform"], dtype=getattr(torch, dtype))
     return _Implementation(
-        {
-            "device": torch.cuda.get_device_name() if cuda else "cpu",
-            "platform": device,
-            "version": torch.__version__,
-        },
+        about,
         cascade,
-        memory,
+        lambda: torch_memory(about["platform"]),
         lambda: (0, 0),
         product,
     )

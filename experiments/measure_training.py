@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.measure import Memory, matrix_products, memory_of, resident
+from experiments.measure import Memory, matrix_products, memory_of
 
 Step = Callable[[NDArray[np.uint8]], float]
 
@@ -70,31 +70,21 @@ def _cdjax(folder: Path, dtype: str, platform: str) -> _Implementation:
 def _torch(folder: Path, dtype: str, platform: str) -> _Implementation:
     import torch
 
-    from experiments.plain_torch import settle
     from experiments.plain_torch_training import EncoderTraining
+    from experiments.torch_worker import settled_torch, torch_memory
 
-    cuda = platform != "cpu"
-    if cuda and not torch.cuda.is_available():
-        raise RuntimeError(f"JAX runs on {platform} and this PyTorch cannot; set JAX_PLATFORMS=cpu")
-    settle()
-    device = "cuda" if cuda else "cpu"
+    about = settled_torch(platform)
+    device = about["platform"]
     with np.load(folder / "weights.npz") as arrays:
         training = EncoderTraining(arrays, device=device, dtype=getattr(torch, dtype))
 
     def step(images: NDArray[np.uint8]) -> float:
         loss = training(images)
-        if cuda:
+        if device == "cuda":
             torch.cuda.synchronize()
         return loss
 
-    def memory() -> Memory:
-        if not cuda:
-            return resident()
-        return torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
-
-    name = torch.cuda.get_device_name() if cuda else "cpu"
-    about = {"device": name, "platform": device, "version": torch.__version__}
-    return _Implementation(about, step, memory)
+    return _Implementation(about, step, lambda: torch_memory(device))
 
 
 def main(name: str, folder: str, dtype: str, platform: str) -> None:

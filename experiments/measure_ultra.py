@@ -71,20 +71,17 @@ def _cdjax(folder: Path, dtype: str, platform: str, *, windows: bool) -> _Implem
 def _torch(folder: Path, dtype: str, platform: str) -> _Implementation:
     import torch
 
-    from experiments.plain_torch import Cascade, settle
+    from experiments.plain_torch import Cascade
+    from experiments.torch_worker import settled_torch
 
-    cuda = platform != "cpu"
-    if cuda and not torch.cuda.is_available():
-        raise RuntimeError(f"JAX runs on {platform} and this PyTorch cannot; set JAX_PLATFORMS=cpu")
-    settle()
-    device = "cuda" if cuda else "cpu"
+    about = settled_torch(platform)
+    device = about["platform"]
     with np.load(folder / "weights.npz") as arrays:
         cascade = Cascade(arrays, device=device, dtype=getattr(torch, dtype))
-    name = torch.cuda.get_device_name() if cuda else "cpu"
     return _Implementation(
-        {"device": name, "platform": device, "version": torch.__version__, "limit": None},
+        about | {"limit": None},
         cascade,
-        lambda: torch.cuda.max_memory_allocated() if cuda else None,
+        lambda: torch.cuda.max_memory_allocated() if device == "cuda" else None,
         lambda: 0.0,
     )
 
