@@ -13,15 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from cdjax.allocator import start_again_tuned
+
 if TYPE_CHECKING:
     from cdjax.jobs import Job
     from cdjax.model import Model
 
 DEFAULT_METHOD = "wct"
 """The method whose bundled model is taken unless `--method` or `--weights` says otherwise."""
-
-ALLOCATOR = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.hugetlb=1"
-"""GLIBC_TUNABLES with which glibc keeps freed memory and takes it in huge pages."""
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
@@ -65,24 +64,13 @@ def command() -> NoReturn:
     looking for garbage while JAX traces and makes none, and taking the interpreter apart when all
     files are written.
     """
-    _start_again_with_allocator_tuned()
+    if "stylize" in sys.argv[1:2]:
+        start_again_tuned()
     gc.set_threshold(100_000)
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-def _start_again_with_allocator_tuned() -> None:
-    """On Linux, starts this process anew with `ALLOCATOR`.
-
-    Every window allocates again what the one before it freed; to have it back from the kernel page
-    by page takes a third of the time. glibc looks at this variable only when a process starts.
-    """
-    name = "GLIBC_TUNABLES"
-    if sys.platform == "linux" and name not in os.environ and "stylize" in sys.argv[1:2]:
-        os.environ[name] = ALLOCATOR
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class _Parser(argparse.ArgumentParser):

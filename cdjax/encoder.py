@@ -3,6 +3,7 @@
 from functools import partial
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
@@ -110,6 +111,28 @@ class Encoder(nn.Module):
         )
 
 
+@jax.custom_vjp
+def _embed(features: Array, kernel: Array) -> Array:
+    return features @ kernel
+
+
+def _embed_forward(features: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return features @ kernel, (features, kernel)
+
+
+def _embed_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    features, kernel = saved
+    # JAX's own gradient has XLA transpose all of `gradient` in memory.
+    rows, columns = (array.reshape(-1, array.shape[-1]) for array in (features, gradient))
+    by_kernel = jax.lax.dot_general(
+        rows, columns, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
+    )
+    return gradient @ kernel.T, by_kernel.astype(kernel.dtype)
+
+
+_embed.defvjp(_embed_forward, _embed_backward)
+
+
 class Embedding(nn.Module):
     """The linear embeddings Q_j (paper, section 3.2): a 1x1 convolution a tap. Training only.
 
@@ -127,5 +150,5 @@ class Embedding(nn.Module):
         embedded = {}
         for (name, features), width in zip(self.spec.taps, self.widths, strict=True):
             kernel, bias = Parameters((features, width), name=name)()
-            embedded[name] = taps[name] @ kernel.astype(taps[name].dtype) + bias
+            embedded[name] = _embed(taps[name], kernel.astype(taps[name].dtype)) + bias
         return embedded

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from cdjax.allocator import start_again_tuned
+
 if TYPE_CHECKING:
     from experiments.distill_options import Command
 
@@ -80,4 +82,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    start_again_tuned()
     sys.exit(main())
