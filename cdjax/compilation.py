@@ -1,4 +1,8 @@
-"""`jax.jit` with the compiler's settings that our networks run fastest by."""
+"""`jax.jit` with the compiler's settings that training and optimisation run fastest by.
+
+Not for stylisation: Eigen's sums depend on an image's size, and windows would not equal the whole
+image to the last bit.
+"""
 
 from collections.abc import Callable
 from functools import wraps

@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
-from cdjax.compilation import compiled
 from cdjax.decoder import Decoder
 from cdjax.encoder import Encoder
 from cdjax.flow import flow
@@ -36,12 +35,11 @@ def keeps_features(spec: Spec) -> bool:
     return spec.widths[-1] <= _KEPT_PER_PIXEL * spec.stride**2
 
 
-@partial(compiled, static_argnames=("spec", "dtype", "keep"))
+@partial(jax.jit, static_argnames=("spec", "dtype", "keep"))
 def _encode(
-    params: Params, image: Array, core: ArrayLike, *, spec: Spec, dtype: DTypeLike, keep: bool
+    params: Params, image: Array, core: Array, *, spec: Spec, dtype: DTypeLike, keep: bool
 ) -> tuple[Array | None, tuple[Array, ...]]:
     features = apply(Encoder(spec, dtype, in_bands=True), params, _as_float(image)[None])[0][0]
-    core = jnp.asarray(core)
     rows, columns = (jnp.arange(size) for size in features.shape[:2])
     inside = ((rows >= core[0]) & (rows < core[1]))[:, None] & (
         (columns >= core[2]) & (columns < core[3])
@@ -49,7 +47,7 @@ def _encode(
     return features if keep else None, sums64(features, inside)
 
 
-@partial(compiled, static_argnames=("spec", "dtype", "levels"))
+@partial(jax.jit, static_argnames=("spec", "dtype", "levels"))
 def _decode(
     params: Params,
     features: Array,
@@ -63,7 +61,7 @@ def _decode(
     return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if levels else image
 
 
-@partial(compiled, static_argnames=("spec", "dtype", "levels"))
+@partial(jax.jit, static_argnames=("spec", "dtype", "levels"))
 def _recode(
     encoder: Params,
     decoder: Params,
