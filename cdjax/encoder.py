@@ -117,7 +117,7 @@ def _embed(features: Array, kernel: Array) -> Array:
 
 
 def _embed_forward(features: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return features @ kernel, (features, kernel)
+    return _embed(features, kernel), (features, kernel)
 
 
 def _embed_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:

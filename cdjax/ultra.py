@@ -49,8 +49,8 @@ def stylize_by_windows(
 ) -> NDArray[Any]:
     """What `cdjax.stylize` makes of one image, in device memory that does not grow with it.
 
-    On a CPU it is the same to the last bit: windows overlap by what a cut can change, and
-    statistics are summed in float64. All local devices take part, and all hosts of
+    Windows overlap by what a cut can change, and statistics are summed in float64. On most CPUs it
+    is the same to the last bit; on some a few values differ by a rounding of float32. All local devices take part, and all hosts of
     `jax.distributed`, which must be given the same arguments.
 
     Args:
