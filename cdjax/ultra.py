@@ -50,8 +50,8 @@ def stylize_by_windows(
     """What `cdjax.stylize` makes of one image, in device memory that does not grow with it.
 
     Windows overlap by what a cut can change, and statistics are summed in float64. On most CPUs it
-    is the same to the last bit; on some a few values differ by a rounding of float32. All local devices take part, and all hosts of
-    `jax.distributed`, which must be given the same arguments.
+    is the same to the last bit; on some a few values differ by a rounding of float32. All local
+    devices take part, and all hosts of `jax.distributed`, which must be given the same arguments.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
