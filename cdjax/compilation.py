@@ -1,11 +1,8 @@
-"""`jax.jit` with the compiler's settings that training and optimisation run fastest by.
+"""`jax.jit` with the compiler's settings that suit a function: the fastest, or the exact ones."""
 
-Not for stylisation: Eigen's sums depend on an image's size, and windows would not equal the whole
-image to the last bit.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -14,17 +11,23 @@ import numpy as np
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
-"""On a CPU, XLA leaves convolutions and products to YNNPACK or to Eigen; at the widths of these
-networks Eigen is the faster one. GPUs have no use for it."""
+Settings = Mapping[str, str | bool]
+
+FAST: Settings = MappingProxyType({"xla_cpu_experimental_ynn_fusion_type": ""})
+"""For training and optimisation. On a CPU, XLA leaves convolutions and products to YNNPACK or to
+Eigen; at the widths of these networks Eigen is the faster one. GPUs have no use for it."""
+
+EXACT: Settings = MappingProxyType({"xla_cpu_enable_platform_dependent_math": False})
+"""For stylisation, whose windows shall equal the whole image to the last bit: on a CPU, YNNPACK
+adds up in one order whatever the shape. (Eigen does not.) GPUs have no use for it."""
 
 
-def compiled(function: Callable[_P, _R], **options: Any) -> Callable[_P, _R]:
-    """`jax.jit` of a function, with `OPTIONS`; `options` are those of `jax.jit`.
+def compiled(function: Callable[_P, _R], *, settings: Settings, **options: Any) -> Callable[_P, _R]:
+    """`jax.jit` of a function, with settings of the compiler; `options` are those of `jax.jit`.
 
-    Inside other transformations, whose options count, it is the same without them.
+    Inside other transformations, whose settings count, it is the same without them.
     """
-    outermost = jax.jit(function, compiler_options=OPTIONS, **options)
+    outermost = jax.jit(function, compiler_options=dict(settings), **options)
     inside = jax.jit(function, **options)
 
     @wraps(function)

@@ -29,6 +29,9 @@ Algorithm = Literal["direct", "winograd"]
 
 _NARROW = 3
 """Channel count (an image's) at which a convolution is too thin for a CPU's vector units."""
+_FEWEST = 17
+"""Channels, of inputs or of outputs, from which on XLA has YNNPACK convolve on a CPU. The sums of
+Eigen, which would convolve otherwise, depend on an image's size."""
 _AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
 
 
@@ -44,6 +47,17 @@ def _convolve(images: Array, kernel: Array, padding: str) -> Array:
     )
 
 
+def _convolve_alike(images: Array, kernel: Array, padding: str) -> Array:
+    """On a CPU: a result whose last bits do not depend on how an image was cut."""
+    missing = _FEWEST - max(kernel.shape[2:])
+    if missing > 0:
+        zero = jnp.zeros((), images.dtype)
+        more = _FEWEST - kernel.shape[2]
+        images = lax.pad(images, zero, (*(((0, 0, 0),) * 3), (0, more, 0)))
+        kernel = lax.pad(kernel, zero, ((0, 0, 0), (0, 0, 0), (0, more, 0), (0, 0, 0)))
+    return _convolve(images, kernel, padding)
+
+
 def _pair_columns(kernel: Array) -> Array:
     """A (3, 3, I, O) kernel as the (3, 3, 2I, 2O) kernel that works on pairs of columns."""
     height, _, features_in, features_out = kernel.shape
@@ -56,11 +70,11 @@ def _convolve_same(images: Array, kernel: Array) -> Array:
     n, height, width, channels = images.shape
     features_in, features_out = kernel.shape[2:]
     if min(features_in, features_out) > _NARROW or width % 2:
-        return _convolve(images, kernel, "SAME")
+        return _convolve_alike(images, kernel, "SAME")
     # Two neighbouring pixels side by side are, in NHWC, one pixel of twice the channels at no
     # cost; half of the wider kernel is zeros, and the vector units are full.
     pairs = images.reshape(n, height, width // 2, 2 * channels)
-    result = _convolve(pairs, _pair_columns(kernel), "SAME")
+    result = _convolve_alike(pairs, _pair_columns(kernel), "SAME")
     return result.reshape(n, height, width, features_out)
 
 
@@ -80,7 +94,7 @@ def _borders_corrected(images: Array, kernel: Array) -> Array:
         lines = (1, 0, 1, last - 1, last, last - 1)
         strips = [lax.slice_in_dim(images, line, line + 1, axis=axis) for line in lines]
         pair = lax.concatenate([lax.concatenate(strips[i : i + 3], axis) for i in (0, 3)], 0)
-        borders = _convolve(_reflect(pair, along), kernel, "VALID")
+        borders = _convolve_alike(_reflect(pair, along), kernel, "VALID")
         for edge, border in ((0, borders[:n]), (last, borders[n:])):
             result = lax.dynamic_update_slice_in_dim(result, border, edge, axis)
     return result

@@ -27,7 +27,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from cdjax.adain_losses import TRANSFER
-from cdjax.compilation import compiled
+from cdjax.compilation import FAST, compiled
 from cdjax.model import Params
 from cdjax.phase_losses import PHASE_LOSSES, Collaboration, Metrics
 from cdjax.preconditioning import whitened_adam
@@ -106,7 +106,7 @@ def initial_state(params: dict[str, Params], *, task: Task) -> State:
     return State(jnp.zeros((), jnp.int32), params, optimizer(task).init(params))
 
 
-@partial(compiled, static_argnames="task", donate_argnums=0)
+@partial(compiled, settings=FAST, static_argnames="task", donate_argnums=0)
 def train_step(
     state: State, frozen: dict[str, Params], images: ArrayLike, *, task: Task
 ) -> tuple[State, Metrics]:

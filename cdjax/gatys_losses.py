@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cdjax.compilation import compiled
+from cdjax.compilation import FAST, compiled
 from cdjax.encoder import Encoder
 from cdjax.layers import apply
 from cdjax.losses import mean_squared_error
@@ -85,7 +85,7 @@ def features_of(
     return {name: taps[name] for name in layers}
 
 
-@partial(compiled, static_argnames=("spec", "content_layers", "style_layers"))
+@partial(compiled, settings=FAST, static_argnames=("spec", "content_layers", "style_layers"))
 def find_targets(
     spec: Spec,
     params: Params,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from cdjax.compilation import compiled
+from cdjax.compilation import FAST, compiled
 from cdjax.descent import Descent, Losses, Method, begin, descend
 from cdjax.gatys_losses import Targets, Weights, find_targets, image_losses
 from cdjax.model import Model, Params
@@ -292,7 +292,7 @@ def _objective(
     return lambda variable: image_losses(spec, params, targets, weights, unit * variable)
 
 
-@partial(compiled, static_argnames=("spec", "method"))
+@partial(compiled, settings=FAST, static_argnames=("spec", "method"))
 def _begin(
     start: Array,
     params: Params,
@@ -307,7 +307,7 @@ def _begin(
     return begin(objective, start / unit, method=method)
 
 
-@partial(compiled, static_argnames=("spec", "method"), donate_argnames="descent")
+@partial(compiled, settings=FAST, static_argnames=("spec", "method"), donate_argnames="descent")
 def _advance(
     descent: Descent,
     params: Params,

@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from cdjax.compilation import EXACT, compiled
 from cdjax.decoder import Decoder
 from cdjax.encoder import Encoder
 from cdjax.layers import apply
@@ -98,9 +99,9 @@ def stylize(
     return _stylize(model.params, model.config, images, encoded, alpha, dtype)
 
 
-@partial(jax.jit, static_argnames=("config", "dtype"))
+@partial(compiled, settings=EXACT, static_argnames=("config", "dtype"))
 def _encode_style(
-    params: dict[str, dict[str, Params]], config: Config, style: Array, dtype: jnp.dtype
+    params: dict[str, dict[str, Params]], config: Config, style: _Pixels, dtype: jnp.dtype
 ) -> Style:
     images = _padded(_as_float(style), config)
     encoded = [moments(_encode(params, spec, images, dtype)) for spec in config.specs]
@@ -108,11 +109,11 @@ def _encode_style(
     return statistics if style.ndim == 4 else jax.tree.map(lambda leaf: leaf[0], statistics)
 
 
-@partial(jax.jit, static_argnames=("config", "dtype"))
+@partial(compiled, settings=EXACT, static_argnames=("config", "dtype"))
 def _stylize(
     params: dict[str, dict[str, Params]],
     config: Config,
-    content: Array,
+    content: _Pixels,
     style: Style,
     alpha: ArrayLike,
     dtype: jnp.dtype,
@@ -140,7 +141,8 @@ def _encode(
     return features
 
 
-def _as_float(images: Array) -> Array:
+def _as_float(pixels: _Pixels) -> Array:
+    images = jnp.asarray(pixels)
     images = images if images.ndim == 4 else images[None]
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) * LEVEL

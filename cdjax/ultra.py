@@ -14,8 +14,9 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 from numpy.typing import NDArray
 
+from cdjax.compilation import EXACT, compiled
 from cdjax.memory import default_host_memory, default_memory
-from cdjax.model import Model
+from cdjax.model import Method, Model
 from cdjax.rasters import Progress, Raster, Scratch, in_memory
 from cdjax.spec import Spec
 from cdjax.stylization import (
@@ -27,7 +28,7 @@ from cdjax.stylization import (
     compute_dtype,
     grown_size,
 )
-from cdjax.transform import Moments
+from cdjax.transform import Affine, Moments
 from cdjax.window_passes import decode_pass, encode_pass
 
 Note = Callable[[int, int], None]
@@ -49,9 +50,9 @@ def stylize_by_windows(
 ) -> NDArray[Any]:
     """What `cdjax.stylize` makes of one image, in device memory that does not grow with it.
 
-    Windows overlap by what a cut can change, and statistics are summed in float64. On most CPUs it
-    is the same to the last bit; on some a few values differ by a rounding of float32. All local
-    devices take part, and all hosts of `jax.distributed`, which must be given the same arguments.
+    Windows overlap by what a cut can change, and statistics are summed in float64. On a CPU,
+    in float32, it is the same to the last bit. All local devices take part, and all hosts of
+    `jax.distributed`, which must be given the same arguments.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
@@ -181,7 +182,7 @@ def _stage(
         "note": note,
     }
     content, features = encode_pass(networks["encoder"], image, size, **options)
-    transform = jax.jit(TRANSFORMS[model.config.method])(content, style, alpha)
+    transform = _transform(content, style, alpha, method=model.config.method)
     pixels = np.uint8 if levels else np.float32
     if features is not None and reuse and image.shape[:2] == shape:
         target = image  # All that is needed of it lies in the features.
@@ -189,6 +190,11 @@ def _stage(
         target = scratch.empty((*shape, 3), pixels, in_memory(features) + in_memory(image))
     decode_pass(networks, image, features, transform, target, size, **options)
     return target
+
+
+@partial(compiled, settings=EXACT, static_argnames="method")
+def _transform(content: Moments, style: Moments, alpha: Array, *, method: Method) -> Affine:
+    return TRANSFORMS[method](content, style, alpha)
 
 
 def _raster(image: Any, name: str) -> Raster:

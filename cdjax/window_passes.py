@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
+from cdjax.compilation import EXACT, compiled
 from cdjax.decoder import Decoder
 from cdjax.encoder import Encoder
 from cdjax.flow import flow
@@ -26,6 +27,8 @@ _KEPT_PER_PIXEL = 4
 """Features of at most so many numbers an image pixel are kept between the passes. Those of
 shallower stages are more, and cheaper to compute again."""
 
+_Core = Array | NDArray[np.int32]
+
 Note = Callable[[int], None]
 """Is told how many of the image's pixels a pass has just finished."""
 
@@ -35,9 +38,9 @@ def keeps_features(spec: Spec) -> bool:
     return spec.widths[-1] <= _KEPT_PER_PIXEL * spec.stride**2
 
 
-@partial(jax.jit, static_argnames=("spec", "dtype", "keep"))
+@partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "keep"))
 def _encode(
-    params: Params, image: Array, core: Array, *, spec: Spec, dtype: DTypeLike, keep: bool
+    params: Params, image: Array, core: _Core, *, spec: Spec, dtype: DTypeLike, keep: bool
 ) -> tuple[Array | None, tuple[Array, ...]]:
     features = apply(Encoder(spec, dtype, in_bands=True), params, _as_float(image)[None])[0][0]
     rows, columns = (jnp.arange(size) for size in features.shape[:2])
@@ -47,7 +50,7 @@ def _encode(
     return features if keep else None, sums64(features, inside)
 
 
-@partial(jax.jit, static_argnames=("spec", "dtype", "levels"))
+@partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "levels"))
 def _decode(
     params: Params,
     features: Array,
@@ -61,7 +64,7 @@ def _decode(
     return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if levels else image
 
 
-@partial(jax.jit, static_argnames=("spec", "dtype", "levels"))
+@partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "levels"))
 def _recode(
     encoder: Params,
     decoder: Params,

@@ -1,11 +1,12 @@
-"""Functions compiled with our options work inside other transformations as well."""
+"""What functions compiled with our settings have of them, also inside other transformations."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdjax.compilation import OPTIONS, compiled
+from cdjax.compilation import EXACT, FAST, compiled
+from cdjax.conv import convolve
 
 
 def squared(values: jax.Array) -> jax.Array:
@@ -13,7 +14,7 @@ def squared(values: jax.Array) -> jax.Array:
 
 
 def test_it_composes_with_other_transformations() -> None:
-    function, values = compiled(squared), jnp.arange(6.0).reshape(2, 3)
+    function, values = compiled(squared, settings=FAST), jnp.arange(6.0).reshape(2, 3)
     constant = np.asarray(values)
     assert float(function(values)) == 55
     assert float(jax.jit(function)(values)) == 55
@@ -23,13 +24,39 @@ def test_it_composes_with_other_transformations() -> None:
     np.testing.assert_array_equal(jax.grad(function)(values), 2 * values)
 
 
-def test_the_outermost_one_has_the_options() -> None:
+def test_the_fast_settings_do_without_ynnpack() -> None:
     """XLA would give this product to YNNPACK."""
     values = jnp.ones((64, 64))
     plain, ours = (
         jax.jit(jnp.dot, compiler_options=options).lower(values, values).compile().as_text() or ""
-        for options in ({}, OPTIONS)
+        for options in ({}, dict(FAST))
     )
-    if "ynn" not in plain:
+    if "ynn_fusion" not in plain:
         pytest.skip("this XLA does without YNNPACK")
-    assert "ynn" not in ours
+    assert "ynn_fusion" not in ours
+
+
+@pytest.mark.parametrize("widths", [(3, 4), (3, 16), (4, 6), (16, 16), (16, 3), (16, 32), (64, 64)])
+@pytest.mark.parametrize(
+    "window", [(0, 64, 0, 64), (34, 66, 35, 70), (0, 66, 60, 70), (9, 25, 3, 20)]
+)
+def test_exact_convolutions_do_not_depend_on_the_cut(
+    widths: tuple[int, int], window: tuple[int, int, int, int]
+) -> None:
+    """On a CPU with AVX2 but without AVX-512, XLA's default settings fail this."""
+    rng = np.random.default_rng(0)
+    height, width = 66, 70
+    image = rng.normal(size=(1, height, width, widths[0])).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, *widths)).astype(np.float32)
+    exact = compiled(convolve, settings=EXACT)
+    whole = np.asarray(exact(image, kernel, np.zeros(widths[1], np.float32)))
+    top, bottom, left, right = window
+    piece = image[:, top:bottom, left:right].copy()
+    part = np.asarray(exact(piece, kernel, np.zeros(widths[1], np.float32)))
+    # What lies next to a cut sees the reflected cut in place of the image.
+    inner = (
+        slice(None),
+        slice(int(top > 0), bottom - top - int(bottom < height)),
+        slice(int(left > 0), right - left - int(right < width)),
+    )
+    np.testing.assert_array_equal(part[inner], whole[:, top:bottom, left:right][inner])
