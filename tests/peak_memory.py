@@ -5,7 +5,7 @@ import sys
 from cdjax import encode_style, student, stylize_by_windows
 from tests.models import random_image, random_model
 
-SIDE = 1500
+SIDE = 1100
 
 
 def status(name: str) -> int:

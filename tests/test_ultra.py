@@ -16,13 +16,13 @@ from cdjax.image import read_image
 from cdjax.rasters import Progress
 from tests.models import random_image, random_model
 
-MODEL = random_model((Spec(3, (4, 6, 8)), Spec(2, (4, 6)), Spec(1, (5,))))
+MODEL = random_model((Spec(3, (4, 6, 8)), Spec(1, (5,))))
 STYLE = random_image(40, 52, seed=9)
 SMALL = 500_000
 """Bytes for windows of 64 pixels."""
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(1, 150), st.integers(1, 150), st.sampled_from((SMALL, 10**6)), st.booleans())
 def test_windows_equal_the_whole_image(height: int, width: int, memory: int, spilled: bool) -> None:
     content = random_image(height, width, seed=height * 151 + width)
@@ -35,7 +35,7 @@ def test_windows_equal_the_whole_image(height: int, width: int, memory: int, spi
     np.testing.assert_array_equal(result, whole)
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [1, 3])
 def test_every_stage_alone_equals_the_whole_image(stage: int) -> None:
     model = alone(stage)
     content = random_image(132, 140, seed=3)
@@ -130,7 +130,7 @@ def test_an_interrupted_run_goes_on_behind_its_last_stage(tmp_path: Path) -> Non
 
     with pytest.raises(Killed):
         stylize_by_windows(MODEL, content, STYLE, memory=SMALL, progress=kept, note=stop_in_stage_1)
-    assert set(seen) == {0, 3, 2, 1}
+    assert set(seen) == {0, 3, 1}
     other = Progress(kept.folder, "other inputs")
     assert other.load() is None
     seen.clear()
@@ -167,7 +167,7 @@ def test_notes_add_up_to_two_passes_of_every_stage() -> None:
     stylize_by_windows(MODEL, random_image(100, 130), STYLE, memory=SMALL, note=note)
     size = 100 * 132
     style = 40 * 52
-    assert done == {0: 3 * style, 3: 2 * size, 2: 2 * size, 1: 2 * size}
+    assert done == {0: 2 * style, 3: 2 * size, 1: 2 * size}
 
 
 @pytest.mark.parametrize(
