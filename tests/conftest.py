@@ -24,6 +24,21 @@ def shared() -> Path:
     return _SHARED
 
 
+@pytest.fixture(scope="module")
+def quick_compiler() -> Iterator[None]:
+    """Compiles without LLVM's optimiser, here and in processes that the tests start.
+
+    For modules whose programs are many and run for a moment only: half the time goes into them.
+    Not where sums are compared to the last bit, which the optimiser may reorder.
+    """
+    name = "jax_disable_most_optimizations"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name.upper(), "1")
+        jax.config.update(name, True)
+        yield
+        jax.config.update(name, False)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _programs_are_forgotten() -> Iterator[None]:
     """Every compiled program holds some of the 65,530 memory maps that Linux gives a process.

@@ -13,6 +13,8 @@ from cdjax.model import Method
 from experiments import benchmark
 from experiments.measure import ROOT, WorkerError, photograph, time_process, worker
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SPECS = (Spec(2, (6, 8)), Spec(1, (5,)))
 
 

@@ -19,6 +19,8 @@ from cdjax.spec import student, teacher
 from cdjax.task import PAPER_WEIGHTS, PHASES, Phase, Task, Weights
 from tests import models
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 TEACHER, STUDENT = Spec(2, (6, 8)), Spec(2, (3, 4))
 
 

@@ -14,6 +14,8 @@ from cdjax.picture_quality import reconstruction
 from experiments import evaluate
 from tests.evaluated import LARGE, SMALL, lone, networks, photographs, unexplained_variance
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def test_pairs_take_all_styles_and_never_repeat_one():
     images = {name: np.arange(n) for name, n in (("test", 4), ("styles", 6))}

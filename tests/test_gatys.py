@@ -15,6 +15,8 @@ from cdjax.image import Picture, levels, read_image, write_image
 from experiments import gatys
 from tests.models import random_image, random_model
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 ROOT = Path(__file__).parents[1]
 SIZE = (19, 13)
 LAYERS = ["--content-layers", "relu1_2", "--style-layers", "relu1_1", "relu2_1=3"]

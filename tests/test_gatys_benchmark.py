@@ -14,6 +14,8 @@ from experiments.gatys_report import Course, GatysComparison, gatys_report
 from tests.models import encode, random_image, random_model
 from tests.test_benchmark import tables
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 DEPTHS = (1, 1, 1, 2, 1)
 
 

@@ -15,6 +15,8 @@ from cdjax.hosts import HostsError, initialize
 from experiments.distill_report import read_log
 from tests.test_pipeline import vgg
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 ROOT = Path(__file__).parents[1]
 OPTIONS = {
     "--data.crop": "32",

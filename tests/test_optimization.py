@@ -10,6 +10,8 @@ from cdjax import Model, Optimization, Spec, optimize_image
 from cdjax.optimization import CHUNK, OptimizationError, Progress, scale_sizes
 from tests import models
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 MODEL = models.random_model((Spec(2, (4, 6)), Spec(1, (3,))))
 SPEC, PARAMS = MODEL.config.specs[0], MODEL.params["stage2"]["encoder"]
 CONTENT = models.random_image(21, 14)

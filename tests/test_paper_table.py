@@ -20,6 +20,8 @@ from experiments.table_rows import (
 from tests.evaluated import lone
 from tests.models import random_image, random_model
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SMALL = (Spec(2, (3, 4)), Spec(1, (5,)))
 ADAIN = (Spec(1, (4,)),)
 

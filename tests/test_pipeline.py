@@ -20,6 +20,8 @@ from cdjax.teachers import TeacherError
 from cdjax.training import TrainingError
 from tests import models
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 WHITE = Training(4, Weights(1, 30, 0), learning_rate=0.003, decay=True, whitened=True)
 SMALL = Recipe(
     data=DataConfig("dead-leaves", crop=32, batch=2, seed=3),

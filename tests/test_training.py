@@ -17,6 +17,8 @@ from cdjax.training import TrainingError, train
 from tests.test_distillation import networks, task
 from tests.training_run import Noise, run
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def steps_in(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())

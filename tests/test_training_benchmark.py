@@ -15,6 +15,8 @@ from experiments.training_benchmark import step_flops
 from experiments.training_networks import from_torch_layout, to_torch_layout, training_networks
 from tests.test_benchmark import roots, tables
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SMALL, BIG = Spec(2, (3, 4)), Spec(2, (6, 8))
 
 

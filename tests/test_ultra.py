@@ -37,21 +37,21 @@ def test_windows_equal_the_whole_image(height: int, width: int, memory: int, spi
 
 @pytest.mark.parametrize("stage", [1, 3])
 def test_every_stage_alone_equals_the_whole_image(stage: int) -> None:
-    model = alone(stage)
+    model = some_stages(MODEL, stage)
     content = random_image(132, 140, seed=3)
     whole = np.asarray(stylize(model, content, STYLE))
     np.testing.assert_array_equal(stylize_by_windows(model, content, STYLE, memory=SMALL), whole)
 
 
-def alone(stage: int) -> Model:
-    specs = tuple(spec for spec in MODEL.config.specs if spec.stage == stage)
-    config = dataclasses.replace(MODEL.config, specs=specs)
-    return Model({f"stage{stage}": MODEL.params[f"stage{stage}"]}, config)
+def some_stages(model: Model, *stages: int) -> Model:
+    specs = tuple(spec for spec in model.config.specs if spec.stage in stages)
+    config = dataclasses.replace(model.config, specs=specs)
+    return Model({f"stage{stage}": model.params[f"stage{stage}"] for stage in stages}, config)
 
 
 @pytest.mark.parametrize("stage", [1, 3])
 def test_grey_levels_are_those_of_the_result(stage: int) -> None:
-    model, content = alone(stage), random_image(70, 66, seed=3)
+    model, content = some_stages(MODEL, stage), random_image(70, 66, seed=3)
     exact = stylize_by_windows(model, content, STYLE, memory=SMALL)
     levels = stylize_by_windows(model, content, STYLE, memory=SMALL, levels=True)
     assert levels.dtype == np.uint8
@@ -188,8 +188,8 @@ def test_wrong_arguments_are_refused(change: dict[str, object], message: str) ->
         stylize_by_windows(MODEL, **(arguments | change))
 
 
-def test_the_bundled_model_on_a_photograph(shared: Path) -> None:
-    model = load_model("wct-16x")
+def test_stages_of_the_bundled_model_on_a_photograph(shared: Path) -> None:
+    model = some_stages(load_model("wct-16x"), 4, 1)
     content, style = (
         read_image(path).pixels
         for path in (shared / "images/content/0209.jpg", shared / "images/style/la_muse.jpg")
