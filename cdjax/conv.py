@@ -221,8 +221,9 @@ def convolve(
         kernel: (3, 3, I, O), of the images' dtype.
         bias: (O,), of the images' dtype.
         padding: `"reflect"` (the border pixel itself not repeated) or `"zero"`.
-        algorithm: `"direct"`, whose results do not depend on how an image was cut, bit for bit,
-            or `"winograd"`, faster on a CPU from 64 channels on.
+        algorithm: `"direct"`, whose results, compiled with `cdjax.compilation.EXACT`, do not depend
+            on how an image was cut, bit for bit, or `"winograd"`, faster on a CPU from 64 channels
+            on.
 
     Returns:
         (N, H, W, O), of the images' dtype.

@@ -72,7 +72,8 @@ def stylize(
 
     For every stage, deepest first, the image is encoded, its features' statistics are moved to the
     style's, and the features are decoded. Compiled once per image size, model configuration
-    and dtype; composes with `jax.jit`, `jax.vmap` and `jax.grad`.
+    and dtype. It composes with `jax.jit`, `jax.vmap` and `jax.grad`; compiled as a part of
+    something else, its last bits may be others than those of `stylize_by_windows`.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.

@@ -28,8 +28,7 @@ def shared() -> Path:
 def quick_compiler() -> Iterator[None]:
     """Compiles without LLVM's optimiser, here and in processes that the tests start.
 
-    For modules whose programs are many and run for a moment only: half the time goes into them.
-    Not where sums are compared to the last bit, which the optimiser may reorder.
+    For modules whose programs are many and run for a moment only.
     """
     name = "jax_disable_most_optimizations"
     with pytest.MonkeyPatch.context() as patch:
@@ -37,6 +36,7 @@ def quick_compiler() -> Iterator[None]:
         jax.config.update(name, True)
         yield
         jax.config.update(name, False)
+    jax.clear_caches()
 
 
 @pytest.fixture(autouse=True, scope="module")

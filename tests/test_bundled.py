@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdjax import Spec, bundled, load_model, save_model, stylize
+from cdjax import Spec, bundled, load_model, save_model, stylize, stylize_by_windows
 from cdjax.checkpoint import CheckpointError
 from cdjax.cli import main
 from cdjax.image import read_image
 from experiments import bundle
-from tests.models import random_image, random_model
+from tests.models import random_image, random_model, some_stages
 
 
 @pytest.fixture
@@ -124,3 +124,15 @@ def test_samples_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["samples", str(tmp_path)]) == 2
     assert "style.png: is there already" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["style.png"]
+
+
+def test_windows_of_a_photograph_equal_the_whole(shared: Path) -> None:
+    model = some_stages(load_model("wct-16x"), 4, 1)
+    content, style = (
+        read_image(path).pixels
+        for path in (shared / "images/content/0209.jpg", shared / "images/style/la_muse.jpg")
+    )
+    content = np.tile(content, (2, 2, 1))[:420, :500]
+    whole = np.asarray(stylize(model, content, style))
+    result = stylize_by_windows(model, content, style, memory=60 * 10**6)
+    np.testing.assert_array_equal(result, whole)

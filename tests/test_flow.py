@@ -13,6 +13,8 @@ import pytest
 from cdjax.flow import flow
 from tests.test_hosts import ROOT, finish, free_port
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def run(output: Path, devices: int, *hosts: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}

@@ -1,6 +1,5 @@
 """Windows give what the whole image gives, to the last bit, whatever memory there is."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cdjax import Model, Spec, encode_style, load_model, stylize, stylize_by_windows
-from cdjax.image import read_image
+from cdjax import Spec, encode_style, stylize, stylize_by_windows
 from cdjax.rasters import Progress
-from tests.models import random_image, random_model
+from tests.models import random_image, random_model, some_stages
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 MODEL = random_model((Spec(3, (4, 6, 8)), Spec(1, (5,))))
 STYLE = random_image(40, 52, seed=9)
@@ -41,12 +41,6 @@ def test_every_stage_alone_equals_the_whole_image(stage: int) -> None:
     content = random_image(132, 140, seed=3)
     whole = np.asarray(stylize(model, content, STYLE))
     np.testing.assert_array_equal(stylize_by_windows(model, content, STYLE, memory=SMALL), whole)
-
-
-def some_stages(model: Model, *stages: int) -> Model:
-    specs = tuple(spec for spec in model.config.specs if spec.stage in stages)
-    config = dataclasses.replace(model.config, specs=specs)
-    return Model({f"stage{stage}": model.params[f"stage{stage}"] for stage in stages}, config)
 
 
 @pytest.mark.parametrize("stage", [1, 3])
@@ -186,15 +180,3 @@ def test_wrong_arguments_are_refused(change: dict[str, object], message: str) ->
     }
     with pytest.raises(ValueError, match=message):
         stylize_by_windows(MODEL, **(arguments | change))
-
-
-def test_stages_of_the_bundled_model_on_a_photograph(shared: Path) -> None:
-    model = some_stages(load_model("wct-16x"), 4, 1)
-    content, style = (
-        read_image(path).pixels
-        for path in (shared / "images/content/0209.jpg", shared / "images/style/la_muse.jpg")
-    )
-    content = np.tile(content, (2, 2, 1))[:420, :500]
-    whole = np.asarray(stylize(model, content, style))
-    result = stylize_by_windows(model, content, style, memory=60 * 10**6)
-    np.testing.assert_array_equal(result, whole)
