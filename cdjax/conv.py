@@ -49,12 +49,10 @@ def _convolve(images: Array, kernel: Array, padding: str) -> Array:
 
 def _convolve_alike(images: Array, kernel: Array, padding: str) -> Array:
     """On a CPU: a result whose last bits do not depend on how an image was cut."""
-    missing = _FEWEST - max(kernel.shape[2:])
-    if missing > 0:
-        zero = jnp.zeros((), images.dtype)
-        more = _FEWEST - kernel.shape[2]
-        images = lax.pad(images, zero, (*(((0, 0, 0),) * 3), (0, more, 0)))
-        kernel = lax.pad(kernel, zero, ((0, 0, 0), (0, 0, 0), (0, more, 0), (0, 0, 0)))
+    if max(kernel.shape[2:]) < _FEWEST:
+        more, none = (0, _FEWEST - kernel.shape[2]), (0, 0)
+        images = jnp.pad(images, (none, none, none, more))
+        kernel = jnp.pad(kernel, (none, none, more, none))
     return _convolve(images, kernel, padding)
 
 
