@@ -14,6 +14,7 @@ Who can do with results that are not bit for bit those of another cut of the ima
 algorithm with fewer multiplications of `cdjax.winograd`.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -25,7 +26,8 @@ from cdjax import winograd
 from cdjax.spec import Padding
 
 Algorithm = Literal["direct", "winograd"]
-"""`"winograd"`: on a CPU, where it suits the shape; elsewhere it is as `"direct"`."""
+"""`"winograd"`: on a CPU, where it suits the shape; elsewhere it is as `"direct"`, but need not be
+exact."""
 
 _NARROW = 3
 """Channel count (an image's) at which a convolution is too thin for a CPU's vector units."""
@@ -33,6 +35,10 @@ _FEWEST = 17
 """Channels, of inputs or of outputs, from which on XLA has YNNPACK convolve on a CPU. The sums of
 Eigen, which would convolve otherwise, depend on an image's size."""
 _AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
+
+
+Convolution = Callable[[Array, Array, str], Array]
+"""Of images, a kernel and `"SAME"` or `"VALID"`."""
 
 
 def _convolve(images: Array, kernel: Array, padding: str) -> Array:
@@ -64,15 +70,15 @@ def _pair_columns(kernel: Array) -> Array:
     return jnp.stack([left, right], axis=3).reshape(height, 3, 2 * features_in, 2 * features_out)
 
 
-def _convolve_same(images: Array, kernel: Array) -> Array:
+def _convolve_same(images: Array, kernel: Array, convolve: Convolution = _convolve) -> Array:
     n, height, width, channels = images.shape
     features_in, features_out = kernel.shape[2:]
     if min(features_in, features_out) > _NARROW or width % 2:
-        return _convolve_alike(images, kernel, "SAME")
+        return convolve(images, kernel, "SAME")
     # Two neighbouring pixels side by side are, in NHWC, one pixel of twice the channels at no
     # cost; half of the wider kernel is zeros, and the vector units are full.
     pairs = images.reshape(n, height, width // 2, 2 * channels)
-    result = _convolve_alike(pairs, _pair_columns(kernel), "SAME")
+    result = convolve(pairs, _pair_columns(kernel), "SAME")
     return result.reshape(n, height, width, features_out)
 
 
@@ -83,8 +89,8 @@ def _reflect(images: Array, axis: int) -> Array:
     return lax.concatenate([first, images, second], axis)
 
 
-def _borders_corrected(images: Array, kernel: Array) -> Array:
-    result = _convolve_same(images, kernel)
+def _borders_corrected(images: Array, kernel: Array, convolve: Convolution = _convolve) -> Array:
+    result = _convolve_same(images, kernel, convolve)
     n = images.shape[0]
     for axis, along in ((1, 2), (2, 1)):
         last = images.shape[axis] - 1
@@ -92,7 +98,7 @@ def _borders_corrected(images: Array, kernel: Array) -> Array:
         lines = (1, 0, 1, last - 1, last, last - 1)
         strips = [lax.slice_in_dim(images, line, line + 1, axis=axis) for line in lines]
         pair = lax.concatenate([lax.concatenate(strips[i : i + 3], axis) for i in (0, 3)], 0)
-        borders = _convolve_alike(_reflect(pair, along), kernel, "VALID")
+        borders = convolve(_reflect(pair, along), kernel, "VALID")
         for edge, border in ((0, borders[:n]), (last, borders[n:])):
             result = lax.dynamic_update_slice_in_dim(result, border, edge, axis)
     return result
@@ -153,7 +159,7 @@ def _gradient_by_images(gradient: Array, kernel: Array, *, padding: Padding) -> 
 def _cpu_gradients(
     images: Array, kernel: Array, gradient: Array, *, padding: Padding, algorithm: Algorithm
 ) -> tuple[Array, Array]:
-    if algorithm == "winograd":
+    if algorithm == "winograd" and winograd.suits(images, kernel):
         points = winograd.transform_kernel(kernel)
         by_images = winograd.image_gradient(gradient, points, padding=padding)
     else:
@@ -169,10 +175,14 @@ def _by_winograd(images: Array, kernel: Array, *, padding: Padding) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _without_bias(images: Array, kernel: Array, padding: Padding, algorithm: Algorithm) -> Array:
-    default = _zero_padded if padding == "zero" else _padded
-    on_cpu = _zero_padded if padding == "zero" else _borders_corrected
-    if algorithm == "winograd":
+    default: Callable[[Array, Array], Array] = _zero_padded if padding == "zero" else _padded
+    on_cpu = default
+    if algorithm == "winograd" and winograd.suits(images, kernel):
         on_cpu = partial(_by_winograd, padding=padding)
+    elif padding == "reflect":
+        # Winograd's results depend on the cut anyway.
+        alike = _convolve_alike if algorithm == "direct" else _convolve
+        on_cpu = partial(_borders_corrected, convolve=alike)
     if on_cpu is default:
         return default(images, kernel)
     return lax.platform_dependent(images, kernel, cpu=on_cpu, default=default)
@@ -231,8 +241,6 @@ def convolve(
     """
     if padding == "reflect" and min(images.shape[1:3]) < 2:
         raise ValueError(f"reflection padding needs 2 rows and columns, not {images.shape[1:3]}")
-    if not winograd.suits(images, kernel):
-        algorithm = "direct"
     return _without_bias(images, kernel, padding, algorithm) + bias
 
 
