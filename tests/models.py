@@ -1,6 +1,5 @@
 """Small models with random parameters, and independent NumPy versions of what they compute."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -94,10 +93,3 @@ def decode(spec: Spec, params: Params, features: Floats) -> Floats:
         if conv.resample:
             features = features.repeat(2, axis=0).repeat(2, axis=1)
     return features
-
-
-def some_stages(model: Model, *stages: int) -> Model:
-    """A model of these of another's stages."""
-    specs = tuple(spec for spec in model.config.specs if spec.stage in stages)
-    config = dataclasses.replace(model.config, specs=specs)
-    return Model({f"stage{stage}": model.params[f"stage{stage}"] for stage in stages}, config)

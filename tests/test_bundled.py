@@ -15,7 +15,7 @@ from cdjax.checkpoint import CheckpointError
 from cdjax.cli import main
 from cdjax.image import read_image
 from experiments import bundle
-from tests.models import random_image, random_model, some_stages
+from tests.models import random_image, random_model
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_samples_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_windows_of_a_photograph_equal_the_whole(shared: Path) -> None:
-    model = some_stages(load_model("wct-16x"), 4, 1)
+    model = load_model("wct-16x")
     content, style = (
         read_image(path).pixels
         for path in (shared / "images/content/0209.jpg", shared / "images/style/la_muse.jpg")

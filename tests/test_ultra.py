@@ -1,5 +1,6 @@
 """Windows give what the whole image gives, to the last bit, whatever memory there is."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cdjax import Spec, encode_style, stylize, stylize_by_windows
+from cdjax import Model, Spec, encode_style, stylize, stylize_by_windows
 from cdjax.rasters import Progress
-from tests.models import random_image, random_model, some_stages
+from tests.models import random_image, random_model
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -37,15 +38,21 @@ def test_windows_equal_the_whole_image(height: int, width: int, memory: int, spi
 
 @pytest.mark.parametrize("stage", [1, 3])
 def test_every_stage_alone_equals_the_whole_image(stage: int) -> None:
-    model = some_stages(MODEL, stage)
+    model = alone(stage)
     content = random_image(132, 140, seed=3)
     whole = np.asarray(stylize(model, content, STYLE))
     np.testing.assert_array_equal(stylize_by_windows(model, content, STYLE, memory=SMALL), whole)
 
 
+def alone(stage: int) -> Model:
+    specs = tuple(spec for spec in MODEL.config.specs if spec.stage == stage)
+    config = dataclasses.replace(MODEL.config, specs=specs)
+    return Model({f"stage{stage}": MODEL.params[f"stage{stage}"]}, config)
+
+
 @pytest.mark.parametrize("stage", [1, 3])
 def test_grey_levels_are_those_of_the_result(stage: int) -> None:
-    model, content = some_stages(MODEL, stage), random_image(70, 66, seed=3)
+    model, content = alone(stage), random_image(70, 66, seed=3)
     exact = stylize_by_windows(model, content, STYLE, memory=SMALL)
     levels = stylize_by_windows(model, content, STYLE, memory=SMALL, levels=True)
     assert levels.dtype == np.uint8
