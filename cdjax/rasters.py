@@ -3,6 +3,7 @@
 import json
 import mmap
 import os
+import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -78,7 +79,10 @@ class Scratch:
 
 def _mapped_memory(shape: tuple[int, ...], dtype: DTypeLike, size: int) -> NDArray[Any]:
     """Memory that goes back to the system with the array, however the allocator is set up."""
-    pages = mmap.mmap(-1, max(size, 1))
+    size = max(size, 1)
+    # Private: shared memory, which is the default, hardly ever comes in huge pages.
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if sys.platform != "win32" else {}
+    pages = mmap.mmap(-1, size, **private)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # A kernel without them.
             pages.madvise(mmap.MADV_HUGEPAGE)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cdjax import Spec
-from cdjax.allocator import ALLOCATOR
+from cdjax.allocator import TRAINING_ARENAS, tunables
 from experiments.benchmark_report import MIB, processor, table
 from experiments.measure import Worker, photograph, worker
 from experiments.training_networks import to_torch_layout, training_networks
@@ -103,7 +103,7 @@ def compare_steps(
     (folder / "specs.json").write_text(json.dumps(specs))
     module = "experiments.measure_training"
     # As `experiments.distill` starts.
-    started = {"allocator": ALLOCATOR, "module": module}
+    started = {"allocator": tunables(TRAINING_ARENAS), "module": module}
     with worker("cdjax", folder, dtype=dtype, **started) as ours:
         device = ours.about["platform"]
         with worker("torch", folder, dtype=dtype, platform=device, module=module) as theirs:
@@ -159,7 +159,7 @@ def training_report(
     """The Markdown that says what was measured, how and on what."""
     versions = {"Python": platform.python_version(), "cdjax": version("cdjax")}
     versions |= {"JAX": about["cdjax"]["version"], "PyTorch": about["torch"]["version"]}
-    tunables = os.environ.get("GLIBC_TUNABLES")
+    as_started = f"of cdjax, as experiments.distill starts: {tunables(TRAINING_ARENAS)}"
     devices = " and ".join(f"{about[name]['device']} ({name})" for name in ("cdjax", "torch"))
     return f"""# Student-encoder step: cdjax against plain PyTorch
 
@@ -170,7 +170,7 @@ def training_report(
 - networks: VGG-19's widths and the paper's 16x student, random weights, the same in both
 - {results[0].images} crops of {crop} pixels a step, embedding, pixel and perceptual loss with the
   paper's weights, Adam; {dtype}; medians of {runs} steps (fastest to slowest), in turns
-- GLIBC_TUNABLES: {tunables or f"of cdjax, as experiments.distill starts: {ALLOCATOR}"}
+- GLIBC_TUNABLES: {os.environ.get("GLIBC_TUNABLES", as_started)}
 
 {table(_HEADER, [_row(result) for result in results])}
 From a uint8 batch in host memory to updated parameters and the loss as a number. PyTorch is
