@@ -88,7 +88,7 @@ def test_the_teachers_decoder_is_a_model_too_and_serves_as_teacher(
     made = folder / "stage2" / "teacher_decoder" / "model"
     model = load_model(made)
     assert model.config.method == "adain"
-    assert model.config.specs[0].widths == (40, 48)
+    assert model.config.specs[0].widths == (64, 128)
     assert np.isfinite(stylize(model, random_image(16, 16), random_image(16, 16, seed=2))).all()
     notes = Notes()
     distill(replace(papers(str(made)), student_decoder=Training()), tmp_path / "run", notes)

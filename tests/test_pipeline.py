@@ -67,11 +67,8 @@ class Notes:
 
 
 def vgg(path: Path, *, decoders: bool = False) -> str:
-    """A random VGG-16 of two narrow blocks, normalised or not, as a checkpoint.
-
-    Below the widths of Winograd convolutions, whose programs take long to compile.
-    """
-    spec = Spec(2, (40, 48), VGG16_DEPTHS)
+    """A random VGG-16 of two blocks, normalised or not, as a checkpoint."""
+    spec = Spec(2, (64, 128), VGG16_DEPTHS)
     params = models.random_model([spec]).params
     if not decoders:
         del params["stage2"]["decoder"]
