@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from cdjax.allocator import STYLISATION_ARENAS, start_again_tuned
+from cdjax.allocator import STYLISATION, start_again_tuned
 
 if TYPE_CHECKING:
     from cdjax.jobs import Job
@@ -65,7 +65,7 @@ def command() -> NoReturn:
     files are written.
     """
     if "stylize" in sys.argv[1:2]:
-        start_again_tuned(STYLISATION_ARENAS)
+        start_again_tuned(STYLISATION)
     gc.set_threshold(100_000)
     status = main()
     sys.stdout.flush()

@@ -79,10 +79,9 @@ class Scratch:
 
 def _mapped_memory(shape: tuple[int, ...], dtype: DTypeLike, size: int) -> NDArray[Any]:
     """Memory that goes back to the system with the array, however the allocator is set up."""
-    size = max(size, 1)
     # Private: shared memory, which is the default, hardly ever comes in huge pages.
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if sys.platform != "win32" else {}
-    pages = mmap.mmap(-1, size, **private)
+    pages = mmap.mmap(-1, max(size, 1), **private)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # A kernel without them.
             pages.madvise(mmap.MADV_HUGEPAGE)

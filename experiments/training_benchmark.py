@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cdjax import Spec
-from cdjax.allocator import TRAINING_ARENAS, tunables
+from cdjax.allocator import TRAINING
 from experiments.benchmark_report import MIB, processor, table
 from experiments.measure import Worker, photograph, worker
 from experiments.training_networks import to_torch_layout, training_networks
@@ -103,7 +103,7 @@ def compare_steps(
     (folder / "specs.json").write_text(json.dumps(specs))
     module = "experiments.measure_training"
     # As `experiments.distill` starts.
-    started = {"allocator": tunables(TRAINING_ARENAS), "module": module}
+    started = {"allocator": TRAINING, "module": module}
     with worker("cdjax", folder, dtype=dtype, **started) as ours:
         device = ours.about["platform"]
         with worker("torch", folder, dtype=dtype, platform=device, module=module) as theirs:
@@ -159,7 +159,7 @@ def training_report(
     """The Markdown that says what was measured, how and on what."""
     versions = {"Python": platform.python_version(), "cdjax": version("cdjax")}
     versions |= {"JAX": about["cdjax"]["version"], "PyTorch": about["torch"]["version"]}
-    as_started = f"of cdjax, as experiments.distill starts: {tunables(TRAINING_ARENAS)}"
+    as_started = f"of cdjax, as experiments.distill starts: {TRAINING}"
     devices = " and ".join(f"{about[name]['device']} ({name})" for name in ("cdjax", "torch"))
     return f"""# Student-encoder step: cdjax against plain PyTorch
 

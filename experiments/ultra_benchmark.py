@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from cdjax.allocator import STYLISATION_ARENAS, tunables
+from cdjax.allocator import STYLISATION
 from experiments.measure import WorkerError, photograph, worker
 
 STYLE_SIZE = 512
@@ -161,7 +161,7 @@ def _measure(
     shutil.rmtree(folder / "cache", ignore_errors=True)
     module = "experiments.measure_ultra"
     # As `cdjax stylize` starts; PyTorch's process, too.
-    started = {"module": module, "allocator": tunables(STYLISATION_ARENAS)}
+    started = {"module": module, "allocator": STYLISATION}
     with worker(way, folder, dtype=dtype, platform=platform, **started) as process:
         if warm:
             process.ask("run")

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from cdjax.allocator import STYLISATION_ARENAS, tunables
+from cdjax.allocator import STYLISATION
 from experiments.benchmark_report import MIB, processor, table
 from experiments.ultra_benchmark import STYLE_SIZE, WARM_UP_TO, WAYS, Size, Taken
 
@@ -124,7 +124,7 @@ def ultra_report(
   host_memory={about["host_memory"]} (bytes), to grey levels
 - whole image: `cdjax.stylize`; PyTorch: `experiments/plain_torch.py`, whole too; to float32
 - one style of {STYLE_SIZE} x {STYLE_SIZE}, encoded in every run; a fresh process each
-- GLIBC_TUNABLES of all: {os.environ.get("GLIBC_TUNABLES", tunables(STYLISATION_ARENAS))}
+- GLIBC_TUNABLES of all: {os.environ.get("GLIBC_TUNABLES", STYLISATION)}
 
 ## Speed
 
