@@ -26,7 +26,7 @@ from cdjax.checkpoint import load_model, save_model
 from cdjax.data import Batches, batches
 from cdjax.distillation import initial_state
 from cdjax.hosts import barrier
-from cdjax.initialization import initialize_decoder, initialize_encoder
+from cdjax.initialization import Initialization, initialize_decoder, initialize_encoder
 from cdjax.layer_rows import Images
 from cdjax.model import Config, Method, Model, Params
 from cdjax.pairs import Pairs
@@ -196,8 +196,22 @@ def _teacher_decoder(run: _Run, stage: int, frozen: dict[str, Params]) -> Params
             "which this recipe needs: give teacher_decoder some steps, or student_encoder only "
             "the embedding loss and start another method than l1"
         )
-    nothing = np.zeros((0, 0, 0, 3), np.uint8)
-    begin = initialize_decoder(run.key(stage, 2), spec, frozen["teacher"], nothing, method="random")
+
+    def make() -> Model:
+        start = run.recipe.start
+        # There is nothing to prune it from.
+        method: Initialization = "lsq" if start.method == "lsq" else "random"
+        run.observer.say(f"stage {stage}: {method} start of the teacher's decoder")
+        images = run.images[: start.decoder_images]
+        decoder = initialize_decoder(
+            run.key(stage, 2), spec, frozen["teacher"], images, method=method,
+            positions=start.positions * len(images) // len(run.images),
+            iterations=start.iterations, report=run.observer.say,
+        )  # fmt: skip
+        return _model(run, spec, {"encoder": frozen["teacher"], "decoder": decoder})
+
+    path = run.folder / f"stage{stage}" / "teacher_decoder_start"
+    begin = _saved(path, run.observer, make).params[f"stage{stage}"]["decoder"]
     return _train(run, spec, "teacher_decoder", {"decoder": begin}, frozen)["decoder"]
 
 

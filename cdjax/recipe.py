@@ -86,7 +86,7 @@ class Recipe:
         styles: the other half of every pair (AdaIN only).
         stages: which networks are made; AdaIN has one.
         start: how they begin.
-        teacher_decoder: phase 1; left out where the teacher has a decoder, or nothing needs one.
+        teacher_decoder: phase 1; left out where the teacher has a decoder.
         student_encoder: phase 2.
         student_pair: the encoder with its own decoder, after phase 2 or in its place.
         student_decoder: phase 3.
@@ -133,11 +133,11 @@ class Recipe:
 
     @property
     def needs_teacher_decoder(self) -> bool:
-        """Whether anything is to be trained through, or pruned from, the teacher's decoder."""
+        """Whether it is to be trained, or anything to be trained through it or pruned from it."""
         weights = self.student_encoder.weights
         names = ("content", "style") if self.method == "adain" else ("pixel", "perceptual")
         through = self.student_encoder.steps and any(getattr(weights, name) for name in names)
-        return bool(through) or self.start.method == "l1"
+        return bool(through or self.teacher_decoder.steps) or self.start.method == "l1"
 
     @property
     def style_data(self) -> DataConfig:

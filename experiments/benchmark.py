@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from cdjax import Config, Model, Spec, load_model, save_model, student
+from cdjax.allocator import STYLISATION
 from cdjax.model import Method, Params
 from cdjax.spec import Conv, teacher
 from experiments.benchmark_report import Comparison, Measurement, report, write_whole
@@ -132,7 +133,7 @@ def compare(
         product = throwaway.ask("product")["flops"]
         device = throwaway.about["platform"]
     with (
-        worker("cdjax", folder, dtype=dtype) as ours,
+        worker("cdjax", folder, dtype=dtype, allocator=STYLISATION) as ours,
         worker("torch", folder, dtype=dtype, platform=device) as theirs,
     ):
         pair = {"cdjax": ours, "torch": theirs}

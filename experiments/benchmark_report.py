@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cdjax.allocator import STYLISATION
 from experiments.measure import PRODUCT_SIZES
 
 MIB = 2**20
@@ -159,6 +160,7 @@ def report(
     # Measured with the published weights: 7 in the mean from float32, in either implementation.
     amplified = options.dtype == "bfloat16" and method == "wct"
     rounding = "; whitening amplifies bfloat16's rounding" if amplified else ""
+    as_started = f"of cdjax, as cdjax stylize starts: {STYLISATION}"
     text = f"""# {_TITLES[method]}: cdjax against plain PyTorch
 
 - command: `{command}`
@@ -168,6 +170,7 @@ def report(
 - weights: {weights}
 - {options.dtype}; medians of {options.runs} runs (fastest to slowest), the two in turns after one
   warm-up run each; both use all cores
+- GLIBC_TUNABLES: {os.environ.get("GLIBC_TUNABLES", as_started)}
 
 ## Speed
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cdjax.allocator import TRAINING, start_again_tuned
 from cdjax.batch import Gate
 from cdjax.image import ImageError, Picture, check_size, read_image, resize, write_image
 from cdjax.jobs import Job, UsageError, plan
@@ -146,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    start_again_tuned(TRAINING)
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()

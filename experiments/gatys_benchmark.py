@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax import Model, Optimization, save_model
+from cdjax.allocator import TRAINING
+from cdjax.dead_leaves import dead_leaves
 from cdjax.gatys_losses import features_of
 from cdjax.image import Picture, read_image, resize
 from cdjax.metrics import ssim, style_distance
@@ -26,7 +28,9 @@ from experiments.gatys_report import ENCODERS, Course, GatysComparison, gatys_re
 from experiments.measure import BenchmarkError, Worker, worker
 
 _MODULE = "experiments.measure_optimization"
-_NORMAL_SIZE = 256
+_NORMAL_SIZE, _NORMAL_IMAGES = 256, 62
+"""Beside the two pictures: without many others, channels that hardly answer to these two would
+count for more than all the rest."""
 _PAUSE = 0.5
 
 
@@ -81,7 +85,7 @@ def run_courses(folder: Path, *, dtype: str) -> dict[str, tuple[list[dict[str, A
     Raises:
         WorkerError: if one of the processes comes to a bad end.
     """
-    start = partial(worker, folder=folder, dtype=dtype, module=_MODULE)
+    start = partial(worker, folder=folder, dtype=dtype, module=_MODULE, allocator=TRAINING)
     with start("student") as student, start("teacher") as teacher:
         pair = dict(zip(ENCODERS, (student, teacher), strict=True))
         answers: dict[str, list[dict[str, Any]]] = {name: [] for name in pair}
@@ -160,7 +164,7 @@ def _seconds_a_step(answers: list[dict[str, Any]]) -> tuple[float, ...]:
 
 
 def load_pair(options: argparse.Namespace) -> tuple[Model, Model]:
-    """Student and teacher; ImageNet networks are normalised on the benchmark's two pictures.
+    """Student and teacher; ImageNet networks are normalised on the two pictures and dead leaves.
 
     Raises:
         ValueError: if there is none, it lacks a layer of the default losses, or it cannot read
@@ -168,8 +172,9 @@ def load_pair(options: argparse.Namespace) -> tuple[Model, Model]:
     """
     student, teacher = load_encoder(options.weights or "wct-16x"), load_teacher(options.teacher)
     if options.teacher == "vgg16" or Path(options.teacher).is_file():
-        pair = pair_of(options, _NORMAL_SIZE)
-        teacher = normalized_teacher(teacher, np.stack(list(pair.values())), batch=1)
+        images = list(pair_of(options, _NORMAL_SIZE).values())
+        images += [dead_leaves(0, index, size=_NORMAL_SIZE) for index in range(_NORMAL_IMAGES)]
+        teacher = normalized_teacher(teacher, np.stack(images))
     for model in (student, teacher):
         check_layers(model.config.specs[0], Optimization())
         for size in options.sizes:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 import jax
 
 from cdjax import Optimization
+from cdjax.allocator import TRAINING
 from experiments.benchmark_report import MIB, processor, table
 
 ENCODERS = ("student", "teacher")
@@ -126,6 +127,7 @@ def gatys_report(
   {settings.content_weight:g} ({", ".join(settings.content_layers)}), style weight
   {settings.style_weight:g} ({", ".join(settings.style_layers)})
 - a process each, which optimise in turns, ten steps at a time
+- GLIBC_TUNABLES, as experiments.gatys starts: {os.environ.get("GLIBC_TUNABLES", TRAINING)}
 
 ## Speed
 

@@ -95,6 +95,26 @@ def test_the_teachers_decoder_is_a_model_too_and_serves_as_teacher(
     assert {phase for _, phase, _ in notes.steps} == {"student_encoder"}
 
 
+def test_the_teachers_decoder_starts_from_least_squares(teacher: str, tmp_path: Path) -> None:
+    start, one = replace(SMALL.start, images=20, decoder_images=20, positions=6000), Training(1)
+    recipe = replace(
+        papers(teacher), stages=(1,), start=start, teacher_decoder=one,
+        student_encoder=Training(), student_decoder=Training(),
+    )  # fmt: skip
+    distill(recipe, tmp_path, Notes())
+    begun = load_model(tmp_path / "stage1" / "teacher_decoder_start")
+    image = dead_leaves(7, 0, size=48)
+    # AdaIN with an image's own statistics is its reconstruction.
+    error = np.asarray(stylize(begun, image, image)) - image / 255
+    assert np.square(error).mean() < 0.1 * image.std() ** 2 / 255**2
+
+
+def test_steps_of_the_teachers_decoder_are_made_though_nothing_needs_it() -> None:
+    recipe = PRESETS["adain"]["bundled"].recipe
+    assert not recipe.needs_teacher_decoder
+    assert replace(recipe, teacher_decoder=Training(5)).needs_teacher_decoder
+
+
 def test_a_stopped_run_goes_on_to_the_same_model(
     whole: tuple[Path, Notes, Model], teacher: str, tmp_path: Path
 ) -> None:
