@@ -1,4 +1,4 @@
-"""The reflection-padded 3x3 convolution, max-pooling and upsampling, fast on each backend.
+"""The reflection-padded 3x3 convolution and max-pooling, fast on each backend.
 
 Arrays are NHWC, kernels HWIO. On a CPU, XLA copies slowly when it pads by reflection, so the
 convolution runs zero-padded over the whole image and its four border lines are computed
@@ -11,10 +11,10 @@ at a few GFLOP/s. The one by the images is again a 3x3 convolution, that by the 
 products. `python -m experiments.benchmark --training` measures a training step.
 
 Who can do with results that are not bit for bit those of another cut of the image may ask for the
-algorithm with fewer multiplications of `cdjax.winograd`.
+algorithms with fewer multiplications of `cdjax.winograd` and `cdjax.upsampling`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -26,8 +26,8 @@ from cdjax import winograd
 from cdjax.spec import Padding
 
 Algorithm = Literal["direct", "winograd"]
-"""`"winograd"`: on a CPU, where it suits the shape; elsewhere it is as `"direct"`, but need not be
-exact."""
+"""`"winograd"`: on a CPU fewer multiplications, where they suit the shape; elsewhere it is as
+`"direct"`, but need not be exact."""
 
 _NARROW = 3
 """Channel count (an image's) at which a convolution is too thin for a CPU's vector units."""
@@ -41,7 +41,10 @@ Convolution = Callable[[Array, Array, str], Array]
 """Of images, a kernel and `"SAME"` or `"VALID"`."""
 
 
-def _convolve(images: Array, kernel: Array, padding: str) -> Array:
+def convolve_plainly(
+    images: Array, kernel: Array, padding: str | Sequence[tuple[int, int]]
+) -> Array:
+    """XLA's convolution, without bias; the padding is `"SAME"`, `"VALID"` or two pairs."""
     return lax.conv_general_dilated(
         images,
         kernel,
@@ -59,7 +62,7 @@ def _convolve_alike(images: Array, kernel: Array, padding: str) -> Array:
         more, none = (0, _FEWEST - kernel.shape[2]), (0, 0)
         images = jnp.pad(images, (none, none, none, more))
         kernel = jnp.pad(kernel, (none, none, more, none))
-    return _convolve(images, kernel, padding)
+    return convolve_plainly(images, kernel, padding)
 
 
 def _pair_columns(kernel: Array) -> Array:
@@ -70,7 +73,7 @@ def _pair_columns(kernel: Array) -> Array:
     return jnp.stack([left, right], axis=3).reshape(height, 3, 2 * features_in, 2 * features_out)
 
 
-def _convolve_same(images: Array, kernel: Array, convolve: Convolution = _convolve) -> Array:
+def _convolve_same(images: Array, kernel: Array, convolve: Convolution = convolve_plainly) -> Array:
     n, height, width, channels = images.shape
     features_in, features_out = kernel.shape[2:]
     if min(features_in, features_out) > _NARROW or width % 2:
@@ -89,7 +92,9 @@ def _reflect(images: Array, axis: int) -> Array:
     return lax.concatenate([first, images, second], axis)
 
 
-def _borders_corrected(images: Array, kernel: Array, convolve: Convolution = _convolve) -> Array:
+def _borders_corrected(
+    images: Array, kernel: Array, convolve: Convolution = convolve_plainly
+) -> Array:
     result = _convolve_same(images, kernel, convolve)
     n = images.shape[0]
     for axis, along in ((1, 2), (2, 1)):
@@ -105,11 +110,11 @@ def _borders_corrected(images: Array, kernel: Array, convolve: Convolution = _co
 
 
 def _padded(images: Array, kernel: Array) -> Array:
-    return _convolve(_reflect(_reflect(images, 1), 2), kernel, "VALID")
+    return convolve_plainly(_reflect(_reflect(images, 1), 2), kernel, "VALID")
 
 
 def _zero_padded(images: Array, kernel: Array) -> Array:
-    return _convolve(images, kernel, "SAME")
+    return convolve_plainly(images, kernel, "SAME")
 
 
 def _folded(gradient: Array, axis: int) -> Array:
@@ -181,7 +186,7 @@ def _without_bias(images: Array, kernel: Array, padding: Padding, algorithm: Alg
         on_cpu = partial(_by_winograd, padding=padding)
     elif padding == "reflect":
         # Winograd's results depend on the cut anyway.
-        alike = _convolve_alike if algorithm == "direct" else _convolve
+        alike = _convolve_alike if algorithm == "direct" else convolve_plainly
         on_cpu = partial(_borders_corrected, convolve=alike)
     if on_cpu is default:
         return default(images, kernel)
@@ -252,10 +257,3 @@ def max_pool(images: Array) -> Array:
     # An explicit maximum fuses with what precedes it; XLA's window reduction does not.
     rows = jnp.maximum(blocks[:, :, 0], blocks[:, :, 1])
     return jnp.maximum(rows[:, :, :, 0], rows[:, :, :, 1])
-
-
-def upsample(images: Array) -> Array:
-    """Every pixel as a 2x2 block (nearest): (N, H, W, C) -> (N, 2H, 2W, C)."""
-    n, height, width, channels = images.shape
-    blocks = jnp.broadcast_to(images[:, :, None, :, None], (n, height, 2, width, 2, channels))
-    return blocks.reshape(n, 2 * height, 2 * width, channels)

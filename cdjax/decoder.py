@@ -9,9 +9,10 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from cdjax.bands import blocks, by_bands
-from cdjax.conv import Algorithm, convolve, upsample
+from cdjax.conv import Algorithm, convolve
 from cdjax.layers import Kernels, kernels_of
 from cdjax.spec import Conv, Spec
+from cdjax.upsampling import convolve_upsampled
 
 
 class Decoder(nn.Module):
@@ -53,10 +54,13 @@ class Decoder(nn.Module):
 
     def _block(self, convs: tuple[Conv, ...], kernels: Kernels, images: Array) -> Array:
         """The layers between two changes of resolution, the upsampling before them included."""
-        if convs[0] != self.spec.decoder[0]:
-            images = upsample(images)
-        convolved = partial(convolve, padding=self.spec.padding, algorithm=self.algorithm)
         for conv in convs:
+            behind = conv == convs[0] != self.spec.decoder[0]
+            convolved = partial(
+                convolve_upsampled if behind else convolve,
+                padding=self.spec.padding,
+                algorithm=self.algorithm,
+            )
             # The last convolution makes the image, whose grey levels bfloat16 would round.
             dtype = jnp.float32 if conv.name == "conv1_1" else self.dtype
             images, kernel, bias = (a.astype(dtype) for a in (images, *kernels[conv.name]))

@@ -16,9 +16,10 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from cdjax.conv import convolve, max_pool, upsample
+from cdjax.conv import convolve, max_pool
 from cdjax.model import Params
 from cdjax.spec import Padding, Spec
+from cdjax.upsampling import upsample
 
 Images = NDArray[np.uint8]
 Positions = tuple[NDArray[np.int32], ...]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdjax import Spec
-from cdjax.conv import _borders_corrected, _padded, convolve, max_pool, upsample
+from cdjax.conv import _borders_corrected, _padded, convolve, max_pool
 from cdjax.decoder import Decoder
 from cdjax.encoder import Embedding, Encoder
 from cdjax.spec import VGG16_DEPTHS, Padding
@@ -44,12 +44,9 @@ def test_convolution_refuses_an_image_too_small_to_reflect() -> None:
         convolve(jnp.zeros((1, 1, 5, 3)), jnp.zeros((3, 3, 3, 4)), jnp.zeros(4))
 
 
-def test_pooling_drops_the_odd_row_and_column_and_upsampling_repeats() -> None:
+def test_pooling_drops_the_odd_row_and_column() -> None:
     image = jnp.arange(15.0).reshape(1, 3, 5, 1)
     np.testing.assert_array_equal(max_pool(image)[0, :, :, 0], [[6, 8]])
-    np.testing.assert_array_equal(
-        upsample(max_pool(image))[0, :, :, 0], [[6, 6, 8, 8], [6, 6, 8, 8]]
-    )
 
 
 @pytest.mark.parametrize(
