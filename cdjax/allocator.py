@@ -8,8 +8,9 @@ _KEEPING = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc
 
 STYLISATION = f"{_KEEPING}:glibc.malloc.arena_max=1"
 """For windows: with more arenas, glibc maps what is too large for one and unmaps it again."""
-TRAINING = f"{_KEEPING}:glibc.malloc.arena_max=2"
-"""For training steps, which also take many small pieces at once, in several threads."""
+TRAINING = f"{_KEEPING}:glibc.malloc.arena_max=2:glibc.malloc.top_pad={2**28}"
+"""For training steps, which also take many small pieces at once, in several threads. A part of the
+second arena that is empty goes back to the kernel, but for so much padding."""
 
 
 def start_again_tuned(tunables: str) -> None:
