@@ -51,7 +51,8 @@ def _corner_kernel(kernel: Array) -> Array:
     return corners.astype(kernel.dtype)
 
 
-def _at_corners(images: Array, kernel: Array, *, padding: Padding) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _at_corners(images: Array, kernel: Array, padding: Padding) -> Array:
     n, height, width, _ = images.shape
     around = jnp.pad(images, _AROUND, mode="edge" if padding == "reflect" else "constant")
     corners = convolve_plainly(around, _corner_kernel(kernel), "VALID")
@@ -83,13 +84,8 @@ def _image_gradient(gradient: Array, kernel: Array, *, padding: Padding) -> Arra
     return _folded(_folded(around, 1), 2)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _without_bias(images: Array, kernel: Array, padding: Padding) -> Array:
-    return _at_corners(images, kernel, padding=padding)
-
-
 def _forward(images: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
-    return _without_bias(images, kernel, padding), (images, kernel)
+    return _at_corners(images, kernel, padding), (images, kernel)
 
 
 def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
@@ -104,7 +100,7 @@ def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> 
     return by_images, by_kernel
 
 
-_without_bias.defvjp(_forward, _backward)
+_at_corners.defvjp(_forward, _backward)
 
 
 @partial(jax.jit, static_argnames=("padding", "algorithm"))
@@ -135,9 +131,8 @@ def convolve_upsampled(
 
     if algorithm == "direct" or max(kernel.shape[2:]) > _WIDEST:
         return whole(images, kernel)
-    at_corners = partial(_without_bias, padding=padding)
 
-    def with_bias(images: Array, kernel: Array) -> Array:
-        return at_corners(images, kernel) + bias
+    def at_corners(images: Array, kernel: Array) -> Array:
+        return _at_corners(images, kernel, padding) + bias
 
-    return lax.platform_dependent(images, kernel, cpu=with_bias, default=whole)
+    return lax.platform_dependent(images, kernel, cpu=at_corners, default=whole)
