@@ -11,7 +11,7 @@ at a few GFLOP/s. The one by the images is again a 3x3 convolution, that by the 
 products. `python -m experiments.benchmark --training` measures a training step.
 
 Who can do with results that are not bit for bit those of another cut of the image may ask for the
-algorithms with fewer multiplications of `cdjax.winograd` and `cdjax.upsampling`.
+faster algorithms of `cdjax.winograd`, `cdjax.upsampling` and `cdjax.planes`.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +22,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cdjax import winograd
+from cdjax import planes, winograd
+from cdjax.reflection import folded, reflect
 from cdjax.spec import Padding
 
 Algorithm = Literal["direct", "winograd"]
-"""`"winograd"`: on a CPU fewer multiplications, where they suit the shape; elsewhere it is as
-`"direct"`, but need not be exact."""
+"""`"winograd"`: on a CPU that algorithm, or another faster one, where it suits the shape; elsewhere
+it is as `"direct"`, but need not be exact."""
 
 _NARROW = 3
 """Channel count (an image's) at which a convolution is too thin for a CPU's vector units."""
@@ -85,13 +86,6 @@ def _convolve_same(images: Array, kernel: Array, convolve: Convolution = convolv
     return result.reshape(n, height, width, features_out)
 
 
-def _reflect(images: Array, axis: int) -> Array:
-    """One line more at both ends of an axis; `jnp.pad` does the same by many more operations."""
-    last = images.shape[axis] - 1
-    first, second = (lax.slice_in_dim(images, i, i + 1, axis=axis) for i in (1, last - 1))
-    return lax.concatenate([first, images, second], axis)
-
-
 def _borders_corrected(
     images: Array, kernel: Array, convolve: Convolution = convolve_plainly
 ) -> Array:
@@ -103,31 +97,18 @@ def _borders_corrected(
         lines = (1, 0, 1, last - 1, last, last - 1)
         strips = [lax.slice_in_dim(images, line, line + 1, axis=axis) for line in lines]
         pair = lax.concatenate([lax.concatenate(strips[i : i + 3], axis) for i in (0, 3)], 0)
-        borders = convolve(_reflect(pair, along), kernel, "VALID")
+        borders = convolve(reflect(pair, along), kernel, "VALID")
         for edge, border in ((0, borders[:n]), (last, borders[n:])):
             result = lax.dynamic_update_slice_in_dim(result, border, edge, axis)
     return result
 
 
 def _padded(images: Array, kernel: Array) -> Array:
-    return convolve_plainly(_reflect(_reflect(images, 1), 2), kernel, "VALID")
+    return convolve_plainly(reflect(reflect(images, 1), 2), kernel, "VALID")
 
 
 def _zero_padded(images: Array, kernel: Array) -> Array:
     return convolve_plainly(images, kernel, "SAME")
-
-
-def _folded(gradient: Array, axis: int) -> Array:
-    """The gradient by an image from that by `_reflect` of it: reflections add up."""
-    last = gradient.shape[axis] - 3
-    first, inner, end = (
-        lax.slice_in_dim(gradient, *span, axis=axis)
-        for span in ((0, 1), (1, last + 2), (last + 2, last + 3))
-    )
-    for line, reflected in ((1, first), (last - 1, end)):
-        there = lax.dynamic_slice_in_dim(inner, line, 1, axis)
-        inner = lax.dynamic_update_slice_in_dim(inner, there + reflected, line, axis)
-    return inner
 
 
 def _kernel_gradient(padded: Array, gradient: Array) -> Array:
@@ -158,7 +139,7 @@ def _gradient_by_images(gradient: Array, kernel: Array, *, padding: Padding) -> 
     if padding == "zero":
         return _convolve_same(gradient, turned)
     by_padded = _convolve_same(jnp.pad(gradient, _AROUND), turned)
-    return _folded(_folded(by_padded, 1), 2)
+    return folded(folded(by_padded, 1), 2)
 
 
 def _cpu_gradients(
@@ -167,10 +148,12 @@ def _cpu_gradients(
     if algorithm == "winograd" and winograd.suits(images, kernel):
         points = winograd.transform_kernel(kernel)
         by_images = winograd.image_gradient(gradient, points, padding=padding)
+    elif algorithm == "winograd" and planes.suits_gradient(kernel):
+        by_images = planes.image_gradient(gradient, kernel, padding=padding)
     else:
         by_images = _gradient_by_images(gradient, kernel, padding=padding)
     reflected = padding == "reflect"
-    padded = _reflect(_reflect(images, 1), 2) if reflected else jnp.pad(images, _AROUND)
+    padded = reflect(reflect(images, 1), 2) if reflected else jnp.pad(images, _AROUND)
     return by_images, _kernel_gradient(padded, gradient)
 
 
@@ -184,6 +167,8 @@ def _without_bias(images: Array, kernel: Array, padding: Padding, algorithm: Alg
     on_cpu = default
     if algorithm == "winograd" and winograd.suits(images, kernel):
         on_cpu = partial(_by_winograd, padding=padding)
+    elif algorithm == "winograd" and planes.suits(kernel):
+        on_cpu = partial(planes.convolve, padding=padding)
     elif padding == "reflect":
         # Winograd's results depend on the cut anyway.
         alike = _convolve_alike if algorithm == "direct" else convolve_plainly

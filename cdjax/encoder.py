@@ -112,22 +112,24 @@ class Encoder(nn.Module):
 
 
 @jax.custom_vjp
-def _embed(features: Array, kernel: Array) -> Array:
-    return features @ kernel
+def _embed(features: Array, kernel: Array, bias: Array) -> Array:
+    return features @ kernel + bias
 
 
-def _embed_forward(features: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _embed(features, kernel), (features, kernel)
+def _embed_forward(features: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, ...]]:
+    return _embed(features, kernel, bias), (features, kernel)
 
 
-def _embed_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _embed_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
     features, kernel = saved
-    # JAX's own gradient has XLA transpose all of `gradient` in memory.
+    # JAX's own gradients have XLA transpose all of `gradient` in memory, and read it once more for
+    # the bias, which here is the weight of a feature that is 1 everywhere.
     rows, columns = (array.reshape(-1, array.shape[-1]) for array in (features, gradient))
-    by_kernel = jax.lax.dot_general(
+    rows = jnp.concatenate([rows, jnp.ones_like(rows[:, :1])], 1)
+    by_both = jax.lax.dot_general(
         rows, columns, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
-    )
-    return gradient @ kernel.T, by_kernel.astype(kernel.dtype)
+    ).astype(kernel.dtype)
+    return gradient @ kernel.T, by_both[:-1], by_both[-1]
 
 
 _embed.defvjp(_embed_forward, _embed_backward)
@@ -150,5 +152,6 @@ class Embedding(nn.Module):
         embedded = {}
         for (name, features), width in zip(self.spec.taps, self.widths, strict=True):
             kernel, bias = Parameters((features, width), name=name)()
-            embedded[name] = _embed(taps[name], kernel.astype(taps[name].dtype)) + bias
+            dtype = taps[name].dtype
+            embedded[name] = _embed(taps[name], kernel.astype(dtype), bias.astype(dtype))
         return embedded

@@ -19,6 +19,9 @@ from experiments.measure import Worker, photograph, worker
 from experiments.training_networks import to_torch_layout, training_networks
 
 _PAUSE = 0.5
+_TURN = 6
+"""Timed steps of a turn, behind one that is not timed and finds the other's data in the caches: in
+training, steps follow their like."""
 _HEADER = (
     "stage",
     "cdjax, s",
@@ -73,9 +76,9 @@ def step_flops(small: Spec, big: Spec, pixels: int) -> float:
     return 2 * pixels * (5 * big.encoder_macs + 3 * small.encoder_macs)
 
 
-def _step(process: Worker) -> dict[str, Any]:
+def _turn(process: Worker) -> list[dict[str, Any]]:
     time.sleep(_PAUSE)
-    return process.ask("run")
+    return [process.ask("run") for _ in range(1 + _TURN)]
 
 
 def compare_steps(
@@ -89,7 +92,7 @@ def compare_steps(
         big: the teacher, of the same stage and depths.
         batch: crops in a step.
         crop: their side in pixels.
-        runs: timed steps of each, after two that are not timed.
+        runs: turns of each that are timed, after one that is not.
         dtype: in which the networks compute.
 
     Raises:
@@ -109,14 +112,16 @@ def compare_steps(
         with worker("torch", folder, dtype=dtype, platform=device, module=module) as theirs:
             pair = {"cdjax": ours, "torch": theirs}
             answers: dict[str, list[dict[str, Any]]] = {name: [] for name in pair}
-            for _ in range(2 + runs):
+            for _ in range(1 + runs):
                 for name, process in pair.items():
-                    answers[name].append(_step(process))
+                    answers[name] += _turn(process)
             product = ours.ask("product")["flops"]
             about = {name: process.about for name, process in pair.items()}
+    turn = 1 + _TURN
+    timed = [index for index in range(turn, turn * (1 + runs)) if index % turn]
     comparison = TrainingComparison(
         big.stage,
-        {name: tuple(a["seconds"] for a in answers[name][2:]) for name in pair},
+        {name: tuple(answers[name][index]["seconds"] for index in timed) for name in pair},
         {name: tuple(a["loss"] for a in answers[name]) for name in pair},
         {name: answers[name][-1]["peak"] for name in pair},
         batch,
@@ -169,7 +174,8 @@ def training_report(
 - versions: {", ".join(f"{name} {number}" for name, number in versions.items())}
 - networks: VGG-19's widths and the paper's 16x student, random weights, the same in both
 - {results[0].images} crops of {crop} pixels a step, embedding, pixel and perceptual loss with the
-  paper's weights, Adam; {dtype}; medians of {runs} steps (fastest to slowest), in turns
+  paper's weights, Adam; {dtype}; medians of {_TURN * runs} steps (fastest to slowest), in turns of
+  {_TURN} behind one that is not timed
 - GLIBC_TUNABLES: {os.environ.get("GLIBC_TUNABLES", as_started)}
 
 {table(_HEADER, [_row(result) for result in results])}
