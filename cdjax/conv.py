@@ -14,7 +14,7 @@ Who can do with results that are not bit for bit those of another cut of the ima
 faster algorithms of `cdjax.winograd`, `cdjax.upsampling` and `cdjax.planes`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -25,6 +25,7 @@ from jax import Array, lax
 from cdjax import planes, winograd
 from cdjax.reflection import folded, reflect
 from cdjax.spec import Padding
+from cdjax.xla_conv import convolve_alike, convolve_plainly
 
 Algorithm = Literal["direct", "winograd"]
 """`"winograd"`: on a CPU that algorithm, or another faster one, where it suits the shape; elsewhere
@@ -32,38 +33,11 @@ it is as `"direct"`, but need not be exact."""
 
 _NARROW = 3
 """Channel count (an image's) at which a convolution is too thin for a CPU's vector units."""
-_FEWEST = 17
-"""Channels, of inputs or of outputs, from which on XLA has YNNPACK convolve on a CPU. The sums of
-Eigen, which would convolve otherwise, depend on an image's size."""
 _AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
 
 
 Convolution = Callable[[Array, Array, str], Array]
 """Of images, a kernel and `"SAME"` or `"VALID"`."""
-
-
-def convolve_plainly(
-    images: Array, kernel: Array, padding: str | Sequence[tuple[int, int]]
-) -> Array:
-    """XLA's convolution, without bias; the padding is `"SAME"`, `"VALID"` or two pairs."""
-    return lax.conv_general_dilated(
-        images,
-        kernel,
-        (1, 1),
-        padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        # float32 has to mean float32 on GPUs too, where the default is TensorFloat-32.
-        precision=lax.Precision.HIGHEST,
-    )
-
-
-def _convolve_alike(images: Array, kernel: Array, padding: str) -> Array:
-    """On a CPU: a result whose last bits do not depend on how an image was cut."""
-    if max(kernel.shape[2:]) < _FEWEST:
-        more, none = (0, _FEWEST - kernel.shape[2]), (0, 0)
-        images = jnp.pad(images, (none, none, none, more))
-        kernel = jnp.pad(kernel, (none, none, more, none))
-    return convolve_plainly(images, kernel, padding)
 
 
 def _pair_columns(kernel: Array) -> Array:
@@ -171,7 +145,7 @@ def _without_bias(images: Array, kernel: Array, padding: Padding, algorithm: Alg
         on_cpu = partial(planes.convolve, padding=padding)
     elif padding == "reflect":
         # Winograd's results depend on the cut anyway.
-        alike = _convolve_alike if algorithm == "direct" else convolve_plainly
+        alike = convolve_alike if algorithm == "direct" else convolve_plainly
         on_cpu = partial(_borders_corrected, convolve=alike)
     if on_cpu is default:
         return default(images, kernel)

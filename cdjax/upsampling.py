@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cdjax.conv import Algorithm, convolve, convolve_plainly
+from cdjax.conv import Algorithm, convolve
 from cdjax.spec import Padding
+from cdjax.xla_conv import convolve_plainly
 
 _WIDEST = 128
 """Channels above which Winograd's algorithm on the upsampled image is faster."""

@@ -1,0 +1,93 @@
+"""XLA's 3x3 convolution, and how to call it on a CPU so that it is exact and uses all cores.
+
+On a CPU, XLA leaves convolutions to YNNPACK, or narrow ones to Eigen, whose sums depend on an
+image's size. And YNNPACK
+
+- is slow where results have fewer channels than half a vector unit;
+- spreads a convolution over cores by cutting rows of pixels into pieces that fill a core's nearest
+  cache. A row of a narrow layer is one piece, and the other cores are idle. So several parts of
+  such an image are laid side by side, as one with longer rows.
+
+`python -m experiments.benchmark --sizes 512 1024` measures what comes of it.
+"""
+
+import os
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+_FEWEST = 17
+"""Channels, of inputs or of outputs, from which on XLA has YNNPACK convolve."""
+_HALF_VECTOR = 8
+_PIECE = 8192
+"""Numbers, of the inputs, in one of YNNPACK's pieces of a row (found by timing)."""
+_THIN, _WIDE = 16, 64
+"""Channels of inputs below which laying costs its gain, and of inputs and outputs from which on
+pieces are shorter."""
+_CORES = os.cpu_count() or 1
+_LOWEST = 32
+"""Rows of a part, below which those that parts share cost too much."""
+_NONE = (0, 0)
+
+
+def convolve_plainly(
+    images: Array, kernel: Array, padding: str | Sequence[tuple[int, int]]
+) -> Array:
+    """XLA's convolution, without bias; the padding is `"SAME"`, `"VALID"` or two pairs."""
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        (1, 1),
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        # float32 has to mean float32 on GPUs too, where the default is TensorFloat-32.
+        precision=lax.Precision.HIGHEST,
+    )
+
+
+def convolve_alike(images: Array, kernel: Array, padding: str) -> Array:
+    """On a CPU: a result whose last bits do not depend on how an image was cut.
+
+    Args:
+        images: (N, H, W, I).
+        kernel: (3, 3, I, O).
+        padding: `"SAME"` or `"VALID"`.
+
+    Returns:
+        (N, H, W, O), or 2 rows and columns fewer.
+    """
+    features_out = kernel.shape[3]
+    if max(kernel.shape[2:]) < _FEWEST:
+        more = (0, _FEWEST - kernel.shape[2])
+        images = jnp.pad(images, (_NONE, _NONE, _NONE, more))
+        kernel = jnp.pad(kernel, (_NONE, _NONE, more, _NONE))
+    if features_out < _HALF_VECTOR:
+        kernel = jnp.pad(kernel, (_NONE, _NONE, _NONE, (0, _HALF_VECTOR - features_out)))
+    parts = _parts(images, kernel) if padding == "SAME" else 1
+    if parts == 1:
+        result = convolve_plainly(images, kernel, padding)
+    else:
+        result = _side_by_side(images, kernel, parts)
+    return result[..., :features_out]
+
+
+def _parts(images: Array, kernel: Array) -> int:
+    """How many parts of the images have to lie side by side for every core to get its piece."""
+    height, width, channels = images.shape[1:]
+    if channels < _THIN or min(kernel.shape[2:]) >= _WIDE:
+        return 1
+    return max(1, min(-(-_CORES * _PIECE // (channels * width)), height // _LOWEST))
+
+
+def _side_by_side(images: Array, kernel: Array, parts: int) -> Array:
+    n, height, width, channels = images.shape
+    rows = -(-height // parts)
+    padded = jnp.pad(images, (_NONE, (1, 1 + parts * rows - height), _NONE, _NONE))
+    gap = jnp.zeros((n, rows + 2, 1, channels), images.dtype)
+    beside = [padded[:, part * rows : part * rows + rows + 2] for part in range(parts)]
+    laid = [beside[0], *(piece for part in beside[1:] for piece in (gap, part))]
+    result = convolve_plainly(lax.concatenate(laid, 2), kernel, (_NONE, (1, 1)))
+    starts = [part * (width + 1) for part in range(parts)]
+    below = [lax.slice_in_dim(result, start, start + width, axis=2) for start in starts]
+    return lax.concatenate(below, 1)[:, :height]
