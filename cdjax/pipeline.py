@@ -198,10 +198,16 @@ def _teacher_decoder(run: _Run, stage: int, frozen: dict[str, Params]) -> Params
         )
 
     def make() -> Model:
+        start = run.recipe.start
         # There is nothing to prune it from.
-        method: Initialization = "lsq" if run.recipe.start.method == "lsq" else "random"
+        method: Initialization = "lsq" if start.method == "lsq" else "random"
         run.observer.say(f"stage {stage}: {method} start of the teacher's decoder")
-        decoder = _initial_decoder(run, spec, frozen["teacher"], number=2, method=method)
+        images = run.images[: start.decoder_images]
+        decoder = initialize_decoder(
+            run.key(stage, 2), spec, frozen["teacher"], images, method=method,
+            positions=start.positions * len(images) // len(run.images),
+            iterations=start.iterations, report=run.observer.say,
+        )  # fmt: skip
         return _model(run, spec, {"encoder": frozen["teacher"], "decoder": decoder})
 
     path = run.folder / f"stage{stage}" / "teacher_decoder_start"
@@ -239,32 +245,16 @@ def _layers(spec: Spec) -> tuple[str, ...]:
 def _make_decoder_start(
     run: _Run, spec: Spec, networks: dict[str, Params], big: Params | None
 ) -> Model:
-    method = run.recipe.start.method
-    run.observer.say(f"stage {spec.stage}: {method} start of the student's decoder")
-    teacher = None if big is None else (teacher_encoder(run.teacher, spec.stage)[0], big)
-    decoder = _initial_decoder(
-        run, spec, networks["encoder"], number=1, method=method, teacher=teacher
-    )
-    return _model(run, spec, {**networks, "decoder": decoder})
-
-
-def _initial_decoder(
-    run: _Run,
-    spec: Spec,
-    encoder: Params,
-    *,
-    number: int,
-    method: Initialization,
-    teacher: tuple[Spec, Params] | None = None,
-) -> Params:
-    """A decoder of an encoder, not trained yet; `number` tells the stage's decoders apart."""
     start = run.recipe.start
+    run.observer.say(f"stage {spec.stage}: {start.method} start of the student's decoder")
+    teacher = None if big is None else (teacher_encoder(run.teacher, spec.stage)[0], big)
     images = run.images[: start.decoder_images]
-    return initialize_decoder(
-        run.key(spec.stage, number), spec, encoder, images, method=method, teacher=teacher,
-        positions=start.positions * len(images) // len(run.images),
+    decoder = initialize_decoder(
+        run.key(spec.stage, 1), spec, networks["encoder"], images, method=start.method,
+        teacher=teacher, positions=start.positions * len(images) // len(run.images),
         iterations=start.iterations, report=run.observer.say,
     )  # fmt: skip
+    return _model(run, spec, {**networks, "decoder": decoder})
 
 
 def _task(run: _Run, spec: Spec, phase: Phase) -> Task:
