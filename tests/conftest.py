@@ -31,6 +31,8 @@ def quick_compiler() -> Iterator[None]:
     For modules whose programs are many and run for a moment only.
     """
     name = "jax_disable_most_optimizations"
+    # JAX would go on with programs that were compiled otherwise, whose last bits differ.
+    jax.clear_caches()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(name.upper(), "1")
         jax.config.update(name, True)
