@@ -39,11 +39,13 @@ def _planes(images: Array, kernel: Array) -> Array:
     return products.reshape(n, height, width, 3, 3, -1).transpose(3, 4, 5, 0, 1, 2)
 
 
-def _around(planes: Array, axis: int, padding: Padding) -> Array:
+def _around(plane: Array, padding: Padding) -> Array:
+    """One line more at both ends of axis 3, (3, O, N, H, W) or (O, N, H, W)."""
     if padding == "reflect":
-        return reflect(planes, axis)
-    ends = [(1, 1, 0) if each == axis else _SAME for each in range(planes.ndim)]
-    return lax.pad(planes, jnp.zeros((), planes.dtype), ends)
+        return reflect(plane, 3)
+    ends = [_SAME] * plane.ndim
+    ends[3] = (1, 1, 0)
+    return lax.pad(plane, jnp.zeros((), plane.dtype), ends)
 
 
 def convolve(images: Array, kernel: Array, *, padding: Padding) -> Array:
@@ -60,7 +62,7 @@ def convolve(images: Array, kernel: Array, *, padding: Padding) -> Array:
     summed = _planes(images, kernel)
     # Over the kernel's rows, then over its columns: what is shifted is axis 3 of a tap both times.
     for size in images.shape[1:3]:
-        around = [_around(summed[tap], 3, padding) for tap in range(3)]
+        around = [_around(summed[tap], padding) for tap in range(3)]
         first, *others = (
             lax.slice_in_dim(plane, tap, tap + size, axis=3) for tap, plane in enumerate(around)
         )

@@ -1,4 +1,4 @@
-"""Padding by reflection, the border pixel itself not repeated, and its transpose."""
+"""Padding by reflection, the border pixel itself not repeated, and the transpose of padding."""
 
 from jax import Array, lax
 
@@ -10,14 +10,19 @@ def reflect(images: Array, axis: int) -> Array:
     return lax.concatenate([first, images, second], axis)
 
 
-def folded(gradient: Array, axis: int) -> Array:
-    """The gradient by an image from that by `reflect` of it: reflections add up."""
-    last = gradient.shape[axis] - 3
-    first, inner, end = (
-        lax.slice_in_dim(gradient, *span, axis=axis)
-        for span in ((0, 1), (1, last + 2), (last + 2, last + 3))
-    )
-    for line, reflected in ((1, first), (last - 1, end)):
-        there = lax.dynamic_slice_in_dim(inner, line, 1, axis)
-        inner = lax.dynamic_update_slice_in_dim(inner, there + reflected, line, axis)
+def folded(gradient: Array, axis: int, *, inward: int = 1) -> Array:
+    """The gradient by an image from that by it with a line more at both ends of an axis.
+
+    Args:
+        gradient: by the longer image.
+        axis: of the lines.
+        inward: how far from its end lies the line that was repeated: 1 by `reflect`, 0 where the
+            border itself is repeated.
+    """
+    last = gradient.shape[axis] - 1
+    ends = (lax.slice_in_dim(gradient, i, i + 1, axis=axis) for i in (0, last))
+    inner = lax.slice_in_dim(gradient, 1, last, axis=axis)
+    for line, end in zip((inward, last - 2 - inward), ends, strict=True):
+        there = lax.slice_in_dim(inner, line, line + 1, axis=axis)
+        inner = lax.dynamic_update_slice_in_dim(inner, there + end, line, axis)
     return inner

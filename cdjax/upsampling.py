@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from cdjax.conv import Algorithm, convolve
+from cdjax.reflection import folded
 from cdjax.spec import Padding
 from cdjax.xla_conv import convolve_plainly
 
@@ -62,17 +63,6 @@ def _at_corners(images: Array, kernel: Array, padding: Padding) -> Array:
     return blocks.reshape(n, 2 * (height + 1), 2 * (width + 1), -1)[:, 1:-1, 1:-1]
 
 
-def _folded(gradient: Array, axis: int) -> Array:
-    """The gradient by an image from that by it with its border repeated along an axis."""
-    last = gradient.shape[axis] - 1
-    ends = (lax.slice_in_dim(gradient, i, i + 1, axis=axis) for i in (0, last))
-    inner = lax.slice_in_dim(gradient, 1, last, axis=axis)
-    for line, end in zip((0, last - 2), ends, strict=True):
-        there = lax.slice_in_dim(inner, line, line + 1, axis=axis)
-        inner = lax.dynamic_update_slice_in_dim(inner, there + end, line, axis)
-    return inner
-
-
 def _image_gradient(gradient: Array, kernel: Array, *, padding: Padding) -> Array:
     n, height, width, features = gradient.shape
     rows, columns = height // 2 + 1, width // 2 + 1
@@ -82,7 +72,7 @@ def _image_gradient(gradient: Array, kernel: Array, *, padding: Padding) -> Arra
     around = convolve_plainly(corners, turned, (_ONE, _ONE))
     if padding == "zero":
         return around[:, 1:-1, 1:-1]
-    return _folded(_folded(around, 1), 2)
+    return folded(folded(around, 1, inward=0), 2, inward=0)
 
 
 def _forward(images: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:

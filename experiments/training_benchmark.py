@@ -111,19 +111,17 @@ def compare_steps(
         device = ours.about["platform"]
         with worker("torch", folder, dtype=dtype, platform=device, module=module) as theirs:
             pair = {"cdjax": ours, "torch": theirs}
-            answers: dict[str, list[dict[str, Any]]] = {name: [] for name in pair}
+            turns: dict[str, list[list[dict[str, Any]]]] = {name: [] for name in pair}
             for _ in range(1 + runs):
                 for name, process in pair.items():
-                    answers[name] += _turn(process)
+                    turns[name].append(_turn(process))
             product = ours.ask("product")["flops"]
             about = {name: process.about for name, process in pair.items()}
-    turn = 1 + _TURN
-    timed = [index for index in range(turn, turn * (1 + runs)) if index % turn]
     comparison = TrainingComparison(
         big.stage,
-        {name: tuple(answers[name][index]["seconds"] for index in timed) for name in pair},
-        {name: tuple(a["loss"] for a in answers[name]) for name in pair},
-        {name: answers[name][-1]["peak"] for name in pair},
+        {name: tuple(a["seconds"] for t in turns[name][1:] for a in t[1:]) for name in pair},
+        {name: tuple(a["loss"] for turn in turns[name] for a in turn) for name in pair},
+        {name: turns[name][-1][-1]["peak"] for name in pair},
         batch,
         step_flops(small, big, batch * crop**2),
         product,
