@@ -55,20 +55,15 @@ class Targets:
     style: dict[str, Array]
 
 
-def content_loss(features: Array, target: Array) -> Array:
-    """Mean squared difference of two feature maps of one shape, relative to the target's square."""
-    size = mean_squared_error(target, jnp.zeros(()))
-    return mean_squared_error(features, target) / (size + _NOTHING)
-
-
-def gram_loss(matrix: Array, target: Array) -> Array:
-    """Mean squared difference of Gram matrices, relative to the target's mean square.
+def relative_loss(values: Array, target: Array) -> Array:
+    """Mean squared difference of two arrays of one shape, relative to the target's mean square.
 
     Args:
-        matrix: (..., C, C), of `cdjax.metrics.gram`.
-        target: the same of a style, of whatever size.
+        values: features (N, h, w, C), or Gram matrices (..., C, C) of `cdjax.metrics.gram`.
+        target: the content's features, or the style's Gram matrices, whatever the style's size.
     """
-    return content_loss(matrix, target)
+    size = mean_squared_error(target, jnp.zeros(()))
+    return mean_squared_error(values, target) / (size + _NOTHING)
 
 
 def total_variation(images: Array) -> Array:
@@ -121,11 +116,11 @@ def image_losses(
     layers = tuple(name for name in spec.layers if name in targets.content | targets.style)
     features = features_of(spec, params, layers, image)
     content = [
-        weights.content[name] * content_loss(features[name], target)
+        weights.content[name] * relative_loss(features[name], target)
         for name, target in targets.content.items()
     ]
     style = [
-        weights.style[name] * gram_loss(gram(features[name]), target)
+        weights.style[name] * relative_loss(gram(features[name]), target)
         for name, target in targets.style.items()
     ]
     return {
