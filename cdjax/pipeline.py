@@ -26,7 +26,7 @@ from cdjax.checkpoint import load_model, save_model
 from cdjax.data import Batches, batches
 from cdjax.distillation import initial_state
 from cdjax.hosts import barrier
-from cdjax.initialization import Initialization, initialize_decoder, initialize_encoder
+from cdjax.initialization import Initialization
 from cdjax.layer_rows import Images
 from cdjax.model import Config, Method, Model, Params
 from cdjax.pairs import Pairs
@@ -34,6 +34,7 @@ from cdjax.preconditioning import input_factors
 from cdjax.recipe import Recipe
 from cdjax.reconstruction import reconstructions
 from cdjax.spec import Spec, student
+from cdjax.starts import decoder_start, encoder_start, student_to_go_on_from
 from cdjax.task import Phase, Task
 from cdjax.teachers import TeacherError, load_teacher, normalized_teacher, teacher_encoder
 from cdjax.training import train
@@ -125,6 +126,8 @@ def distill(recipe: Recipe, folder: Path, observer: Observer) -> Model:
     run = _Run(recipe, folder, observer, teacher)
     for stage in stages:
         teacher_encoder(teacher, stage)  # Likewise.
+        if recipe.start.model and not (folder / f"stage{stage}" / "model").is_dir():
+            student_to_go_on_from(recipe.start.model, student(stage, depths=run.depths))
     made = [
         _saved(folder / f"stage{k}" / "model", observer, partial(_make_stage, run, k))
         for k in stages
@@ -202,11 +205,9 @@ def _teacher_decoder(run: _Run, stage: int, frozen: dict[str, Params]) -> Params
         # There is nothing to prune it from.
         method: Initialization = "lsq" if start.method == "lsq" else "random"
         run.observer.say(f"stage {stage}: {method} start of the teacher's decoder")
-        images = run.images[: start.decoder_images]
-        decoder = initialize_decoder(
-            run.key(stage, 2), spec, frozen["teacher"], images, method=method,
-            positions=start.positions * len(images) // len(run.images),
-            iterations=start.iterations, report=run.observer.say,
+        decoder = decoder_start(
+            run.key(stage, 2), spec, frozen["teacher"], run.images,
+            start=replace(start, method=method, model=None), report=run.observer.say,
         )  # fmt: skip
         return _model(run, spec, {"encoder": frozen["teacher"], "decoder": decoder})
 
@@ -217,17 +218,15 @@ def _teacher_decoder(run: _Run, stage: int, frozen: dict[str, Params]) -> Params
 
 def _encoder_start(run: _Run, spec: Spec) -> Model:
     """The student's encoder before training; lsq's is cut from that of a deeper stage."""
-    method = run.recipe.start.method
+    start = run.recipe.start
     deepest = max(k for k in run.recipe.stages if student(k).widths[: spec.stage] == spec.widths)
-    whole = student(deepest, depths=spec.depths) if method == "lsq" else spec
+    whole = student(deepest, depths=spec.depths) if start.origin == "lsq" else spec
 
     def make() -> Model:
-        run.observer.say(f"stage {whole.stage}: {method} start of the student's encoder")
-        start = run.recipe.start
-        networks = initialize_encoder(
+        run.observer.say(f"stage {whole.stage}: {start.origin} start of the student's encoder")
+        networks = encoder_start(
             run.key(whole.stage, 0), whole, teacher_encoder(run.teacher, whole.stage), run.images,
-            method=method, positions=start.positions, iterations=start.iterations,
-            image_weight=start.image_weight, report=run.observer.say,
+            start=start, report=run.observer.say,
         )  # fmt: skip
         return _model(run, whole, networks)
 
@@ -246,13 +245,11 @@ def _make_decoder_start(
     run: _Run, spec: Spec, networks: dict[str, Params], big: Params | None
 ) -> Model:
     start = run.recipe.start
-    run.observer.say(f"stage {spec.stage}: {start.method} start of the student's decoder")
+    run.observer.say(f"stage {spec.stage}: {start.origin} start of the student's decoder")
     teacher = None if big is None else (teacher_encoder(run.teacher, spec.stage)[0], big)
-    images = run.images[: start.decoder_images]
-    decoder = initialize_decoder(
-        run.key(spec.stage, 1), spec, networks["encoder"], images, method=start.method,
-        teacher=teacher, positions=start.positions * len(images) // len(run.images),
-        iterations=start.iterations, report=run.observer.say,
+    decoder = decoder_start(
+        run.key(spec.stage, 1), spec, networks["encoder"], run.images,
+        start=start, teacher=teacher, report=run.observer.say,
     )  # fmt: skip
     return _model(run, spec, {**networks, "decoder": decoder})
 

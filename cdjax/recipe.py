@@ -30,6 +30,7 @@ class Start:
 
     Attributes:
         method: of the student's encoders and decoders.
+        model: a student to go on from in its place: a bundled model's name or a checkpoint.
         images: crops that lsq, the normalisation of a teacher (its first 1000) and the whitened
             optimiser (its first 256) look at.
         crop: their side, in pixels.
@@ -41,12 +42,18 @@ class Start:
     """
 
     method: Initialization = "lsq"
+    model: str | None = None
     images: int = 1000
     crop: int = 160
     decoder_images: int = 600
     positions: int = 100_000
     iterations: int = 60
     image_weight: float = 0.05
+
+    @property
+    def origin(self) -> str:
+        """Where the student comes from, in a word."""
+        return self.model or self.method
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ class Recipe:
         weights = self.student_encoder.weights
         names = ("content", "style") if self.method == "adain" else ("pixel", "perceptual")
         through = self.student_encoder.steps and any(getattr(weights, name) for name in names)
-        return bool(through or self.teacher_decoder.steps) or self.start.method == "l1"
+        return bool(through or self.teacher_decoder.steps) or self.start.origin == "l1"
 
     @property
     def style_data(self) -> DataConfig:

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from cdjax.recipe import Recipe
 from cdjax.task import PHASES
@@ -95,10 +94,10 @@ def write_report(folder: Path, recipe: Recipe) -> Path:
 
 
 def _summary(recipe: Recipe) -> str:
-    start: Any = recipe.start
+    start = recipe.start
     return (
         f"# Distillation for {recipe.method}\n\n"
-        f"Teacher {recipe.teacher}, {images_of(recipe)}, start {start.method} from "
+        f"Teacher {recipe.teacher}, {images_of(recipe)}, start {start.origin} from "
         f"{start.images} crops of {start.crop} pixels. The model is in `model/`.\n"
     )
 

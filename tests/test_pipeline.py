@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cdjax import Config, Model, Spec, encode_style, load_model, save_model, stylize
+from cdjax.checkpoint import CheckpointError
 from cdjax.data import DataConfig, DataError
 from cdjax.pipeline import PhaseObserver, distill
 from cdjax.recipe import PRESETS, Recipe, Start, Training
@@ -225,6 +226,45 @@ def test_a_teacher_with_decoders_keeps_its_own(tmp_path: Path) -> None:
     distill(recipe, tmp_path / "run", notes)
     assert {phase for _, phase, _ in notes.steps} == {"student_encoder"}
     assert list(notes.shown[0][2]) == ["input", "teacher", "student"]
+
+
+def test_it_goes_on_from_a_student_that_is_there(
+    whole: tuple[Path, Notes, Model], teacher: str, tmp_path: Path
+) -> None:
+    folder, _, model = whole
+    # The method, which would need the teacher's decoder, has nothing to say.
+    start = replace(SMALL.start, method="l1", model=str(folder / "model"))
+    idle = replace(SMALL, teacher=teacher, start=start, student_decoder=Training())
+    notes = Notes()
+    same = distill(replace(idle, student_pair=Training()), tmp_path / "same", notes)
+    assert f"stage 1: {folder / 'model'} start of the student's encoder" in notes.lines
+    for stage, networks in same.params.items():
+        for part in ("encoder", "decoder"):
+            before = model.params[stage][part]
+            assert jax.tree.all(jax.tree.map(np.array_equal, networks[part], before))
+    notes = Notes()
+    on = distill(replace(idle, stages=(1,)), tmp_path / "on", notes)
+    assert [step for _, _, step in notes.steps] == [1, 2, 3, 4]
+    kernel = on.params["stage1"]["decoder"]["conv1_1"]["kernel"]
+    before = model.params["stage1"]["decoder"]["conv1_1"]["kernel"]
+    assert 0 < np.abs(kernel - before).max() < 0.1 * np.abs(before).max()
+
+
+def test_a_student_that_cannot_be_gone_on_from_is_refused_at_once(
+    whole: tuple[Path, Notes, Model], teacher: str, tmp_path: Path
+) -> None:
+    def begin(name: str) -> None:
+        start = replace(SMALL.start, model=name)
+        distill(replace(SMALL, teacher=teacher, start=start), tmp_path, Notes())
+
+    with pytest.raises(ValueError, match=r"adain-16x has no stage 2, only \[4\]"):
+        begin("adain-16x")
+    with pytest.raises(ValueError, match="other layers than the student"):
+        begin(teacher)
+    with pytest.raises(ValueError, match="has no decoder"):
+        begin(str(whole[0] / "stage2" / "encoder_start"))
+    with pytest.raises(CheckpointError, match="nothing"):
+        begin(str(tmp_path / "nothing"))
 
 
 def test_impossible_recipes_are_refused_at_once(teacher: str, tmp_path: Path) -> None:
