@@ -42,7 +42,8 @@ def _random_embedding(key: Array, student: Spec, widths: tuple[int, ...]) -> Par
     }
 
 
-def _generator(key: Array) -> np.random.Generator:
+def generator_of(key: Array) -> np.random.Generator:
+    """NumPy's generator of a random key, for what is drawn on the host."""
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
 
 
@@ -91,7 +92,7 @@ def initialize_encoder(
     if method == "lsq":
         _check_images(images)
         encoder, embedding = fit_encoder(
-            _generator(key), student, teacher, images,
+            generator_of(key), student, teacher, images,
             positions=positions, iterations=iterations, image_weight=image_weight,
             batch=batch, report=report,
         )  # fmt: skip
@@ -143,7 +144,7 @@ def initialize_decoder(
     if method == "lsq":
         _check_images(images)
         return fit_decoder(
-            _generator(key), student, encoder, images,
+            generator_of(key), student, encoder, images,
             positions=positions, iterations=iterations, batch=batch, report=report,
         )  # fmt: skip
     if method == "random":

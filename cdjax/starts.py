@@ -1,11 +1,10 @@
 """Students before training: made by a recipe's method, or a student that is there already."""
 
 import jax
-import numpy as np
 
 from cdjax.checkpoint import load_model
 from cdjax.embedding import fit_embedding
-from cdjax.initialization import initialize_decoder, initialize_encoder
+from cdjax.initialization import generator_of, initialize_decoder, initialize_encoder
 from cdjax.layer_rows import Images
 from cdjax.layerwise import Report
 from cdjax.model import Params
@@ -48,9 +47,12 @@ def encoder_start(
             image_weight=start.image_weight, report=report,
         )  # fmt: skip
     encoder = student_to_go_on_from(start.model, spec)["encoder"]
-    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     embedding = fit_embedding(
-        generator, (spec, encoder), teacher, images[:_EMBEDDED_OVER], positions=start.positions
+        generator_of(key),
+        (spec, encoder),
+        teacher,
+        images[:_EMBEDDED_OVER],
+        positions=start.positions,
     )
     return {"encoder": encoder, "embedding": embedding}
 
