@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cdjax.checkpoint import load_model, save_model
+    from cdjax.gatys_settings import Optimization
     from cdjax.mixing import mix_styles
     from cdjax.model import Config, Model
-    from cdjax.optimization import Optimization, optimize_image
+    from cdjax.optimization import optimize_image
     from cdjax.spec import Spec, student, teacher
     from cdjax.stylization import Style, encode_style, stylize
     from cdjax.ultra import stylize_by_windows
@@ -36,7 +37,7 @@ __all__ = [
 _MODULES = {
     "Config": "model",
     "Model": "model",
-    "Optimization": "optimization",
+    "Optimization": "gatys_settings",
     "Spec": "spec",
     "Style": "stylization",
     "encode_style": "stylization",

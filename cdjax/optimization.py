@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from cdjax.compilation import FAST, compiled
 from cdjax.descent import Descent, Losses, Method, begin, descend
 from cdjax.gatys_losses import Targets, Weights, find_targets, image_losses
+from cdjax.gatys_settings import Optimization, OptimizationError, weights_of
 from cdjax.model import Model, Params
 from cdjax.spec import Spec
 from cdjax.stylization import LEVEL, checked
@@ -26,77 +27,6 @@ CHUNK = 10
 
 _FIRST_CHANGE = 0.02
 """Root mean square, in [0, 1], of the first change that L-BFGS tries."""
-
-
-class OptimizationError(ValueError):
-    """Settings, images or a model that do not fit each other; the message is one line."""
-
-
-@dataclass(frozen=True)
-class Optimization:
-    """How a picture is optimised.
-
-    Attributes:
-        content_layers: relu{b}_{i} whose features are to stay the content's.
-        style_layers: those whose Gram matrices are to become the style's.
-        content_shares: of the content layers in `content_weight`; None: all alike.
-        style_shares: likewise of the style layers.
-        content_weight: what the content loss counts.
-        style_weight: what the style loss counts.
-        tv_weight: what the total variation counts, which smoothes.
-        optimizer: `"lbfgs"` or `"adam"`.
-        learning_rate: Adam's, of pixels in [0, 1]; L-BFGS needs none.
-        steps: at every scale.
-        scales: how many sizes, each half of the next, up to the content's. Those too small for
-            the encoder are left out.
-        start: of the coarsest scale, the content or noise.
-        seed: of the noise.
-
-    Raises:
-        OptimizationError: if one of them makes no sense.
-    """
-
-    content_layers: tuple[str, ...] = ("relu4_2",)
-    style_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-    content_shares: tuple[float, ...] | None = None
-    style_shares: tuple[float, ...] | None = None
-    content_weight: float = 1.0
-    style_weight: float = 100.0
-    tv_weight: float = 0.0
-    optimizer: Method = "lbfgs"
-    learning_rate: float = 0.02
-    steps: int = 100
-    scales: int = 3
-    start: Literal["content", "noise"] = "content"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for role in ("content", "style"):
-            layers, shares = getattr(self, f"{role}_layers"), getattr(self, f"{role}_shares")
-            if len(set(layers)) < len(layers):
-                raise OptimizationError(f"a {role} layer is given twice")
-            if shares is not None and len(shares) != len(layers):
-                raise OptimizationError(f"{len(shares)} shares of {len(layers)} {role} layers")
-            if shares and not (_weighs(*shares) and any(shares)):
-                raise OptimizationError(f"shares of {role} layers must be 0 or more, and not all 0")
-        if not _weighs(self.content_weight, self.style_weight, self.tv_weight):
-            raise OptimizationError("weights of losses must be 0 or more")
-        if not (self.content_layers and self.content_weight) and not (
-            self.style_layers and self.style_weight
-        ):
-            raise OptimizationError("neither a content nor a style layer counts anything")
-        if self.steps < 1 or self.scales < 1:
-            raise OptimizationError("there must be a step and a scale at least")
-        if self.optimizer not in ("lbfgs", "adam"):
-            raise OptimizationError(f"optimizer must be lbfgs or adam, not {self.optimizer}")
-        if self.start not in ("content", "noise"):
-            raise OptimizationError(f"start must be content or noise, not {self.start}")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise OptimizationError("the learning rate must be above 0")
-
-
-def _weighs(*weights: float) -> bool:
-    return all(weight >= 0 and math.isfinite(weight) for weight in weights)
 
 
 @dataclass(frozen=True)
@@ -109,6 +39,7 @@ class Progress:
         size: height and width there.
         step: steps made there.
         losses: weighted: `"content"`, `"style"`, `"total_variation"`, and their sum `"total"`.
+        finishing: whether they are of the model to finish with.
         picture: hands out the picture of this moment, (H, W, 3) float32 in [0, 1].
     """
 
@@ -117,6 +48,7 @@ class Progress:
     size: tuple[int, int]
     step: int
     losses: dict[str, float]
+    finishing: bool
     picture: Callable[[], Array]
 
 
@@ -126,6 +58,7 @@ def optimize_image(
     style: ArrayLike,
     *,
     settings: Optimization | None = None,
+    finish: Model | None = None,
     note: Callable[[Progress], None] | None = None,
 ) -> Array:
     """Repaints a content image in a style by optimising its pixels (Gatys et al. 2016).
@@ -135,8 +68,12 @@ def optimize_image(
     normalised VGG-19, for ImageNet's networks as they are and for a student. The pixels are free
     while they are optimised; a result is clipped to [0, 1].
 
+    What a student's features do not tell apart stays as it is. So a few last steps at every scale
+    (`settings.finish_steps`) may be made with its teacher's losses, beginning where the student's
+    cheap ones lead.
+
     Steps run in compiled loops of `CHUNK`; the host sees the losses after each. Each size is
-    compiled once, whatever the weights.
+    compiled once for each encoder, whatever the weights.
 
     Args:
         model: any, a lone encoder (method `"encoder"`) too.
@@ -145,48 +82,47 @@ def optimize_image(
         style: likewise, of any size; it is scaled along with the content, and enlarged where the
             encoder could not read it.
         settings: the layers, the weights and the method; None: the defaults.
-        note: is told of every scale's start and of every chunk.
+        finish: the model of the last `settings.finish_steps`, with the same layers.
+        note: is told of every start of an encoder at a scale, and of every chunk.
 
     Returns:
         (H, W, 3), float32 in [0, 1], of the content's size. The same for the same arguments on the
         same machine.
 
     Raises:
-        OptimizationError: if the encoder lacks a layer, the content is too small, or the losses
-            cease to be finite.
+        OptimizationError: if an encoder lacks a layer, the content is too small, the losses cease
+            to be finite, or of `finish` and `settings.finish_steps` there is one alone.
         TypeError: if the pixels are neither uint8 nor floating.
         ValueError: if an image is not (H, W, 3).
     """
-    for progress in optimization(model, content, style, settings=settings or Optimization()):
+    course = optimization(model, content, style, settings=settings or Optimization(), finish=finish)
+    for progress in course:
         if note:
             note(progress)
     return progress.picture()
 
 
 def optimization(
-    model: Model, content: ArrayLike, style: ArrayLike, *, settings: Optimization
+    model: Model,
+    content: ArrayLike,
+    style: ArrayLike,
+    *,
+    settings: Optimization,
+    finish: Model | None = None,
 ) -> Iterator[Progress]:
-    """The course of `optimize_image`: its progress at every scale's start and after every chunk.
+    """The course of `optimize_image`: its progress at every start and after every chunk.
 
     The last picture is the result. See there for arguments and errors.
     """
-    spec = model.config.specs[0]
-    params = model.params[f"stage{spec.stage}"]["encoder"]
-    check_layers(spec, settings)
+    parts = _parts(model, finish, settings)
+    deepest = max((part.spec for part in parts), key=lambda spec: spec.stride)
     whole, painting = _pixels(content, "content"), _pixels(style, "style")
-    sizes = scale_sizes(whole.shape[:2], spec, scales=settings.scales)
+    sizes = scale_sizes(whole.shape[:2], deepest, scales=settings.scales)
     start = None
     for scale, size in enumerate(sizes):
         target = _resized(whole, size)
-        shrunk = _size_of_style(painting.shape[:2], size[0] / whole.shape[0], spec)
-        targets = find_targets(
-            spec,
-            params,
-            target,
-            _resized(painting, shrunk),
-            content_layers=settings.content_layers,
-            style_layers=settings.style_layers,
-        )
+        shrunk = _size_of_style(painting.shape[:2], size[0] / whole.shape[0], deepest)
+        painted = _resized(painting, shrunk)
         if start is not None:
             start = _resized(start, size)
         elif settings.start == "noise":
@@ -195,15 +131,60 @@ def optimization(
             start = target
         # L-BFGS begins with a change of norm 1, of whatever it is that varies.
         unit = _FIRST_CHANGE * math.sqrt(start.size) if settings.optimizer == "lbfgs" else 1.0
-        for step, descent in _descents(spec, params, targets, start, settings, unit):
-            losses = {name: float(loss) for name, loss in descent.point.losses.items()}
-            losses["total"] = sum(losses.values())
-            if not math.isfinite(losses["total"]):
-                raise OptimizationError(
-                    "the losses are not finite any more; try a smaller learning rate, or L-BFGS"
-                )
-            start = unit * descent.point.variable
-            yield Progress(scale, len(sizes), size, step, losses, partial(jnp.clip, start, 0, 1))
+        made = 0
+        for part in parts:
+            targets = find_targets(
+                part.spec,
+                part.params,
+                target,
+                painted,
+                content_layers=settings.content_layers,
+                style_layers=settings.style_layers,
+            )
+            for step, descent in _descents(part, targets, start, settings, unit):
+                losses = {name: float(loss) for name, loss in descent.point.losses.items()}
+                losses["total"] = sum(losses.values())
+                if not math.isfinite(losses["total"]):
+                    raise OptimizationError(
+                        "the losses are not finite any more; try a smaller learning rate, or L-BFGS"
+                    )
+                start = unit * descent.point.variable
+                picture = partial(jnp.clip, start, 0, 1)
+                counts = (scale, len(sizes), size, made + step)
+                yield Progress(*counts, losses, part.finishing, picture)
+            made += part.steps
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The steps at every scale that one encoder's losses lead."""
+
+    spec: Spec
+    params: Params
+    steps: int
+    finishing: bool
+
+
+def _parts(model: Model, finish: Model | None, settings: Optimization) -> list[_Part]:
+    last = settings.finish_steps
+    if (finish is not None) != (last > 0):
+        raise OptimizationError(
+            "steps to finish with need a model to finish with"
+            if last
+            else "a model to finish with needs finish_steps, of the steps at every scale"
+        )
+    parts = []
+    for finishing, own, steps in (
+        (False, model, settings.steps - last),
+        (True, finish, last),
+    ):
+        if own is None or not steps:
+            continue
+        spec = own.config.specs[0]
+        check_layers(spec, settings)
+        params = own.params[f"stage{spec.stage}"]["encoder"]
+        parts.append(_Part(spec, params, steps, finishing))
+    return parts
 
 
 def check_layers(spec: Spec, settings: Optimization) -> None:
@@ -252,37 +233,17 @@ def _resized(image: Array, size: tuple[int, int]) -> Array:
     return jax.image.resize(image, (*size, 3), "cubic")
 
 
-def _weights(settings: Optimization) -> Weights:
-    def each(
-        weight: float, layers: tuple[str, ...], shares: tuple[float, ...] | None
-    ) -> dict[str, Array]:
-        shares = shares or (1.0,) * len(layers)
-        parts = zip(layers, shares, strict=True)
-        return {name: jnp.float32(weight * share / sum(shares)) for name, share in parts}
-
-    return Weights(
-        each(settings.content_weight, settings.content_layers, settings.content_shares),
-        each(settings.style_weight, settings.style_layers, settings.style_shares),
-        jnp.float32(settings.tv_weight),
-    )
-
-
 def _descents(
-    spec: Spec,
-    params: Params,
-    targets: Targets,
-    start: Array,
-    settings: Optimization,
-    unit: float,
+    part: _Part, targets: Targets, start: Array, settings: Optimization, unit: float
 ) -> Iterator[tuple[int, Descent]]:
-    """Steps made at one scale, and the descent, which the next run takes over."""
-    method = settings.optimizer
-    given = (params, targets, _weights(settings), jnp.float32(unit))
-    descent = _begin(start, *given, spec=spec, method=method)
+    """Steps that a part has made at one scale, and the descent, which the next run takes over."""
+    static: dict[str, Any] = {"spec": part.spec, "method": settings.optimizer}
+    given = (part.params, targets, weights_of(settings), jnp.float32(unit))
+    descent = _begin(start, *given, **static)
     yield 0, descent
-    for done in range(0, settings.steps, CHUNK):
-        steps = min(CHUNK, settings.steps - done)
-        descent = _advance(descent, *given, steps, settings.learning_rate, spec=spec, method=method)
+    for done in range(0, part.steps, CHUNK):
+        steps = min(CHUNK, part.steps - done)
+        descent = _advance(descent, *given, steps, settings.learning_rate, **static)
         yield done + steps, descent
 
 

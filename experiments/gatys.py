@@ -1,6 +1,6 @@
 """Optimisation-based style transfer of two files (Gatys et al. 2016), with any encoder.
 
-    python -m experiments.gatys CONTENT STYLE -o OUT [--model wct-16x] [--steps 100] [--scales 3]
+    python -m experiments.gatys CONTENT STYLE -o OUT [--model wct-16x] [--finish vgg16]
 
 Shows the losses while it runs, and the picture so far in a file beside OUT (for out.png
 out.preview.png), which is removed once OUT is written. `cdjax.optimize_image` does the work.
@@ -74,7 +74,8 @@ class _Watch:
                 self._bar = tqdm(total=total, unit="step", file=sys.stderr, dynamic_ncols=True)
             self._bar.update(done - self._bar.n)
             height, width = progress.size
-            self._bar.set_description(f"{width}x{height}", refresh=False)
+            end = ", finishing" if progress.finishing else ""
+            self._bar.set_description(f"{width}x{height}{end}", refresh=False)
             self._bar.set_postfix({name: f"{loss:.3g}" for name, loss in progress.losses.items()})
             if self._every and done - self._shown >= self._every and done < total:
                 self._shown = done
@@ -94,6 +95,7 @@ def _run(options: argparse.Namespace, job: Job, settings: "Optimization", gate: 
 
     use_compilation_cache()
     model = load_encoder(options.model)
+    finish = load_encoder(options.finish) if options.finish is not None else None
     content = _read(job.content, options.content_size)
     style = _read(job.styles[0], options.style_size)
     height, width = content.pixels.shape[:2]
@@ -103,7 +105,9 @@ def _run(options: argparse.Namespace, job: Job, settings: "Optimization", gate: 
     watch = _Watch(settings.steps, preview, options.preview_every, gate)
     try:
         result = np.asarray(
-            optimize_image(model, content.pixels, style.pixels, settings=settings, note=watch)
+            optimize_image(
+                model, content.pixels, style.pixels, settings=settings, finish=finish, note=watch
+            )
         )
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):

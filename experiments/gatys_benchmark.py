@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -42,6 +43,7 @@ def add_gatys_options(parser: argparse.ArgumentParser) -> None:
     add("--content", type=Path, metavar="FILE", help="of --gatys; otherwise one is made")
     add("--style", type=Path, metavar="FILE", help="likewise")
     add("--steps", type=int, default=50, help="of --gatys, at every scale")
+    add("--finish-steps", type=int, default=0, help="of the student's, made with the teacher")
     add("--scales", type=int, default=3, help="of --gatys")
 
 
@@ -89,17 +91,20 @@ def run_courses(folder: Path, *, dtype: str) -> dict[str, tuple[list[dict[str, A
     with start("student") as student, start("teacher") as teacher:
         pair = dict(zip(ENCODERS, (student, teacher), strict=True))
         answers: dict[str, list[dict[str, Any]]] = {name: [] for name in pair}
-        while not (answers["teacher"] and answers["teacher"][-1]["last"]):
-            for name, process in pair.items():
-                answers[name].append(_answer(process))
+        while underway := [
+            name for name, given in answers.items() if not (given and given[-1]["last"])
+        ]:
+            for name in underway:
+                answers[name].append(_answer(pair[name]))
         for process in pair.values():
             process.ask("save")
         return {name: (answers[name], process.about["held"]) for name, process in pair.items()}
 
 
 def fill_cache(folder: Path, settings: Optimization, *, dtype: str) -> None:
-    """Has other processes compile what `run_courses` needs: they make a step at every scale."""
-    write_settings(folder, dataclasses.replace(settings, steps=1))
+    """Has other processes compile what `run_courses` needs: they make a step of every encoder."""
+    last = min(1, settings.finish_steps)
+    write_settings(folder, dataclasses.replace(settings, steps=1 + last, finish_steps=last))
     for name in ENCODERS:
         with worker(name, folder, dtype=dtype, module=_MODULE) as throwaway:
             while not throwaway.ask("next")["last"]:
@@ -156,11 +161,27 @@ def compare_encoders(
 
 
 def _seconds_a_step(answers: list[dict[str, Any]]) -> tuple[float, ...]:
-    """Of the chunks of one scale, whose first answer is that of its start."""
-    chunks = [
+    """Of the chunks of one scale, in a course that is finished with the teacher their mean."""
+    parts = [
+        [answer for answer in answers if answer["finishing"] == finishing]
+        for finishing in (False, True)
+    ]
+    chunks = [_chunks(part) for part in parts if part]
+    if len(chunks) == 1:
+        return chunks[0]
+    steps = [part[-1]["step"] - part[0]["step"] for part in parts]
+    seconds = sum(
+        count * statistics.median(rates) for count, rates in zip(steps, chunks, strict=True)
+    )
+    return (seconds / sum(steps),)
+
+
+def _chunks(answers: list[dict[str, Any]]) -> tuple[float, ...]:
+    """Seconds a step in every chunk but the first; the first answer is that of the start."""
+    rates = [
         after["seconds"] / (after["step"] - before["step"]) for before, after in pairwise(answers)
     ]
-    return tuple(chunks[1:] or chunks)
+    return tuple(rates[1:] or rates)
 
 
 def load_pair(options: argparse.Namespace) -> tuple[Model, Model]:
@@ -193,7 +214,9 @@ def measure_gatys(options: argparse.Namespace, command: str, folder: Path) -> st
         raise BenchmarkError("--gatys, --training and --ultra are benchmarks; choose one")
     if options.dtype != "float32":
         raise BenchmarkError("--gatys computes in float32 alone")
-    settings = Optimization(steps=options.steps, scales=options.scales)
+    settings = Optimization(
+        steps=options.steps, finish_steps=options.finish_steps, scales=options.scales
+    )
     student, teacher = load_pair(options)
     for name, model in zip(ENCODERS, (student, teacher), strict=True):
         save_model(folder / name, model)
@@ -203,5 +226,7 @@ def measure_gatys(options: argparse.Namespace, command: str, folder: Path) -> st
         print(f"{size} pixels: {results[-1].faster:.2f} times faster", file=sys.stderr)
     weights = options.weights or "wct-16x"
     names = {"student": f"{weights} (of {student.config.teacher})"}
+    if settings.finish_steps:
+        names["student"] += f", the teacher in its last {settings.finish_steps} steps of a scale"
     names["teacher"] = teacher.config.teacher
     return gatys_report(command, settings, names, results)

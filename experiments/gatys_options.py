@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -55,6 +56,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="whose encoder is in the losses: a bundled model, a checkpoint, vgg16, a PyTorch file "
         "of a VGG (default %(default)s)",
     )
+    add(
+        "--finish",
+        metavar="MODEL",
+        help="whose encoder is in the losses of the last steps at every scale, such as --model's "
+        "teacher: nearer to the style for a few of its slow steps",
+    )
     layers: Any = {"type": _layer, "nargs": "+", "metavar": "LAYER[=SHARE]"}
     add("--content-layers", **layers, help="that keep the content, such as relu4_2")
     add("--style-layers", **layers, help="that take on the style, such as relu1_1=2 relu2_1=1")
@@ -64,6 +71,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--optimizer", choices=["lbfgs", "adam"])
     add("--learning-rate", type=float, metavar="R", help="Adam's")
     add("--steps", type=_count, metavar="N", help="at every scale")
+    add(
+        "--finish-steps",
+        type=_count,
+        metavar="N",
+        help="how many of them are made with --finish (default: a quarter)",
+    )
     add("--scales", type=_count, metavar="N", help="sizes, each half of the next")
     add("--start", choices=["content", "noise"])
     add("--seed", type=_count, metavar="N", help="of the noise")
@@ -98,6 +111,7 @@ def settings_of(options: argparse.Namespace) -> "Optimization":
             "optimizer",
             "learning_rate",
             "steps",
+            "finish_steps",
             "scales",
             "start",
             "seed",
@@ -107,4 +121,7 @@ def settings_of(options: argparse.Namespace) -> "Optimization":
     for role in ("content", "style"):
         if layers := getattr(options, f"{role}_layers"):
             chosen[f"{role}_layers"], chosen[f"{role}_shares"] = zip(*layers, strict=True)
-    return Optimization(**chosen)
+    settings = Optimization(**chosen)
+    if options.finish is None or options.finish_steps is not None:
+        return settings
+    return replace(settings, finish_steps=-(-settings.steps // 4))

@@ -132,8 +132,9 @@ def gatys_report(
 ## Speed
 
 {table(_SPEED, [_speed_row(result) for result in results])}
-A step is at full size: medians (fastest to slowest) over chunks but the first. In all: every scale,
-and programs fetched from the compilation cache.
+A step is at full size: medians (fastest to slowest) over chunks but the first, the mean of both
+encoders' where the teacher finishes. In all: every scale, and programs fetched from the compilation
+cache.
 
 ## Peak memory, MiB
 

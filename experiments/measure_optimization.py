@@ -8,7 +8,7 @@ As `experiments/measure.py`; the lines that a worker answers are
     save     write the picture of this moment to FOLDER/{student,teacher}.npy
 
 FOLDER holds the models of these names, content.npy, style.npy and settings.json, of a
-`cdjax.Optimization`.
+`cdjax.Optimization`, whose `finish_steps` are the student's course's, made with the teacher.
 """
 
 import json
@@ -36,9 +36,14 @@ def main(name: str, folder: str, dtype: str, platform: str) -> None:
     model = load_model(Path(folder) / name)
     chosen: dict[str, Any] = json.loads((Path(folder) / "settings.json").read_text())
     chosen |= {name: tuple(value) for name, value in chosen.items() if isinstance(value, list)}
+    finish = None
+    if name == "student" and chosen["finish_steps"]:
+        finish = load_model(Path(folder) / "teacher")
+    else:
+        chosen["finish_steps"] = 0
     settings = Optimization(**chosen)
     content, style = (np.load(Path(folder) / f"{image}.npy") for image in ("content", "style"))
-    course = optimization(model, content, style, settings=settings)
+    course = optimization(model, content, style, settings=settings, finish=finish)
     progress = None
     about = {"device": device.device_kind, "platform": device.platform, "version": jax.__version__}
     answer(**about, held=memory_of(device)[0])
@@ -53,6 +58,7 @@ def main(name: str, folder: str, dtype: str, platform: str) -> None:
                     seconds=seconds,
                     size=progress.size,
                     step=progress.step,
+                    finishing=progress.finishing,
                     losses=progress.losses,
                     last=last,
                     peak=memory_of(device)[1],

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cdjax import Model, stylize
+from cdjax.gatys_settings import Optimization
 from cdjax.image import levels
-from cdjax.optimization import Optimization, optimize_image
+from cdjax.optimization import optimize_image
 from experiments.picture_sheet import Column, Pairs
 from experiments.table_rows import Sorted, gatys_model
 

@@ -72,6 +72,28 @@ def test_from_files_to_a_picture(
     np.testing.assert_array_equal(found.pixels, levels(np.asarray(wanted)))
 
 
+def test_another_model_finishes(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model("teacher", random_model((Spec(2, (5, 7)),), seed=3))
+    content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
+    # A quarter of the steps unless told otherwise.
+    for chosen, last in (([], 3), (["--finish-steps", "5"], 5)):
+        command = ["c.png", "s.png", "-o", f"out{last}.png", *COMMON, "--finish", "teacher"]
+        assert gatys.main([*command, *chosen]) == 0
+        assert "13x19, finishing: 100%" in capsys.readouterr().err
+        settings = Optimization(
+            content_layers=("relu1_2",),
+            style_layers=("relu1_1", "relu2_1"),
+            style_shares=(1.0, 3.0),
+            steps=12,
+            finish_steps=last,
+            scales=1,
+        )
+        models = load_model("tiny"), load_model("teacher")
+        wanted = optimize_image(models[0], content, style, settings=settings, finish=models[1])
+        found = read_image(f"out{last}.png").pixels
+        np.testing.assert_array_equal(found, levels(np.asarray(wanted)))
+
+
 def test_sizes_and_overwriting(work: Path) -> None:
     sizes = ["--content-size", "11", "--style-size", "8", "--steps", "1"]
     command = ["c.png", "s.png", "-o", "out.jpg", *COMMON, *sizes]
@@ -100,6 +122,8 @@ def test_sizes_and_overwriting(work: Path) -> None:
         (["c.png", "s.png", "-o", "out.png", "--content-size", "3"], "needs 4 a side"),
         (["c.png", "s.png", "-o", "out.png", "--style-weight", "-1"], "0 or more"),
         (["c.png", "s.png", "-o", "out.png", "--steps", "-1"], "no whole number from 0"),
+        (["c.png", "s.png", "-o", "out.png", "--finish", "none"], "none: no such file"),
+        (["c.png", "s.png", "-o", "out.png", "--finish-steps", "2"], "need a model"),
         (["c.png", "s.png"], "--output"),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cdjax import Model, Optimization, Spec, save_model
+from cdjax import Model, Optimization, Spec, optimize_image, save_model
 from cdjax.image import Picture, write_image
 from experiments import benchmark, gatys_benchmark
 from experiments.gatys_benchmark import run_courses, square
@@ -69,6 +69,41 @@ def test_report_of_a_small_run(
     assert float(row[2]) == pytest.approx(wanted, rel=0.02)
 
 
+def test_a_course_that_the_teacher_finishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gatys_benchmark, "_PAUSE", 0)
+    student = encoder((2, 3, 3, 4, 3), seed=4)
+    save_model(tmp_path / "small", student)
+    save_model(tmp_path / "big", TEACHER)
+    seen = []
+
+    def watched(folder: Path, **options: str) -> object:
+        found = run_courses(folder, **options)
+        seen.append(found)
+        names = ("content", "style", "student", "teacher")
+        seen.append({name: np.load(folder / f"{name}.npy") for name in names})
+        return found
+
+    monkeypatch.setattr(gatys_benchmark, "run_courses", watched)
+    models = ["--weights", str(tmp_path / "small"), "--teacher", str(tmp_path / "big")]
+    options = ["--sizes", "32", "--steps", "26", "--finish-steps", "14", "--scales", "1"]
+    assert benchmark.main(["--gatys", *models, *options]) == 0
+    text = capsys.readouterr().out
+    assert "the teacher in its last 14 steps of a scale" in text
+    courses, arrays = seen
+    steps = {name: [answer["step"] for answer in courses[name][0]] for name in courses}
+    assert steps == {"student": [0, 10, 12, 12, 22, 26], "teacher": [0, 10, 20, 26]}
+    settings = Optimization(steps=26, finish_steps=14, scales=1)
+    pair = arrays["content"], arrays["style"]
+    wanted = optimize_image(student, *pair, settings=settings, finish=TEACHER)
+    np.testing.assert_allclose(arrays["student"], wanted, atol=1e-3)
+    seconds = [answer["seconds"] for answer in courses["student"][0]]
+    mean = (12 * seconds[2] / 2 + 14 * seconds[5] / 4) / 26
+    cell = tables(text)["Speed"][1][1].split()[0]
+    assert float(cell) == pytest.approx(mean, rel=0.01)
+
+
 DISTANCE = "Style distance to the style, in the teacher's features"
 
 
@@ -116,6 +151,7 @@ def test_pictures_of_a_file_are_its_middle(tmp_path: Path) -> None:
         (["--dtype", "bfloat16"], "float32 alone"),
         (["--teacher", "none"], "none: no such file"),
         (["--steps", "0"], "a step and a scale"),
+        (["--finish-steps", "51", "--teacher", "big"], "51 of 50 steps"),
         (["--content", "none.png", "--teacher", "big"], "none.png: no such file"),
         (["--sizes", "20", "--teacher", "big"], "needs 32 a side"),
         (["--teacher", "shallow"], "no layer relu4_2"),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cdjax import Model, Optimization, Spec, optimize_image
-from cdjax.optimization import CHUNK, OptimizationError, Progress, scale_sizes
+from cdjax.gatys_settings import OptimizationError
+from cdjax.optimization import CHUNK, Progress, scale_sizes
 from tests import models
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -137,6 +138,7 @@ def test_scales_that_the_encoder_cannot_read_are_left_out() -> None:
     ("changes", "message"),
     [
         ({"steps": 0}, "a step and a scale"),
+        ({"finish_steps": 16}, "16 of 15 steps cannot finish"),
         ({"scales": 0}, "a step and a scale"),
         ({"style_weight": -1.0}, "0 or more"),
         ({"tv_weight": float("nan")}, "0 or more"),
@@ -161,6 +163,48 @@ def test_what_does_not_fit_is_refused() -> None:
         optimize_image(MODEL, CONTENT[None], STYLE, settings=TINY)
     with pytest.raises(TypeError, match="style must be uint8"):
         optimize_image(MODEL, CONTENT, STYLE.astype(int), settings=TINY)
+
+
+TEACHER = models.random_model((Spec(3, (5, 7, 6), (1, 2, 1)),), seed=7)
+FINISHED = dataclasses.replace(TINY, content_layers=("relu1_1",), finish_steps=4, scales=3)
+
+
+def test_the_last_steps_are_made_with_another_encoder() -> None:
+    notes: list[Progress] = []
+    content = models.random_image(21, 16)
+    optimize_image(MODEL, content, STYLE, settings=FINISHED, finish=TEACHER, note=notes.append)
+    # Not at 6 x 4 pixels, which only the first encoder could read.
+    assert [(n.scale, n.scales, n.size, n.step, n.finishing) for n in notes] == [
+        (scale, 2, size, step, finishing)
+        for scale, size in enumerate([(11, 8), (21, 16)])
+        for step, finishing in ((0, False), (10, False), (11, False), (11, True), (15, True))
+    ]
+    for first in (0, 5):
+        cheap, before, start, end = notes[first], *notes[first + 2 : first + 5]
+        assert before.losses["total"] < cheap.losses["total"]
+        # The same picture in other eyes.
+        np.testing.assert_allclose(start.picture(), before.picture(), atol=1e-6)
+        assert start.losses["total"] != pytest.approx(before.losses["total"], rel=1e-2)
+        assert end.losses["total"] < 0.9 * start.losses["total"]
+        assert np.abs(end.picture() - start.picture()).max() > 0.01
+
+
+def test_nothing_but_the_finish_is_the_other_encoders_course() -> None:
+    whole = dataclasses.replace(FINISHED, finish_steps=FINISHED.steps)
+    found = optimize_image(MODEL, CONTENT, STYLE, settings=whole, finish=TEACHER)
+    settings = dataclasses.replace(FINISHED, finish_steps=0)
+    wanted = optimize_image(TEACHER, CONTENT, STYLE, settings=settings)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_finish_is_a_model_and_its_steps() -> None:
+    with pytest.raises(OptimizationError, match="need a model"):
+        optimize_image(MODEL, CONTENT, STYLE, settings=FINISHED)
+    with pytest.raises(OptimizationError, match="needs finish_steps"):
+        optimize_image(MODEL, CONTENT, STYLE, settings=TINY, finish=TEACHER)
+    settings = dataclasses.replace(FINISHED, content_layers=("relu1_2",))
+    with pytest.raises(OptimizationError, match="no layer relu1_2"):
+        optimize_image(MODEL, CONTENT, STYLE, settings=settings, finish=TEACHER)
 
 
 def test_losses_that_are_not_finite_end_it() -> None:
