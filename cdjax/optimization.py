@@ -173,18 +173,16 @@ def _parts(model: Model, finish: Model | None, settings: Optimization) -> list[_
             if last
             else "a model to finish with needs finish_steps, of the steps at every scale"
         )
-    parts = []
-    for finishing, own, steps in (
-        (False, model, settings.steps - last),
-        (True, finish, last),
-    ):
-        if own is None or not steps:
-            continue
-        spec = own.config.specs[0]
-        check_layers(spec, settings)
-        params = own.params[f"stage{spec.stage}"]["encoder"]
-        parts.append(_Part(spec, params, steps, finishing))
-    return parts
+    parts = [_part(model, settings, steps=settings.steps - last, finishing=False)]
+    if finish is not None:
+        parts.append(_part(finish, settings, steps=last, finishing=True))
+    return [part for part in parts if part.steps]
+
+
+def _part(model: Model, settings: Optimization, *, steps: int, finishing: bool) -> _Part:
+    spec = model.config.specs[0]
+    check_layers(spec, settings)
+    return _Part(spec, model.params[f"stage{spec.stage}"]["encoder"], steps, finishing)
 
 
 def check_layers(spec: Spec, settings: Optimization) -> None:
