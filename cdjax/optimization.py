@@ -142,16 +142,16 @@ def optimization(
                 style_layers=settings.style_layers,
             )
             for step, descent in _descents(part, targets, start, settings, unit):
-                losses = {name: float(loss) for name, loss in descent.point.losses.items()}
-                losses["total"] = sum(losses.values())
-                if not math.isfinite(losses["total"]):
-                    raise OptimizationError(
-                        "the losses are not finite any more; try a smaller learning rate, or L-BFGS"
-                    )
                 start = unit * descent.point.variable
-                picture = partial(jnp.clip, start, 0, 1)
-                counts = (scale, len(sizes), size, made + step)
-                yield Progress(*counts, losses, part.finishing, picture)
+                yield Progress(
+                    scale=scale,
+                    scales=len(sizes),
+                    size=size,
+                    step=made + step,
+                    losses=_finite_losses(descent),
+                    finishing=part.finishing,
+                    picture=partial(jnp.clip, start, 0, 1),
+                )
             made += part.steps
 
 
@@ -183,6 +183,16 @@ def _part(model: Model, settings: Optimization, *, steps: int, finishing: bool) 
     spec = model.config.specs[0]
     check_layers(spec, settings)
     return _Part(spec, model.params[f"stage{spec.stage}"]["encoder"], steps, finishing)
+
+
+def _finite_losses(descent: Descent) -> dict[str, float]:
+    losses = {name: float(loss) for name, loss in descent.point.losses.items()}
+    losses["total"] = sum(losses.values())
+    if not math.isfinite(losses["total"]):
+        raise OptimizationError(
+            "the losses are not finite any more; try a smaller learning rate, or L-BFGS"
+        )
+    return losses
 
 
 def check_layers(spec: Spec, settings: Optimization) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,24 +30,35 @@ def encoder(widths: tuple[int, ...], *, seed: int) -> Model:
 TEACHER = encoder((3, 4, 5, 6, 4), seed=3)
 
 
-def test_report_of_a_small_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+STUDENT = encoder((2, 3, 3, 4, 3), seed=4)
+
+Seen = list[tuple[dict[str, Any], dict[str, np.ndarray]]]
+
+
+@pytest.fixture
+def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """What the courses answer and the pictures in their folder, while a small pair is measured."""
     monkeypatch.setattr(gatys_benchmark, "_PAUSE", 0)
-    save_model(tmp_path / "small", encoder((2, 3, 3, 4, 3), seed=4))
-    save_model(tmp_path / "big", TEACHER)
-    seen = []
+    monkeypatch.chdir(tmp_path)
+    save_model("small", STUDENT)
+    save_model("big", TEACHER)
+    courses: Seen = []
 
     def watched(folder: Path, **options: str) -> object:
         found = run_courses(folder, **options)
-        seen.append((found, {n: np.load(folder / f"{n}.npy") for n in ("student", "style")}))
+        courses.append((found, {path.stem: np.load(path) for path in folder.glob("*.npy")}))
         return found
 
     monkeypatch.setattr(gatys_benchmark, "run_courses", watched)
-    output = tmp_path / "report.md"
-    models = ["--weights", str(tmp_path / "small"), "--teacher", str(tmp_path / "big")]
-    options = ["--sizes", "32", "--steps", "25", "--scales", "1", "--output", str(output)]
-    assert benchmark.main(["--gatys", *models, *options]) == 0
+    return courses
+
+
+SMALL = ["--gatys", "--weights", "small", "--teacher", "big", "--sizes", "32", "--scales", "1"]
+
+
+def test_report_of_a_small_run(seen: Seen, capsys: pytest.CaptureFixture[str]) -> None:
+    output = Path("report.md")
+    assert benchmark.main([*SMALL, "--steps", "25", "--output", str(output)]) == 0
     text = output.read_text()
     assert capsys.readouterr().out == text
     ((answers, arrays),) = seen
@@ -69,34 +81,16 @@ def test_report_of_a_small_run(
     assert float(row[2]) == pytest.approx(wanted, rel=0.02)
 
 
-def test_a_course_that_the_teacher_finishes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(gatys_benchmark, "_PAUSE", 0)
-    student = encoder((2, 3, 3, 4, 3), seed=4)
-    save_model(tmp_path / "small", student)
-    save_model(tmp_path / "big", TEACHER)
-    seen = []
-
-    def watched(folder: Path, **options: str) -> object:
-        found = run_courses(folder, **options)
-        seen.append(found)
-        names = ("content", "style", "student", "teacher")
-        seen.append({name: np.load(folder / f"{name}.npy") for name in names})
-        return found
-
-    monkeypatch.setattr(gatys_benchmark, "run_courses", watched)
-    models = ["--weights", str(tmp_path / "small"), "--teacher", str(tmp_path / "big")]
-    options = ["--sizes", "32", "--steps", "26", "--finish-steps", "14", "--scales", "1"]
-    assert benchmark.main(["--gatys", *models, *options]) == 0
+def test_a_course_that_the_teacher_finishes(seen: Seen, capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main([*SMALL, "--steps", "26", "--finish-steps", "14"]) == 0
     text = capsys.readouterr().out
     assert "the teacher in its last 14 steps of a scale" in text
-    courses, arrays = seen
+    ((courses, arrays),) = seen
     steps = {name: [answer["step"] for answer in courses[name][0]] for name in courses}
     assert steps == {"student": [0, 10, 12, 12, 22, 26], "teacher": [0, 10, 20, 26]}
     settings = Optimization(steps=26, finish_steps=14, scales=1)
     pair = arrays["content"], arrays["style"]
-    wanted = optimize_image(student, *pair, settings=settings, finish=TEACHER)
+    wanted = optimize_image(STUDENT, *pair, settings=settings, finish=TEACHER)
     np.testing.assert_allclose(arrays["student"], wanted, atol=1e-3)
     seconds = [answer["seconds"] for answer in courses["student"][0]]
     mean = (12 * seconds[2] / 2 + 14 * seconds[5] / 4) / 26
