@@ -81,6 +81,11 @@ class _Watch:
                 self._shown = done
                 write_image(self._preview, Picture(np.asarray(progress.picture())))
 
+    def silence(self) -> None:
+        """Has the bar not even close: the last word has been said."""
+        if self._bar is not None:
+            self._bar.disable = True
+
     def close(self) -> None:
         """Leaves the bar as it is."""
         if self._bar is not None:
@@ -116,6 +121,9 @@ def _run(options: argparse.Namespace, job: Job, settings: "Optimization", gate: 
             f"{job.content}: {width}x{height} pixels do not fit in memory; --content-size or "
             "--style-size makes them fewer"
         ) from error
+    except KeyboardInterrupt:
+        watch.silence()
+        raise
     finally:
         watch.close()
     with gate.passed():
