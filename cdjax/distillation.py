@@ -71,8 +71,8 @@ def loss(
 
     Returns:
         The weighted sum, and `{"loss", "embedding", "pixel", "perceptual"}`, for AdaIN `{"loss",
-        "embedding", "content", "style"}`, unweighted but for the first; those of weight 0 are
-        missing.
+        "embedding", "content", "style"}`, unweighted but for the first, and for the taps of the
+        embedding loss (`Weights.shallow`); those of weight 0 are missing.
     """
     images = jnp.asarray(images)
     if images.dtype == jnp.uint8:

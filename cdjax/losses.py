@@ -45,9 +45,12 @@ def tap_losses(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> dict[
     return {name: mean_squared_error(values, targets[name]) for name, values in taps.items()}
 
 
-def tap_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
-    """The sum of `tap_losses`."""
-    return jnp.stack(list(tap_losses(taps, targets).values())).sum()
+def tap_loss(
+    taps: Mapping[str, Array], targets: Mapping[str, Array], *, shallow: float = 1.0
+) -> Array:
+    """The sum of `tap_losses`, of which all but the last's count `shallow` times."""
+    *others, deepest = tap_losses(taps, targets).values()
+    return jnp.stack([*(shallow * loss for loss in others), deepest]).sum()
 
 
 def relative_tap_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:

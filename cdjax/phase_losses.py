@@ -69,7 +69,7 @@ def _embedded_taps(
     losses = {}
     if task.weights.embedding:
         _, targets = apply(encoder_of(task, task.teacher), frozen["teacher"], images)
-        losses["embedding"] = tap_loss(embedded, targets)
+        losses["embedding"] = tap_loss(embedded, targets, shallow=task.weights.shallow)
     return embedded, features, losses
 
 

@@ -26,6 +26,9 @@ class Weights:
             otherwise.
         content: of AdaIN's content loss, which stands in place of pixel and perceptual.
         style: of AdaIN's style loss.
+        shallow: what the embedding losses of the taps before the deepest count beside its own
+            (paper: 1). A stage hands on its deepest tap alone; a student that has learnt the
+            others may give them up for it.
     """
 
     embedding: float = 10.0
@@ -33,6 +36,7 @@ class Weights:
     perceptual: float = 1.0
     content: float = 1.0
     style: float = 10.0
+    shallow: float = 1.0
 
 
 PAPER_WEIGHTS: dict[Phase, Weights] = {

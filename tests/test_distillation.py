@@ -238,6 +238,22 @@ def test_losses_of_weight_0_are_not_computed_nor_what_only_they_need() -> None:
     np.testing.assert_allclose(total, 2 * whole["embedding"], rtol=1e-6)
 
 
+def test_taps_before_the_deepest_can_count_less() -> None:
+    params, frozen = networks("student_encoder")
+    image = models.random_image(1, 16, 16)
+    targets = models.encode(TEACHER, frozen["teacher"], image[0] / 255)
+    embedded = {
+        name: tap @ params["embedding"][name]["kernel"] + params["embedding"][name]["bias"]
+        for name, tap in models.encode(STUDENT, params["encoder"], image[0] / 255).items()
+    }
+    shallow, deepest = (np.mean((embedded[name] - targets[name]) ** 2) for name, _ in STUDENT.taps)
+    for share in (0.0, 0.25, 1.0):
+        weights = Weights(embedding=1, pixel=0, perceptual=0, shallow=share)
+        work = Task("student_encoder", STUDENT, TEACHER, weights)
+        total, _ = loss(params, frozen, image, task=work)
+        np.testing.assert_allclose(total, share * shallow + deepest, rtol=1e-4)
+
+
 def test_the_students_own_encoder_can_judge_its_decoder() -> None:
     params, frozen = networks("student_decoder")
     image = models.random_image(1, 16, 16)
