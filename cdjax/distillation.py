@@ -120,7 +120,7 @@ def train_step(
 
     Returns:
         The state after the step, and metrics: the losses of `loss` before it, `"gradient_norm"`
-        and `"parameter_norm"`.
+        (before it is clipped) and `"parameter_norm"`.
 
     Raises:
         ValueError: if the batch cannot be cut into the microbatches.
@@ -143,6 +143,9 @@ def train_step(
         )
         summed, _ = jax.lax.scan(accumulate, zeros, parts)
     gradients, metrics = jax.tree.map(lambda leaf: leaf / task.microbatches, summed)
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
+    if task.clip:
+        gradients, _ = optax.clip_by_global_norm(task.clip).update(gradients, optax.EmptyState())
     updates, optimizer_state = optimizer(task).update(
         gradients, state.optimizer, state.params, factors=frozen.get("factors")
     )
@@ -150,6 +153,5 @@ def train_step(
         slowed = jax.tree.map(lambda u: task.first_rate * u, updates["encoder"]["conv1_1"])
         updates = {**updates, "encoder": {**updates["encoder"], "conv1_1": slowed}}
     params = optax.apply_updates(state.params, updates)
-    metrics["gradient_norm"] = optax.tree.norm(gradients)
     metrics["parameter_norm"] = optax.tree.norm(params)
     return State(state.step + 1, params, optimizer_state), metrics

@@ -267,6 +267,7 @@ def _task(run: _Run, spec: Spec, phase: Phase) -> Task:
         learning_rate=training.learning_rate,
         decay_steps=training.steps if training.decay else 0,
         whitened=training.whitened,
+        clip=training.clip,
         first_rate=training.first_rate,
         rectified=training.rectified,
         judge=training.judge,

@@ -1,12 +1,14 @@
 """What a distillation does, as data: the teacher, the images, and how each phase is trained."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Any, Literal
 
 from cdjax.data import DataConfig
 from cdjax.initialization import Initialization
-from cdjax.task import PAPER_WEIGHTS, Phase, Transfer, Weights
+from cdjax.task import PAPER_WEIGHTS, PHASES, Phase, Transfer, Weights
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Training:
         decay: whether the learning rate rises, then falls to 0 along a cosine.
         whitened: whether Adam works in whitened coordinates (see `cdjax.preconditioning`); not
             for the teacher's decoder.
+        clip: norm to which larger gradients are scaled down; 0: they are left alone.
         first_rate: what the steps of the student encoder's conv1_1 are multiplied by.
         rectified: whether a ReLU follows the embeddings.
         judge: whose taps the perceptual loss of student_decoder compares.
@@ -77,6 +80,7 @@ class Training:
     learning_rate: float = 1e-4
     decay: bool = False
     whitened: bool = False
+    clip: float = 0.0
     first_rate: float = 1.0
     rectified: bool = False
     judge: Literal["teacher", "student"] = "teacher"
@@ -128,10 +132,25 @@ class Recipe:
             raise ValueError(f"adain has one stage, the paper's is 4, not {self.stages}")
         if self.teacher_decoder.whitened:
             raise ValueError("the teacher's decoder cannot be trained with the whitened optimiser")
-        least = {"microbatches": 1, "save_every": 1, "keep": 1, "pictures_every": 1}
-        for name, number in least.items():
-            if getattr(self, name) < number:
-                raise ValueError(f"{name} must be at least {number}, not {getattr(self, name)}")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        """Refuses what would only fail after hours, or climb the losses."""
+        least = {"microbatches": 1.0, "save_every": 1.0, "keep": 1.0, "pictures_every": 1.0}
+        least |= {
+            f"start.{name}": 1.0 for name in ("images", "crop", "decoder_images", "positions")
+        }
+        least |= {"start.iterations": 0.0, "start.image_weight": 0.0}
+        for phase in PHASES:
+            least |= {f"{phase}.{name}": 0.0 for name in ("steps", "clip", "first_rate")}
+            least |= {f"{phase}.weights.{each.name}": 0.0 for each in fields(Weights)}
+            rate = self.phase(phase).learning_rate
+            if not 0 < rate < math.inf:
+                raise ValueError(f"{phase}.learning_rate must be above 0, not {rate}")
+        for name, lowest in least.items():
+            number = attrgetter(name)(self)
+            if not lowest <= number < math.inf:
+                raise ValueError(f"{name} must be at least {lowest:g}, not {number}")
 
     def phase(self, name: Phase) -> Training:
         """How a phase is trained."""

@@ -64,6 +64,8 @@ class Task:
         whitened: whether Adam works in the coordinates of `cdjax.preconditioning`; the learning
             rate is then relative to each layer's size, 0.003 to 0.03, and `"factors"` must be
             among the frozen.
+        clip: gradients of a larger norm are scaled down to it; 0: none is. One that is many times
+            as large as those before it takes Adam many times as far, and a run may not come back.
         first_rate: what the steps of the student encoder's conv1_1 are multiplied by. After `lsq`
             it has little to gain, and deeper features, which are many, would bend it to theirs.
         rectified: whether a ReLU follows the embeddings. The paper's are linear; the features
@@ -89,6 +91,7 @@ class Task:
     learning_rate: float = 1e-4
     decay_steps: int = 0
     whitened: bool = False
+    clip: float = 0.0
     first_rate: float = 1.0
     rectified: bool = False
     judge: Literal["teacher", "student"] = "teacher"

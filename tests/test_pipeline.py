@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -281,6 +282,24 @@ def test_impossible_recipes_are_refused_at_once(teacher: str, tmp_path: Path) ->
         replace(SMALL, save_every=0)
     with pytest.raises(ValueError, match="whitened"):
         replace(SMALL, teacher_decoder=WHITE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": -5}, "student_pair.steps must be at least 0, not -5"),
+        ({"learning_rate": -1.0}, "student_pair.learning_rate must be above 0, not -1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0, not nan"),
+        ({"clip": -1.0}, "student_pair.clip must be at least 0"),
+        ({"weights": Weights(shallow=-1)}, "student_pair.weights.shallow must be at least 0"),
+        ({"weights": Weights(pixel=float("inf"))}, "student_pair.weights.pixel must be"),
+    ],
+)
+def test_impossible_numbers_of_a_phase_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(SMALL, student_pair=replace(WHITE, **change))
+    with pytest.raises(ValueError, match=r"start\.images must be at least 1, not 0"):
+        replace(SMALL, start=replace(SMALL.start, images=0))
 
 
 def test_the_paper_preset_is_the_papers() -> None:
