@@ -95,10 +95,11 @@ def optimizer(task: Task) -> optax.GradientTransformationExtraArgs:
         rising = task.decay_steps // 20
         rate = optax.warmup_cosine_decay_schedule(rate / 10, rate, rising, task.decay_steps)
     if task.whitened:
-        return whitened_adam(rate)
-    return optax.multi_transform(
-        {"trained": optax.adam(rate), "frozen": optax.set_to_zero()}, labels
-    )
+        adam = whitened_adam(rate)
+    else:
+        parts = {"trained": optax.adam(rate), "frozen": optax.set_to_zero()}
+        adam = optax.multi_transform(parts, labels)
+    return optax.chain(optax.clip_by_global_norm(task.clip), adam) if task.clip else adam
 
 
 def initial_state(params: dict[str, Params], *, task: Task) -> State:
@@ -143,9 +144,6 @@ def train_step(
         )
         summed, _ = jax.lax.scan(accumulate, zeros, parts)
     gradients, metrics = jax.tree.map(lambda leaf: leaf / task.microbatches, summed)
-    metrics["gradient_norm"] = optax.tree.norm(gradients)
-    if task.clip:
-        gradients, _ = optax.clip_by_global_norm(task.clip).update(gradients, optax.EmptyState())
     updates, optimizer_state = optimizer(task).update(
         gradients, state.optimizer, state.params, factors=frozen.get("factors")
     )
@@ -153,5 +151,6 @@ def train_step(
         slowed = jax.tree.map(lambda u: task.first_rate * u, updates["encoder"]["conv1_1"])
         updates = {**updates, "encoder": {**updates["encoder"], "conv1_1": slowed}}
     params = optax.apply_updates(state.params, updates)
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
     metrics["parameter_norm"] = optax.tree.norm(params)
     return State(state.step + 1, params, optimizer_state), metrics
