@@ -6,7 +6,8 @@ several times over, which for a deep network is most of the compilation, and may
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -126,10 +127,11 @@ def descend(
 
 
 def _search(objective: Objective, start: Point, change: Array) -> tuple[Point, Array]:
-    """A point along a direction that satisfies the weak Wolfe conditions, by bisection.
+    """A point along a direction that satisfies the weak Wolfe conditions.
 
-    Lewis and Overton 2013, algorithm 2.6. The step 1 is tried first. After `_TRIES` the lowest
-    point found is taken; the second result is False if none is lower than the start.
+    Lewis and Overton 2013, algorithm 2.6, but that a step too long is shortened to where a parabola
+    has its minimum, at most to a tenth. The step 1 is tried first. After `_TRIES` the lowest point
+    found is taken; the second result is False if none is lower than the start.
     """
     slope = jnp.vdot(change, start.gradient)
     # Rounding may turn a direction upwards; that of the gradient never is.
@@ -140,22 +142,53 @@ def _search(objective: Objective, start: Point, change: Array) -> tuple[Point, A
         (steepest, jnp.vdot(steepest, start.gradient)),
     )
 
-    def attempt(state: tuple[Array, Array, Array, Array, Array, Point]) -> Any:
-        tries, length, low, high, _, best = state
-        point = _evaluate(objective, start.variable + length * change)
+    def attempt(state: _Search) -> _Search:
+        point = _evaluate(objective, start.variable + state.length * change)
+        here = _Place(state.length, point.value, jnp.vdot(change, point.gradient))
         # Not a number is as good as too high.
-        lower = point.value <= start.value + _SUFFICIENT * length * slope
-        flat = jnp.vdot(change, point.gradient) >= _CURVATURE * slope
-        better = lower & (flat | (point.value < best.value))
-        best = jax.tree.map(lambda own, other: jnp.where(better, own, other), point, best)
-        low, high = jnp.where(lower, length, low), jnp.where(lower, high, length)
-        length = jnp.where(jnp.isinf(high), 2 * low, (low + high) / 2)
-        return tries + 1, length, low, high, lower & flat, best
+        lower = here.value <= start.value + _SUFFICIENT * here.length * slope
+        flat = here.slope >= _CURVATURE * slope
+        better = lower & (flat | (here.value < state.best.value))
+        best = jax.tree.map(partial(jnp.where, better), point, state.best)
+        low = jax.tree.map(partial(jnp.where, lower), here, state.low)
+        high = jnp.where(lower, state.high, here.length)
+        longer = jnp.where(jnp.isinf(high), 2 * low.length, (low.length + high) / 2)
+        length = jnp.where(lower, longer, _shortened(state.low, here))
+        return _Search(state.tries + 1, length, low, high, lower & flat, best)
 
-    def unfinished(state: tuple[Array, Array, Array, Array, Array, Point]) -> Array:
-        return (state[0] < _TRIES) & ~state[4]
+    def unfinished(state: _Search) -> Array:
+        return (state.tries < _TRIES) & ~state.found
 
-    one, inf = jnp.ones(()), jnp.full((), jnp.inf)
-    state = (jnp.zeros((), jnp.int32), one, 0 * one, inf, jnp.zeros((), bool), start)
-    best: Point = jax.lax.while_loop(unfinished, attempt, state)[5]
+    one, inf, no = jnp.ones(()), jnp.full((), jnp.inf), jnp.zeros((), bool)
+    origin = _Place(0 * one, start.value, slope)
+    state = _Search(jnp.zeros((), jnp.int32), one, origin, inf, no, start)
+    best: Point = jax.lax.while_loop(unfinished, attempt, state).best
     return best, best.value < start.value
+
+
+class _Place(NamedTuple):
+    """A step along a direction, and what the function and its slope are there."""
+
+    length: Array
+    value: Array
+    slope: Array
+
+
+class _Search(NamedTuple):
+    """Where a search is: what it tries next, between `low` and `high`."""
+
+    tries: Array
+    length: Array
+    low: _Place
+    high: Array
+    found: Array
+    best: Point
+
+
+def _shortened(low: _Place, high: _Place) -> Array:
+    """Where the parabola through two places, of `low`'s slope, has its minimum; kept within."""
+    width = high.length - low.length
+    bend = high.value - low.value - low.slope * width
+    share = -low.slope * width / (2 * bend)
+    # At most half: beyond it the sufficient decrease that failed would hardly be had.
+    return low.length + width * jnp.where(jnp.isfinite(share), jnp.clip(share, 0.1, 0.5), 0.5)

@@ -33,8 +33,9 @@ class Optimization:
         finish_steps: how many of them, the last ones, are made with the losses of the model to
             finish with.
         scales: how many sizes, each half of the next, up to the content's. Those too small for
-            the encoder are left out.
-        start: of the coarsest scale, the content or noise.
+            the encoder are left out. None: 3, but of a stylized start its full size alone.
+        start: of the coarsest scale: the content, noise, or the content as `cdjax.stylize` gives
+            it with the model's decoders.
         seed: of the noise.
 
     Raises:
@@ -52,8 +53,8 @@ class Optimization:
     learning_rate: float = 0.02
     steps: int = 100
     finish_steps: int = 0
-    scales: int = 3
-    start: Literal["content", "noise"] = "content"
+    scales: int | None = None
+    start: Literal["content", "noise", "stylized"] = "content"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -71,16 +72,24 @@ class Optimization:
             self.style_layers and self.style_weight
         ):
             raise OptimizationError("neither a content nor a style layer counts anything")
-        if self.steps < 1 or self.scales < 1:
+        if self.steps < 1 or self.scale_count < 1:
             raise OptimizationError("there must be a step and a scale at least")
         if not 0 <= self.finish_steps <= self.steps:
             raise OptimizationError(f"{self.finish_steps} of {self.steps} steps cannot finish")
         if self.optimizer not in ("lbfgs", "adam"):
             raise OptimizationError(f"optimizer must be lbfgs or adam, not {self.optimizer}")
-        if self.start not in ("content", "noise"):
-            raise OptimizationError(f"start must be content or noise, not {self.start}")
+        if self.start not in ("content", "noise", "stylized"):
+            raise OptimizationError(f"start must be content, noise or stylized, not {self.start}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise OptimizationError("the learning rate must be above 0")
+
+    @property
+    def scale_count(self) -> int:
+        """How many scales there are, also where none are asked for."""
+        if self.scales is not None:
+            return self.scales
+        # Large shapes are what coarse scales are for; a stylized start has them.
+        return 1 if self.start == "stylized" else 3
 
 
 def _weighs(*weights: float) -> bool:

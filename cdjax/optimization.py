@@ -20,13 +20,16 @@ from cdjax.gatys_losses import Targets, Weights, find_targets, image_losses
 from cdjax.gatys_settings import Optimization, OptimizationError, weights_of
 from cdjax.model import Model, Params
 from cdjax.spec import Spec
-from cdjax.stylization import LEVEL, checked
+from cdjax.stylization import LEVEL, checked, stylize
 
 CHUNK = 10
 """Steps between two moments at which the host sees the losses."""
 
 _FIRST_CHANGE = 0.02
 """Root mean square, in [0, 1], of the first change that L-BFGS tries."""
+
+_NEAR_CHANGE = 0.003
+"""Likewise, of a picture that other means have led near already."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def optimize_image(
 
     What a student's features do not tell apart stays as it is. So a few last steps at every scale
     (`settings.finish_steps`) may be made with its teacher's losses, beginning where the student's
-    cheap ones lead.
+    cheap ones lead. And its decoders may lead most of the way before the first step: a start of
+    `"stylized"` is what `cdjax.stylize` makes of the content.
 
     Steps run in compiled loops of `CHUNK`; the host sees the losses after each. Each size is
     compiled once for each encoder, whatever the weights.
@@ -91,7 +95,8 @@ def optimize_image(
 
     Raises:
         OptimizationError: if an encoder lacks a layer, the content is too small, the losses cease
-            to be finite, or of `finish` and `settings.finish_steps` there is one alone.
+            to be finite, of `finish` and `settings.finish_steps` there is one alone, or the model
+            of a stylized start has no decoders.
         TypeError: if the pixels are neither uint8 nor floating.
         ValueError: if an image is not (H, W, 3).
     """
@@ -117,7 +122,7 @@ def optimization(
     parts = _parts(model, finish, settings)
     deepest = max((part.spec for part in parts), key=lambda spec: spec.stride)
     whole, painting = _pixels(content, "content"), _pixels(style, "style")
-    sizes = scale_sizes(whole.shape[:2], deepest, scales=settings.scales)
+    sizes = scale_sizes(whole.shape[:2], deepest, scales=settings.scale_count)
     start = None
     for scale, size in enumerate(sizes):
         target = _resized(whole, size)
@@ -127,12 +132,17 @@ def optimization(
             start = _resized(start, size)
         elif settings.start == "noise":
             start = jax.random.uniform(jax.random.key(settings.seed), (*size, 3))
+        elif settings.start == "stylized":
+            # Small pictures come out worse.
+            start = _resized(stylize(model, whole, painting), size)
         else:
             start = target
-        # L-BFGS begins with a change of norm 1, of whatever it is that varies.
-        unit = _FIRST_CHANGE * math.sqrt(start.size) if settings.optimizer == "lbfgs" else 1.0
         made = 0
         for part in parts:
+            near = made > 0 or (scale == 0 and settings.start == "stylized")
+            # L-BFGS begins with a change of norm 1, of whatever it is that varies.
+            change = (_NEAR_CHANGE if near else _FIRST_CHANGE) * math.sqrt(start.size)
+            unit = change if settings.optimizer == "lbfgs" else 1.0
             targets = find_targets(
                 part.spec,
                 part.params,
@@ -173,6 +183,7 @@ def _parts(model: Model, finish: Model | None, settings: Optimization) -> list[_
             if last
             else "a model to finish with needs finish_steps, of the steps at every scale"
         )
+    check_start(model, settings)
     parts = [_part(model, settings, steps=settings.steps - last, finishing=False)]
     if finish is not None:
         parts.append(_part(finish, settings, steps=last, finishing=True))
@@ -193,6 +204,14 @@ def _finite_losses(descent: Descent) -> dict[str, float]:
             "the losses are not finite any more; try a smaller learning rate, or L-BFGS"
         )
     return losses
+
+
+def check_start(model: Model, settings: Optimization) -> None:
+    """Refuses, as `OptimizationError`, a start that a model cannot make."""
+    if settings.start == "stylized" and model.config.method == "encoder":
+        raise OptimizationError(
+            "a stylized start needs a model with decoders, such as wct-16x; this is an encoder"
+        )
 
 
 def check_layers(spec: Spec, settings: Optimization) -> None:

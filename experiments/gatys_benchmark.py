@@ -22,7 +22,7 @@ from cdjax.dead_leaves import dead_leaves
 from cdjax.gatys_losses import features_of
 from cdjax.image import Picture, read_image, resize
 from cdjax.metrics import ssim, style_distance
-from cdjax.optimization import check_layers, scale_sizes
+from cdjax.optimization import check_layers, check_start, scale_sizes
 from cdjax.teachers import load_teacher, normalized_teacher
 from experiments.gatys import load_encoder
 from experiments.gatys_report import ENCODERS, Course, GatysComparison, gatys_report
@@ -44,7 +44,13 @@ def add_gatys_options(parser: argparse.ArgumentParser) -> None:
     add("--style", type=Path, metavar="FILE", help="likewise")
     add("--steps", type=int, default=50, help="of --gatys, at every scale")
     add("--finish-steps", type=int, default=0, help="of the student's, made with the teacher")
-    add("--scales", type=int, default=3, help="of --gatys")
+    add("--scales", type=int, help="of --gatys")
+    add(
+        "--start",
+        choices=["content", "stylized"],
+        default="content",
+        help="of the student's course; the teacher's starts from the content",
+    )
 
 
 def square(path: Path, size: int) -> NDArray[np.uint8]:
@@ -215,9 +221,11 @@ def measure_gatys(options: argparse.Namespace, command: str, folder: Path) -> st
     if options.dtype != "float32":
         raise BenchmarkError("--gatys computes in float32 alone")
     settings = Optimization(
-        steps=options.steps, finish_steps=options.finish_steps, scales=options.scales
-    )
+        steps=options.steps, finish_steps=options.finish_steps,
+        scales=options.scales, start=options.start,
+    )  # fmt: skip
     student, teacher = load_pair(options)
+    check_start(student, settings)
     for name, model in zip(ENCODERS, (student, teacher), strict=True):
         save_model(folder / name, model)
     results = []
@@ -228,5 +236,7 @@ def measure_gatys(options: argparse.Namespace, command: str, folder: Path) -> st
     names = {"student": f"{weights} (of {student.config.teacher})"}
     if settings.finish_steps:
         names["student"] += f", the teacher in its last {settings.finish_steps} steps of a scale"
+    if settings.start == "stylized":
+        names["student"] += ", from the content stylized with its decoders"
     names["teacher"] = teacher.config.teacher
     return gatys_report(command, settings, names, results)

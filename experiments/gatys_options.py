@@ -77,8 +77,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="N",
         help="how many of them are made with --finish (default: a quarter)",
     )
-    add("--scales", type=_count, metavar="N", help="sizes, each half of the next")
-    add("--start", choices=["content", "noise"])
+    add(
+        "--scales",
+        type=_count,
+        metavar="N",
+        help="sizes, each half of the next (default: 3; 1 of a stylized start)",
+    )
+    add(
+        "--start",
+        choices=["content", "noise", "stylized"],
+        help="of the coarsest scale (default content); stylized: what --model's decoders make of "
+        "the content",
+    )
     add("--seed", type=_count, metavar="N", help="of the noise")
     add("--content-size", type=_pixels, metavar="PX", help="scale content to this shorter side")
     add("--style-size", type=_pixels, metavar="PX", help="scale style to this shorter side")

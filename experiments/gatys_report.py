@@ -4,7 +4,7 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import jax
@@ -118,12 +118,16 @@ def gatys_report(
     similar = [
         [str(r.size), *(f"{r.courses[name].similarity:.3f}" for name in ENCODERS)] for r in results
     ]
+    alike = replace(settings, start="content").scale_count
+    scales = f"{settings.scale_count} scales"
+    if alike != settings.scale_count:
+        scales = f"{settings.scale_count} (student) and {alike} (teacher) scales"
     return f"""# Optimising a picture: the student's encoder against its teacher's
 
 - command: `{command}`
 - machine: {processor()}, {os.cpu_count()} cores, {platform.system()}; {versions}
 - student: {encoders["student"]}; teacher: {encoders["teacher"]}
-- {settings.optimizer}, {settings.steps} steps at each of {settings.scales} scales; content weight
+- {settings.optimizer}, {settings.steps} steps at each of {scales}; content weight
   {settings.content_weight:g} ({", ".join(settings.content_layers)}), style weight
   {settings.style_weight:g} ({", ".join(settings.style_layers)})
 - a process each, which optimise in turns, ten steps at a time

@@ -8,7 +8,8 @@ As `experiments/measure.py`; the lines that a worker answers are
     save     write the picture of this moment to FOLDER/{student,teacher}.npy
 
 FOLDER holds the models of these names, content.npy, style.npy and settings.json, of a
-`cdjax.Optimization`, whose `finish_steps` are the student's course's, made with the teacher.
+`cdjax.Optimization`, whose `finish_steps` and `start` are the student's course's: those are made
+with the teacher, whose own course starts from the content.
 """
 
 import json
@@ -37,10 +38,10 @@ def main(name: str, folder: str, dtype: str, platform: str) -> None:
     chosen: dict[str, Any] = json.loads((Path(folder) / "settings.json").read_text())
     chosen |= {name: tuple(value) for name, value in chosen.items() if isinstance(value, list)}
     finish = None
-    if name == "student" and chosen["finish_steps"]:
+    if name == "teacher":
+        chosen |= {"finish_steps": 0, "start": "content"}
+    elif chosen["finish_steps"]:
         finish = load_model(Path(folder) / "teacher")
-    else:
-        chosen["finish_steps"] = 0
     settings = Optimization(**chosen)
     content, style = (np.load(Path(folder) / f"{image}.npy") for image in ("content", "style"))
     course = optimization(model, content, style, settings=settings, finish=finish)

@@ -65,6 +65,15 @@ def test_lbfgs_shortens_a_step_that_is_not_finite() -> None:
     np.testing.assert_allclose(found[-1].point.variable, [0.9], atol=1e-3)
 
 
+def test_lbfgs_shortens_a_step_that_is_too_long_to_a_parabolas_minimum() -> None:
+    def parabola(variable: jax.Array) -> Losses:
+        return {"all": 25 * jnp.square(variable - 0.2).sum()}
+
+    # The first step, of norm 1, leads to four times the distance on the other side.
+    found = course(parabola, [0.0], 1, 1, method="lbfgs")
+    np.testing.assert_allclose(found[-1].point.variable, [0.2], atol=1e-6)
+
+
 def test_adam_makes_its_steps() -> None:
     variable, first, second = np.zeros(4), np.zeros(4), np.zeros(4)
     for step in range(1, 8):

@@ -94,6 +94,22 @@ def test_another_model_finishes(work: Path, capsys: pytest.CaptureFixture[str]) 
         np.testing.assert_array_equal(found, levels(np.asarray(wanted)))
 
 
+def test_a_stylized_start(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["c.png", "s.png", "-o", "out.png", "--model", "tiny", "--steps", "2", *LAYERS]
+    assert gatys.main([*command, "--start", "stylized"]) == 0
+    assert "2/2" in capsys.readouterr().err
+    content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
+    settings = Optimization(
+        content_layers=("relu1_2",),
+        style_layers=("relu1_1", "relu2_1"),
+        style_shares=(1.0, 3.0),
+        steps=2,
+        start="stylized",
+    )
+    wanted = optimize_image(load_model("tiny"), content, style, settings=settings)
+    np.testing.assert_array_equal(read_image("out.png").pixels, levels(np.asarray(wanted)))
+
+
 def test_sizes_and_overwriting(work: Path) -> None:
     sizes = ["--content-size", "11", "--style-size", "8", "--steps", "1"]
     command = ["c.png", "s.png", "-o", "out.jpg", *COMMON, *sizes]

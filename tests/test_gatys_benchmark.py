@@ -98,6 +98,25 @@ def test_a_course_that_the_teacher_finishes(seen: Seen, capsys: pytest.CaptureFi
     assert float(cell) == pytest.approx(mean, rel=0.01)
 
 
+def test_a_course_from_what_the_student_stylizes(
+    seen: Seen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = random_model((STUDENT.config.specs[0],), seed=4)
+    save_model("whole", whole)
+    arguments = [*SMALL[:2], "whole", *SMALL[3:-2], "--steps", "3", "--start", "stylized"]
+    assert benchmark.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "from the content stylized with its decoders" in text
+    ((courses, arrays),) = seen
+    # 16 pixels a side, the second scale, are too few for the encoders.
+    assert [len(courses[name][0]) for name in ("student", "teacher")] == [2, 2]
+    pair, options = (arrays["content"], arrays["style"]), {"steps": 3, "scales": 1}
+    wanted = optimize_image(whole, *pair, settings=Optimization(start="stylized", **options))
+    np.testing.assert_allclose(arrays["student"], wanted, atol=1e-3)
+    wanted = optimize_image(TEACHER, *pair, settings=Optimization(**options))
+    np.testing.assert_allclose(arrays["teacher"], wanted, atol=1e-3)
+
+
 DISTANCE = "Style distance to the style, in the teacher's features"
 
 
@@ -148,6 +167,7 @@ def test_pictures_of_a_file_are_its_middle(tmp_path: Path) -> None:
         (["--finish-steps", "51", "--teacher", "big"], "51 of 50 steps"),
         (["--content", "none.png", "--teacher", "big"], "none.png: no such file"),
         (["--sizes", "20", "--teacher", "big"], "needs 32 a side"),
+        (["--start", "stylized", "--weights", "big", "--teacher", "big"], "with decoders"),
         (["--teacher", "shallow"], "no layer relu4_2"),
     ],
 )

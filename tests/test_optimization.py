@@ -3,10 +3,12 @@
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdjax import Model, Optimization, Spec, optimize_image
+from cdjax import Model, Optimization, Spec, optimize_image, stylize
 from cdjax.gatys_settings import OptimizationError
 from cdjax.optimization import CHUNK, Progress, scale_sizes
 from tests import models
@@ -100,6 +102,24 @@ def test_a_run_is_reproducible_and_noise_depends_on_the_seed() -> None:
     assert abs(np.corrcoef(start.ravel(), CONTENT.ravel())[0, 1]) < 0.2
 
 
+def test_a_stylized_start_is_what_the_decoders_make() -> None:
+    settings = dataclasses.replace(TINY, start="stylized", scales=None)
+    result, notes = course(settings)
+    wanted = np.asarray(stylize(MODEL, CONTENT, STYLE))
+    assert np.abs(wanted - CONTENT / 255).max() > 0.05
+    np.testing.assert_allclose(notes[0].picture(), wanted, atol=1e-5)
+    # At full size alone, where nothing else is asked for.
+    assert {note.size for note in notes} == {CONTENT.shape[:2]}
+    totals = [note.losses["total"] for note in notes]
+    assert totals == sorted(totals, reverse=True)
+    assert totals[-1] < 0.8 * totals[0]
+    assert np.abs(result - wanted).max() > 0.01
+
+    small = course(dataclasses.replace(settings, scales=2, steps=1))[1][0].picture()
+    shrunk = jax.image.resize(jnp.asarray(wanted), small.shape, "cubic")
+    np.testing.assert_allclose(small, jnp.clip(shrunk, 0, 1), atol=1e-5)
+
+
 def test_total_variation_smooths() -> None:
     settings = dataclasses.replace(TINY, scales=1)
     pictures = [
@@ -163,6 +183,13 @@ def test_what_does_not_fit_is_refused() -> None:
         optimize_image(MODEL, CONTENT[None], STYLE, settings=TINY)
     with pytest.raises(TypeError, match="style must be uint8"):
         optimize_image(MODEL, CONTENT, STYLE.astype(int), settings=TINY)
+
+
+def test_a_lone_encoder_makes_no_start() -> None:
+    alone = Model(MODEL.params, dataclasses.replace(MODEL.config, method="encoder"))
+    settings = dataclasses.replace(TINY, start="stylized")
+    with pytest.raises(OptimizationError, match="needs a model with decoders"):
+        optimize_image(alone, CONTENT, STYLE, settings=settings)
 
 
 TEACHER = models.random_model((Spec(3, (5, 7, 6), (1, 2, 1)),), seed=7)
