@@ -16,7 +16,7 @@ faster algorithms of `cdjax.winograd`, `cdjax.upsampling` and `cdjax.planes`.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,68 +116,92 @@ def _gradient_by_images(gradient: Array, kernel: Array, *, padding: Padding) -> 
     return folded(folded(by_padded, 1), 2)
 
 
+class _How(NamedTuple):
+    """What `convolve` is told, behind its arrays."""
+
+    padding: Padding
+    algorithm: Algorithm
+    rectified: bool
+
+
+def _before_relu(gradient: Array, *results: Array) -> Array:
+    """The gradient by what ReLU made the results of, where it did."""
+    return jnp.where(results[0] > 0, gradient, 0) if results else gradient
+
+
 def _cpu_gradients(
-    images: Array, kernel: Array, gradient: Array, *, padding: Padding, algorithm: Algorithm
-) -> tuple[Array, Array]:
-    if algorithm == "winograd" and winograd.suits(images, kernel):
-        points = winograd.transform_kernel(kernel)
-        by_images = winograd.image_gradient(gradient, points, padding=padding)
-    elif algorithm == "winograd" and planes.suits_gradient(kernel):
-        by_images = planes.image_gradient(gradient, kernel, padding=padding)
+    images: Array, kernel: Array, gradient: Array, *results: Array, how: _How
+) -> tuple[Array, Array, Array]:
+    before = _before_relu(gradient, *results)
+    if how.algorithm == "winograd" and winograd.suits(images, kernel):
+        by_images = winograd.image_gradient(gradient, kernel, *results, padding=how.padding)
+    elif how.algorithm == "winograd" and planes.suits_gradient(kernel):
+        by_images = planes.image_gradient(before, kernel, padding=how.padding)
     else:
-        by_images = _gradient_by_images(gradient, kernel, padding=padding)
-    reflected = padding == "reflect"
+        by_images = _gradient_by_images(before, kernel, padding=how.padding)
+    reflected = how.padding == "reflect"
     padded = reflect(reflect(images, 1), 2) if reflected else jnp.pad(images, _AROUND)
-    return by_images, _kernel_gradient(padded, gradient)
+    return by_images, _kernel_gradient(padded, before), before.sum((0, 1, 2))
 
 
-def _by_winograd(images: Array, kernel: Array, *, padding: Padding) -> Array:
-    return winograd.convolve(images, winograd.transform_kernel(kernel), padding=padding)
+def _complete(
+    images: Array, kernel: Array, bias: Array, *, without: Callable[..., Array], rectified: bool
+) -> Array:
+    result = without(images, kernel) + bias
+    return jax.nn.relu(result) if rectified else result
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _without_bias(images: Array, kernel: Array, padding: Padding, algorithm: Algorithm) -> Array:
-    default: Callable[[Array, Array], Array] = _zero_padded if padding == "zero" else _padded
-    on_cpu = default
-    if algorithm == "winograd" and winograd.suits(images, kernel):
-        on_cpu = partial(_by_winograd, padding=padding)
-    elif algorithm == "winograd" and planes.suits(kernel):
-        on_cpu = partial(planes.convolve, padding=padding)
-    elif padding == "reflect":
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _convolution(images: Array, kernel: Array, bias: Array, how: _How) -> Array:
+    plainly = _zero_padded if how.padding == "zero" else _padded
+    default = partial(_complete, without=plainly, rectified=how.rectified)
+    on_cpu: Callable[..., Array] = default
+    if how.algorithm == "winograd" and winograd.suits(images, kernel):
+        on_cpu = partial(winograd.convolve, padding=how.padding, rectified=how.rectified)
+    elif how.algorithm == "winograd" and planes.suits(kernel):
+        on_cpu = partial(default, without=partial(planes.convolve, padding=how.padding))
+    elif how.padding == "reflect":
         # Winograd's results depend on the cut anyway.
-        alike = convolve_alike if algorithm == "direct" else convolve_plainly
-        on_cpu = partial(_borders_corrected, convolve=alike)
+        alike = convolve_alike if how.algorithm == "direct" else convolve_plainly
+        on_cpu = partial(default, without=partial(_borders_corrected, convolve=alike))
     if on_cpu is default:
-        return default(images, kernel)
-    return lax.platform_dependent(images, kernel, cpu=on_cpu, default=default)
+        return default(images, kernel, bias)
+    return lax.platform_dependent(images, kernel, bias, cpu=on_cpu, default=default)
 
 
 def _forward(
-    images: Array, kernel: Array, padding: Padding, algorithm: Algorithm
-) -> tuple[Array, tuple[Array, Array]]:
-    return _without_bias(images, kernel, padding, algorithm), (images, kernel)
+    images: Array, kernel: Array, bias: Array, how: _How
+) -> tuple[Array, tuple[Array, ...]]:
+    result = _convolution(images, kernel, bias, how)
+    return result, (images, kernel, result) if how.rectified else (images, kernel)
 
 
-def _backward(
-    padding: Padding, algorithm: Algorithm, saved: tuple[Array, Array], gradient: Array
-) -> tuple[Array, Array]:
-    def automatic(images: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
-        function = _zero_padded if padding == "zero" else _padded
-        by_images, by_kernel = jax.vjp(function, images, kernel)[1](gradient)
-        return by_images, by_kernel
+def _backward(how: _How, saved: tuple[Array, ...], gradient: Array) -> tuple[Array, Array, Array]:
+    def automatic(
+        images: Array, kernel: Array, gradient: Array, *results: Array
+    ) -> tuple[Array, Array, Array]:
+        before = _before_relu(gradient, *results)
+        plainly = _zero_padded if how.padding == "zero" else _padded
+        by_images, by_kernel = jax.vjp(plainly, images, kernel)[1](before)
+        return by_images, by_kernel, before.sum((0, 1, 2))
 
-    written_out = partial(_cpu_gradients, padding=padding, algorithm=algorithm)
-    gradients: tuple[Array, Array] = lax.platform_dependent(
-        *saved, gradient, cpu=written_out, default=automatic
+    images, kernel, *results = saved
+    gradients: tuple[Array, Array, Array] = lax.platform_dependent(
+        images,
+        kernel,
+        gradient,
+        *results,
+        cpu=partial(_cpu_gradients, how=how),
+        default=automatic,
     )
     return gradients
 
 
-_without_bias.defvjp(_forward, _backward)
+_convolution.defvjp(_forward, _backward)
 
 
 # The networks of a cascade share most layers' shapes: each shape is traced and lowered once.
-@partial(jax.jit, static_argnames=("padding", "algorithm"))
+@partial(jax.jit, static_argnames=("padding", "algorithm", "rectified"))
 def convolve(
     images: Array,
     kernel: Array,
@@ -185,8 +209,9 @@ def convolve(
     *,
     padding: Padding = "reflect",
     algorithm: Algorithm = "direct",
+    rectified: bool = False,
 ) -> Array:
-    """3x3 convolution with a padding of 1, plus bias.
+    """3x3 convolution with a padding of 1, plus bias, through ReLU if `rectified`.
 
     Args:
         images: (N, H, W, I), float; H and W at least 2 where the padding is by reflection.
@@ -196,6 +221,7 @@ def convolve(
         algorithm: `"direct"`, whose results, compiled with `cdjax.compilation.EXACT`, do not depend
             on how an image was cut, bit for bit, or `"winograd"`, faster on a CPU from 64 channels
             on.
+        rectified: whether ReLU follows, which costs less here than behind.
 
     Returns:
         (N, H, W, O), of the images' dtype.
@@ -205,7 +231,7 @@ def convolve(
     """
     if padding == "reflect" and min(images.shape[1:3]) < 2:
         raise ValueError(f"reflection padding needs 2 rows and columns, not {images.shape[1:3]}")
-    return _without_bias(images, kernel, padding, algorithm) + bias
+    return _convolution(images, kernel, bias, _How(padding, algorithm, rectified))
 
 
 def max_pool(images: Array) -> Array:

@@ -64,7 +64,7 @@ class Decoder(nn.Module):
             # The last convolution makes the image, whose grey levels bfloat16 would round.
             dtype = jnp.float32 if conv.name == "conv1_1" else self.dtype
             images, kernel, bias = (a.astype(dtype) for a in (images, *kernels[conv.name]))
-            images = nn.relu(convolved(images, kernel, bias))
+            images = convolved(images, kernel, bias, rectified=True)
         return images
 
     def _by_bands(

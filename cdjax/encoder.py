@@ -85,7 +85,9 @@ class Encoder(nn.Module):
     ) -> tuple[Array, dict[str, Array]]:
         """The layers between two changes of resolution, the pooling behind them included."""
         taps = {}
-        convolved = partial(convolve, padding=self.spec.padding, algorithm=self.algorithm)
+        convolved = partial(
+            convolve, padding=self.spec.padding, algorithm=self.algorithm, rectified=True
+        )
         for conv in convs:
             kernel, bias = kernels[conv.name]
             # The first convolution reads the image itself, whose grey levels bfloat16
@@ -95,9 +97,8 @@ class Encoder(nn.Module):
             features = convolved(features, kernel, bias)
             layer = f"relu{conv.name[4:]}"
             if conv.name.endswith("_1") or layer in self.layers:
-                taps[layer] = nn.relu(features).astype(self.dtype)
-            # ReLU after the pooling: the same values from a quarter of the work.
-            features = nn.relu(max_pool(features) if conv.resample else features)
+                taps[layer] = features.astype(self.dtype)
+            features = max_pool(features) if conv.resample else features
         return features, taps
 
     def _by_bands(self, convs: tuple[Conv, ...], kernels: Kernels, features: Array) -> Array:

@@ -103,7 +103,9 @@ def train(
         saved = int(state.step)
         pending: tuple[int, Any] | None = None
         for step in range(saved, steps):
-            images = _divide(next(batches), divided)
+            # On a CPU, a program that is called before its arguments are ready runs elsewhere, in
+            # memory that is not kept (`cdjax.allocator`).
+            images = jax.block_until_ready(_divide(next(batches), divided))
             state, metrics = train_step(state, frozen, images, task=task)
             # One step behind, so that the device has work while the last one is looked at.
             _examine(pending, report, saved, directory)

@@ -94,7 +94,7 @@ def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> 
 _at_corners.defvjp(_forward, _backward)
 
 
-@partial(jax.jit, static_argnames=("padding", "algorithm"))
+@partial(jax.jit, static_argnames=("padding", "algorithm", "rectified"))
 def convolve_upsampled(
     images: Array,
     kernel: Array,
@@ -102,6 +102,7 @@ def convolve_upsampled(
     *,
     padding: Padding = "reflect",
     algorithm: Algorithm = "direct",
+    rectified: bool = False,
 ) -> Array:
     """What `cdjax.conv.convolve` makes of `upsample(images)`.
 
@@ -112,18 +113,21 @@ def convolve_upsampled(
         padding: of the upsampled images, `"reflect"` or `"zero"`.
         algorithm: as for `cdjax.conv.convolve`; `"winograd"` takes the corners on a CPU, where
             they are faster.
+        rectified: whether ReLU follows.
 
     Returns:
         (N, 2H, 2W, O), of the images' dtype.
     """
 
     def whole(images: Array, kernel: Array) -> Array:
-        return convolve(upsample(images), kernel, bias, padding=padding, algorithm=algorithm)
+        options = {"padding": padding, "algorithm": algorithm, "rectified": rectified}
+        return convolve(upsample(images), kernel, bias, **options)
 
     if algorithm == "direct" or max(kernel.shape[2:]) > _WIDEST:
         return whole(images, kernel)
 
     def at_corners(images: Array, kernel: Array) -> Array:
-        return _at_corners(images, kernel, padding) + bias
+        result = _at_corners(images, kernel, padding) + bias
+        return jax.nn.relu(result) if rectified else result
 
     return lax.platform_dependent(images, kernel, cpu=at_corners, default=whole)

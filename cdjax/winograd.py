@@ -11,8 +11,9 @@ for every tile of four outputs and the six inputs that they see. In two dimensio
 along both axes: 36 products for 16 outputs that would take 144. Over the channels the 36 products
 are as many matrix products of (tiles, I) by (I, O), at which a CPU is at its best.
 
-The gradient by the inputs is the transpose, from the same points of the kernel:
-I^T (K taps)^T O^T gradient. Padding is a matter of the first and the last tile of an axis only.
+The gradient by the inputs is the transpose, from the points of the kernel with its channels
+exchanged: I^T (K taps)^T O^T gradient. Padding is a matter of the first and the last tile of an
+axis only.
 
 Rounding errors are a few times those of a plain sum, about 1e-5 of the largest output, and depend
 on where tiles begin: windows of an image would not equal the image. Hence for training only.
@@ -143,8 +144,21 @@ def _points_to_outputs(points: Array, *, axis: int) -> Array:
 
 
 @_alone
-def _outputs_to_points(blocks: Array, *, axis: int) -> Array:
-    return _weighted_sum(_unstacked(blocks, axis + 1), _OUTPUT, axis=0, new=[0])
+def _points_to_results(points: Array, bias: Array, *, axis: int, rectified: bool) -> Array:
+    """As `_points_to_outputs`, and bias and ReLU on the way."""
+    parts = _unstacked(points, 0)
+    results = _weighted_sum(parts, _OUTPUT.T, axis=axis + 1, new=[axis + 1]) + bias
+    return jax.nn.relu(results) if rectified else results
+
+
+@_alone
+def _outputs_to_points(blocks: Array, *results: Array, axis: int) -> Array:
+    """Of a gradient by outputs, or by results that ReLU made of them."""
+    parts = _unstacked(blocks, axis + 1)
+    for made in results:
+        positive = [part > 0 for part in _unstacked(made, axis + 1)]
+        parts = [jnp.where(*pair, 0) for pair in zip(positive, parts, strict=True)]
+    return _weighted_sum(parts, _OUTPUT, axis=0, new=[0])
 
 
 @_alone
@@ -175,20 +189,28 @@ def _points_to_inputs(
     return _weighted_sum(parts, all_weights, axis=axis, new=[axis + 1])
 
 
-@_alone
-def transform_kernel(kernel: Array) -> Array:
-    """A kernel's values at all points, (3, 3, I, O) -> (6, 6, I, O)."""
-    weights = np.einsum("ia,jb->abij", _KERNEL, _KERNEL).reshape(9, 6, 6)
-    taps = _unstacked(kernel.reshape(9, *kernel.shape[2:]), 0)
-    return _weighted_sum(taps, weights, axis=0, new=[0, 1])
+def _kernel_to_points(kernel: Array, *, after: Array | None = None) -> Array:
+    """A kernel's values at all points, (3, 3, I, O) -> (6, 6, I, O).
+
+    Args:
+        kernel: the kernel.
+        after: what XLA shall have computed before; else it would have the points of all layers in
+            memory from the start.
+    """
+    weights = jnp.asarray(np.einsum("ia,jb->ijab", _KERNEL, _KERNEL).reshape(36, 9))
+    if after is not None:
+        # Nothing, but XLA cannot know that it is finite.
+        weights += 0 * after[(0,) * after.ndim]
+    points = jnp.matmul(weights, kernel.reshape(9, -1), precision=lax.Precision.HIGHEST)
+    return points.reshape(6, 6, *kernel.shape[2:])
 
 
-def _products(points: Array, kernel: Array, *, contracted: int) -> Array:
-    """Products over channels at every point; `contracted` is 1 (by I) or 2 (by O)."""
+def _products(points: Array, kernel: Array) -> Array:
+    """Products over channels at every point."""
     product = lax.dot_general(
         points.reshape(len(kernel) ** 2, -1, points.shape[-1]),
         kernel.reshape(len(kernel) ** 2, *kernel.shape[2:]),
-        (((2,), (contracted,)), ((0,), (0,))),
+        (((2,), (1,)), ((0,), (0,))),
         precision=lax.Precision.HIGHEST,
     )
     return product.reshape(*points.shape[:-1], -1)
@@ -199,13 +221,17 @@ def _tiled(images: Array) -> Array:
     return images.reshape(n, height // TILE, TILE, width // TILE, TILE, channels)
 
 
-def convolve(images: Array, points: Array, *, padding: Padding) -> Array:
-    """3x3 convolution with a padding of 1.
+def convolve(
+    images: Array, kernel: Array, bias: Array, *, padding: Padding, rectified: bool = False
+) -> Array:
+    """3x3 convolution with a padding of 1, plus bias, through ReLU if `rectified`.
 
     Args:
         images: (N, H, W, I), float32, H and W multiples of `TILE`.
-        points: of the kernel, from `transform_kernel`.
+        kernel: (3, 3, I, O), float32.
+        bias: (O,), float32.
         padding: as `cdjax.conv.convolve` has it.
+        rectified: as `cdjax.conv.convolve` has it.
 
     Returns:
         (N, H, W, O), float32.
@@ -215,18 +241,26 @@ def convolve(images: Array, points: Array, *, padding: Padding) -> Array:
     for axis in (3, 2):
         before, behind = _neighbours(values, axis=axis, padding=padding)
         values = _inputs_to_points(values, before, behind, axis=axis)
-    values = _products(values, points, contracted=1)
-    for axis in (2, 3):
-        values = _points_to_outputs(values, axis=axis)
+    values = _points_to_outputs(_products(values, _kernel_to_points(kernel)), axis=2)
+    values = _points_to_results(values, bias, axis=3, rectified=rectified)
     return values.reshape(*images.shape[:3], -1)
 
 
-def image_gradient(gradient: Array, points: Array, *, padding: Padding) -> Array:
-    """The gradient by the images of `convolve`, (N, H, W, I), from that by its result."""
-    values = _tiled(gradient)
-    for axis in (3, 2):
-        values = _outputs_to_points(values, axis=axis)
-    values = _products(values, points, contracted=2)
+def image_gradient(gradient: Array, kernel: Array, *results: Array, padding: Padding) -> Array:
+    """The gradient by the images of `convolve`, (N, H, W, I), from that by its result.
+
+    Args:
+        gradient: (N, H, W, O), float32.
+        kernel: (3, 3, I, O), float32.
+        results: what `convolve` returned, where ReLU followed.
+        padding: as `convolve` had it.
+    """
+    values = _outputs_to_points(_tiled(gradient), *map(_tiled, results), axis=3)
+    values = _outputs_to_points(values, axis=2)
+    # Not the transposed points of the kernel: a CPU multiplies by a wide matrix faster than by its
+    # transpose.
+    points = _kernel_to_points(kernel.swapaxes(2, 3), after=gradient)
+    values = _products(values, points)
     for axis in (2, 3):
         earlier, later = _overlaps(values, axis=axis)
         values = _points_to_inputs(values, earlier, later, axis=axis, padding=padding)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from cdjax.allocator import TRAINING, start_again_tuned
+from cdjax.allocator import TRAINING, run_in_calling_thread, start_again_tuned
 
 if TYPE_CHECKING:
     from experiments.distill_options import Command
@@ -83,4 +83,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     start_again_tuned(TRAINING)
+    run_in_calling_thread()
     sys.exit(main())

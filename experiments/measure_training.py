@@ -38,10 +38,12 @@ def _cdjax(folder: Path, dtype: str, platform: str) -> _Implementation:
     import jax
 
     from cdjax import Spec
+    from cdjax.allocator import run_in_calling_thread
     from cdjax.distillation import initial_state, train_step
     from cdjax.task import PAPER_WEIGHTS, Task
     from experiments.training_networks import from_torch_layout
 
+    run_in_calling_thread()
     specs = json.loads((folder / "specs.json").read_text())
     stage, depths = specs["stage"], tuple(specs["depths"])
     with np.load(folder / "weights.npz") as arrays:
@@ -56,7 +58,8 @@ def _cdjax(folder: Path, dtype: str, platform: str) -> _Implementation:
     held = [initial_state(trained, task=task)]
 
     def step(images: NDArray[np.uint8]) -> float:
-        state, metrics = train_step(held.pop(), frozen, images, task=task)
+        batch = jax.block_until_ready(jax.device_put(images))
+        state, metrics = train_step(held.pop(), frozen, batch, task=task)
         held.append(state)
         loss = float(metrics["loss"])
         jax.block_until_ready(state)

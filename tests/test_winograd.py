@@ -1,5 +1,7 @@
 """Winograd's convolution is the convolution, and so are its gradients."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from cdjax import winograd
 from cdjax.conv import convolve
 from cdjax.spec import Padding
+from cdjax.upsampling import convolve_upsampled, upsample
 from tests import models
 
 WIDE = 64
@@ -64,6 +67,29 @@ def test_gradients_are_those_of_the_plain_convolution(
 
     for found, wanted in zip(gradients("winograd"), gradients("direct"), strict=True):
         assert np.abs(found - wanted).max() < 2e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "direct"])
+@pytest.mark.parametrize("channels", [(WIDE, 80), (WIDE, 3), (8, 16)])
+@pytest.mark.parametrize("function", [convolve, convolve_upsampled])
+def test_relu_on_the_way_is_relu_behind_it(
+    function: Callable[..., jax.Array], channels: tuple[int, int], algorithm: str
+) -> None:
+    images, kernel, bias, gradient = arrays(8, 12, *channels, seed=2)
+    if function is convolve_upsampled:
+        gradient = upsample(gradient)
+
+    def on_the_way(*inputs: jax.Array) -> jax.Array:
+        return function(*inputs, algorithm=algorithm, rectified=True)
+
+    def behind(*inputs: jax.Array) -> jax.Array:
+        return jax.nn.relu(function(*inputs, algorithm="direct"))
+
+    found, wanted = (jax.vjp(f, images, kernel, bias) for f in (on_the_way, behind))
+    assert 0.2 < np.mean(wanted[0] > 0) < 0.8
+    pairs = [(found[0], wanted[0]), *zip(found[1](gradient), wanted[1](gradient), strict=True)]
+    for one, other in pairs:
+        assert np.abs(one - other).max() < 2e-5 * np.abs(other).max()
 
 
 @pytest.mark.parametrize(
