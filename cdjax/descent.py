@@ -15,6 +15,8 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from cdjax.products import inner
+
 Method = Literal["lbfgs", "adam"]
 Losses = dict[str, Array]
 Objective = Callable[[Array], Losses]
@@ -133,18 +135,18 @@ def _search(objective: Objective, start: Point, change: Array) -> tuple[Point, A
     has its minimum, at most to a tenth. The step 1 is tried first. After `_TRIES` the lowest point
     found is taken; the second result is False if none is lower than the start.
     """
-    slope = jnp.vdot(change, start.gradient)
+    slope = inner(change, start.gradient)
     # Rounding may turn a direction upwards; that of the gradient never is.
     steepest = -start.gradient / jnp.maximum(1, jnp.linalg.norm(start.gradient))
     change, slope = jax.tree.map(
         lambda own, other: jnp.where(slope < 0, own, other),
         (change, slope),
-        (steepest, jnp.vdot(steepest, start.gradient)),
+        (steepest, inner(steepest, start.gradient)),
     )
 
     def attempt(state: _Search) -> _Search:
         point = _evaluate(objective, start.variable + state.length * change)
-        here = _Place(state.length, point.value, jnp.vdot(change, point.gradient))
+        here = _Place(state.length, point.value, inner(change, point.gradient))
         # Not a number is as good as too high.
         lower = here.value <= start.value + _SUFFICIENT * here.length * slope
         flat = here.slope >= _CURVATURE * slope

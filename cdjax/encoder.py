@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from cdjax.bands import blocks, by_bands
 from cdjax.conv import Algorithm, convolve, max_pool
 from cdjax.layers import Kernels, Parameters, kernels_of
+from cdjax.products import product
 from cdjax.spec import Conv, Spec
 
 
@@ -70,7 +71,7 @@ class Encoder(nn.Module):
         if self.spec.padding == "reflect":
             kernels["conv1_1"] = _fold_colour(colour, kernels["conv1_1"])
         else:
-            features = features @ colour[0][0, 0] + colour[1]
+            features = product(features, colour[0][0, 0]) + colour[1]
         taps: dict[str, Array] = {}
         for convs in blocks(self.spec.encoder):
             if self.in_bands and len(convs) > 1:
@@ -114,7 +115,7 @@ class Encoder(nn.Module):
 
 @jax.custom_vjp
 def _embed(features: Array, kernel: Array, bias: Array) -> Array:
-    return features @ kernel + bias
+    return product(features, kernel) + bias
 
 
 def _embed_forward(features: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, ...]]:
@@ -128,9 +129,13 @@ def _embed_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array,
     rows, columns = (array.reshape(-1, array.shape[-1]) for array in (features, gradient))
     rows = jnp.concatenate([rows, jnp.ones_like(rows[:, :1])], 1)
     by_both = jax.lax.dot_general(
-        rows, columns, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
+        rows,
+        columns,
+        (((0,), (0,)), ((), ())),
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
     ).astype(kernel.dtype)
-    return gradient @ kernel.T, by_both[:-1], by_both[-1]
+    return product(gradient, kernel.T), by_both[:-1], by_both[-1]
 
 
 _embed.defvjp(_embed_forward, _embed_backward)

@@ -243,30 +243,8 @@ def compare(
     Raises:
         EvaluationError: as for `check_comparable`.
     """
-    pairs = contents is not None and styles is not None
-    check_comparable(models, teacher, size=test_images.shape[1], pairs=pairs)
-    # Not TF32, to which a GPU would round what it multiplies.
-    with jax.default_matmul_precision("highest"):
-        return _compare(
-            models,
-            teacher,
-            fit_images,
-            test_images,
-            (contents, styles) if contents is not None and styles is not None else None,
-            batch,
-            progress,
-        )
-
-
-def _compare(
-    models: Mapping[str, Model],
-    teacher: Model,
-    fit_images: Images,
-    test_images: Images,
-    pairs: tuple[Images, Images] | None,
-    batch: int,
-    progress: Progress,
-) -> Comparison:
+    pairs = None if contents is None or styles is None else (contents, styles)
+    check_comparable(models, teacher, size=test_images.shape[1], pairs=pairs is not None)
     measuring = teacher_encoder(teacher, teacher.config.specs[0].stage)
     unexplained = _unexplained(models, teacher, fit_images, test_images, batch, progress)
 

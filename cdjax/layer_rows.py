@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cdjax.conv import convolve, max_pool
 from cdjax.model import Params
+from cdjax.products import product
 from cdjax.spec import Padding, Spec
 from cdjax.upsampling import upsample
 
@@ -62,7 +63,7 @@ def decoder_steps(spec: Spec) -> tuple[Step, ...]:
 def coloured(params: Params, images: Array) -> Array:
     """What the first 3x3 convolution reads: uint8 images through the colour convolution."""
     colour = params["conv0"]
-    return (images.astype(jnp.float32) / 255) @ colour["kernel"][0, 0] + colour["bias"]
+    return product(images.astype(jnp.float32) / 255, colour["kernel"][0, 0]) + colour["bias"]
 
 
 def run_step(features: Array, params: Params, step: Step, padding: Padding) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jax import Array
 
+from cdjax.products import inner
 from cdjax.transform import channel_statistics
 
 
@@ -17,7 +18,7 @@ def mean_squared_error(values: Array, targets: Array) -> Array:
     apart = jnp.ravel(values.astype(jnp.float32) - targets.astype(jnp.float32))
     # As a product with itself: XLA's mean reads the millions of elements of a shallow tap in more
     # passes on a CPU, and loses digits.
-    return jnp.vdot(apart, apart, precision="highest") / apart.size
+    return inner(apart, apart) / apart.size
 
 
 def pixel_loss(reconstruction: Array, images: Array) -> Array:

@@ -29,6 +29,7 @@ from cdjax.layer_rows import (
     sample_positions,
 )
 from cdjax.model import Params
+from cdjax.products import product
 from cdjax.spec import Padding, Spec
 
 Factors = dict[str, dict[str, dict[str, Array]]]
@@ -39,7 +40,7 @@ _DAMPING = 1e-3
 def _gram(rows: Array) -> Array:
     rows = rows.reshape(-1, rows.shape[-1])
     rows = jnp.concatenate([rows, jnp.ones_like(rows[:, :1])], -1)
-    return jnp.matmul(rows.T, rows, precision="highest")
+    return product(rows.T, rows)
 
 
 def _walk(
@@ -183,10 +184,10 @@ def whitened_adam(
         gradients: Any, state: Any, params: Any = None, *, factors: Factors
     ) -> tuple[Any, Any]:
         def turn(factor: dict[str, Array], gradient: Params) -> Array:
-            return factor["inverse"] @ _matrix(gradient)
+            return product(factor["inverse"], _matrix(gradient))
 
         def back(factor: dict[str, Array], step: Array, layer: Params) -> Params:
-            move = factor["scale"] * (factor["inverse"].T @ step)
+            move = factor["scale"] * product(factor["inverse"].T, step)
             return {"kernel": move[:-1].reshape(layer["kernel"].shape), "bias": move[-1]}
 
         steps, state = adam.update(_each(turn, factors, gradients), state)

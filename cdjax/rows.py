@@ -14,9 +14,10 @@ import numpy as np
 from jax import Array, lax
 from numpy.typing import NDArray
 
+from cdjax.products import product
+
 _CHUNK = 1024
 """Rows whose products are summed in float32 before float64 takes over: rounding stays near 1e-8."""
-_HIGHEST = lax.Precision.HIGHEST
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,6 @@ def make_rows(inputs: NDArray[Any], targets: NDArray[Any]) -> Rows:
     )
 
 
-def _product(left: Array, right: Array) -> Array:
-    return jnp.matmul(left, right, precision=_HIGHEST)
-
-
 def _summed(terms: Callable[..., Any], *chunked: Array) -> Any:
     """The sum in float64 over chunks of a tree of arrays."""
     shapes = jax.eval_shape(terms, *(a[0] for a in chunked))
@@ -78,7 +75,7 @@ def _summed(terms: Callable[..., Any], *chunked: Array) -> Any:
 @jax.jit
 def moments(left: Array, right: Array) -> Array:
     """X^T Y: (K, M, D) and (K, M, C) to (D, C)."""
-    return _summed(lambda x, y: _product(x.T, y.astype(x.dtype)), left, right)
+    return _summed(lambda x, y: product(x.T, y.astype(x.dtype)), left, right)
 
 
 @jax.jit
@@ -93,7 +90,7 @@ def rectified_moments(inputs: Array, targets: Array) -> Array:
 
     def terms(x: Array, z: Array) -> Array:
         positive = jnp.concatenate([_positive(z), x[:, -1:]], -1)
-        return _product(positive.T, positive)
+        return product(positive.T, positive)
 
     return _summed(terms, inputs, targets)
 
@@ -104,7 +101,7 @@ def forgiven_moments(inputs: Array, targets: Array, kernel: Array) -> Array:
 
     def terms(x: Array, y: Array) -> Array:
         y = y.astype(x.dtype)
-        return _product(x.T, jnp.where(y > 0, y, jnp.minimum(_product(x, kernel), 0)))
+        return product(x.T, jnp.where(y > 0, y, jnp.minimum(product(x, kernel), 0)))
 
     return _summed(terms, inputs, targets)
 
@@ -114,7 +111,7 @@ def turned(inputs: Array, targets: Array, matrix: Array, mean: Array) -> tuple[A
     """relu(Z) times a matrix, minus a mean where a row is not padding; and its sum of squares."""
 
     def turn(parts: tuple[Array, Array]) -> Array:
-        return _product(_positive(parts[1]), matrix) - parts[0][:, -1:] * mean
+        return product(_positive(parts[1]), matrix) - parts[0][:, -1:] * mean
 
     result = lax.map(turn, (inputs, targets))
     return result, _summed(lambda t: jnp.sum(jnp.square(t)), result)
@@ -126,7 +123,7 @@ def _positive(values: Array) -> Array:
 
 def _hidden(inputs: Array, kernel: Array) -> Array:
     """relu(X W) with the constant behind it."""
-    return jnp.concatenate([_positive(_product(inputs, kernel)), inputs[..., -1:]], -1)
+    return jnp.concatenate([_positive(product(inputs, kernel)), inputs[..., -1:]], -1)
 
 
 @jax.jit
@@ -135,7 +132,7 @@ def projection(inputs: Array, targets: Array, kernel: Array) -> tuple[Array, Arr
 
     def terms(x: Array, t: Array) -> tuple[Array, Array]:
         h = _hidden(x, kernel)
-        return _product(h.T, h), _product(h.T, t)
+        return product(h.T, h), product(h.T, t)
 
     return _summed(terms, inputs, targets)
 
@@ -146,9 +143,9 @@ def projection_slope(inputs: Array, targets: Array, kernel: Array, solution: Arr
 
     def terms(x: Array, t: Array) -> Array:
         h = _hidden(x, kernel)
-        residual = _product(h, solution) - t
-        slope = jnp.where(h[:, :-1] > 0, _product(residual, solution[:-1].T), 0)
-        return _product(x.T, slope)
+        residual = product(h, solution) - t
+        slope = jnp.where(h[:, :-1] > 0, product(residual, solution[:-1].T), 0)
+        return product(x.T, slope)
 
     return _summed(terms, inputs, targets)
 
@@ -158,10 +155,10 @@ def rectified_loss(inputs: Array, targets: Array, kernel: Array) -> tuple[Array,
     """|relu(X W) - T|^2 and half its gradient by the kernel, (D, C)."""
 
     def terms(x: Array, t: Array) -> tuple[Array, Array]:
-        before = _product(x, kernel)
+        before = product(x, kernel)
         # Where the target is zero and the prediction is not, and the reverse, both count.
         residual = jnp.maximum(before, 0) - t.astype(before.dtype)
         slope = jnp.where(before > 0, residual, 0)
-        return jnp.sum(jnp.square(residual)), _product(x.T, slope)
+        return jnp.sum(jnp.square(residual)), product(x.T, slope)
 
     return _summed(terms, inputs, targets)

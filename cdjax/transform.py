@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from cdjax.products import product
+
 _RELATIVE_FLOOR = 5e-7
 """Eigenvalues under this fraction of the largest are float32 rounding in the scatter, not variance,
 which shows where there are fewer pixels than channels."""
@@ -210,13 +212,15 @@ def _roots_jvp(
     total = scale[..., :, None] + scale[..., None, :]
     both = (scale[..., :, None] > 0) & (scale[..., None, :] > 0)
     divided = jnp.where(both, 1 / jnp.where(both, total, 1), 0)
-    inner = jnp.einsum("...ck,...cd,...dl->...kl", vectors, tangents[0], vectors)
+    turned = jnp.einsum(
+        "...ck,...cd,...dl->...kl", vectors, tangents[0], vectors, precision="highest"
+    )
 
     def rotate(matrix: Array) -> Array:
-        return jnp.einsum("...ck,...kl,...dl->...cd", vectors, matrix, vectors)
+        return jnp.einsum("...ck,...kl,...dl->...cd", vectors, matrix, vectors, precision="highest")
 
-    product = inverse_scale[..., :, None] * inverse_scale[..., None, :]
-    return (root, inverse), (rotate(divided * inner), rotate(-divided * product * inner))
+    inverses = inverse_scale[..., :, None] * inverse_scale[..., None, :]
+    return (root, inverse), (rotate(divided * turned), rotate(-divided * inverses * turned))
 
 
 def _blend(matrix: Array, content: Moments, style: Moments, alpha: Array | float) -> Affine:
@@ -244,7 +248,7 @@ def wct(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
     """
     colouring, _ = _roots_of(style)
     _, whitening = _roots_of(content)
-    matrix = jnp.einsum("...cd,...de->...ce", whitening, colouring, precision="highest")
+    matrix = product(whitening, colouring)
     return _blend(matrix, content, style, alpha)
 
 
@@ -264,7 +268,7 @@ def mixed_roots(styles: Sequence[Moments], shares: Array) -> Array:
     """The covariance, (C, C), with which `wct` colours by the weighted mean of colourings."""
     roots = [share * _roots_of(style)[0] for share, style in zip(shares, styles, strict=True)]
     root = jnp.stack(roots).sum(0)
-    return jnp.matmul(root, root, precision="highest")
+    return product(root, root)
 
 
 def mixed_deviations(styles: Sequence[Moments], shares: Array) -> Array:

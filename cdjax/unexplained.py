@@ -22,6 +22,7 @@ from cdjax.layer_rows import Images
 from cdjax.layers import apply
 from cdjax.least_squares import Floats, error, fit_rectified, ridge
 from cdjax.model import Params
+from cdjax.products import product
 from cdjax.rows import make_rows, moments
 from cdjax.spec import Spec
 
@@ -85,7 +86,7 @@ def _square(features: Array) -> Array:
 
 @jax.jit
 def _relu_error(inputs: Array, targets: Array, kernel: Array) -> Array:
-    embedded = jnp.maximum(jnp.matmul(inputs, kernel, precision="highest"), 0)
+    embedded = jnp.maximum(product(inputs, kernel), 0)
     return jnp.sum(jnp.square(embedded.reshape(targets.shape) - targets), dtype=jnp.float64)
 
 

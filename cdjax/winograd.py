@@ -31,6 +31,7 @@ from jax import Array, lax
 from jax.experimental.xla_metadata import set_xla_metadata
 from numpy.typing import NDArray
 
+from cdjax.products import product
 from cdjax.spec import Padding
 
 TILE = 4
@@ -201,19 +202,19 @@ def _kernel_to_points(kernel: Array, *, after: Array | None = None) -> Array:
     if after is not None:
         # Nothing, but XLA cannot know that it is finite.
         weights += 0 * after[(0,) * after.ndim]
-    points = jnp.matmul(weights, kernel.reshape(9, -1), precision=lax.Precision.HIGHEST)
+    points = product(weights, kernel.reshape(9, -1))
     return points.reshape(6, 6, *kernel.shape[2:])
 
 
 def _products(points: Array, kernel: Array) -> Array:
     """Products over channels at every point."""
-    product = lax.dot_general(
+    result = lax.dot_general(
         points.reshape(len(kernel) ** 2, -1, points.shape[-1]),
         kernel.reshape(len(kernel) ** 2, *kernel.shape[2:]),
         (((2,), (1,)), ((0,), (0,))),
         precision=lax.Precision.HIGHEST,
     )
-    return product.reshape(*points.shape[:-1], -1)
+    return result.reshape(*points.shape[:-1], -1)
 
 
 def _tiled(images: Array) -> Array:
