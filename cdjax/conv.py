@@ -77,12 +77,10 @@ def _borders_corrected(
     return result
 
 
-def _padded(images: Array, kernel: Array) -> Array:
+def _padded(images: Array, kernel: Array, *, padding: Padding) -> Array:
+    if padding == "zero":
+        return convolve_plainly(images, kernel, "SAME")
     return convolve_plainly(reflect(reflect(images, 1), 2), kernel, "VALID")
-
-
-def _zero_padded(images: Array, kernel: Array) -> Array:
-    return convolve_plainly(images, kernel, "SAME")
 
 
 def _kernel_gradient(padded: Array, gradient: Array) -> Array:
@@ -144,17 +142,18 @@ def _cpu_gradients(
     return by_images, _kernel_gradient(padded, before), before.sum((0, 1, 2))
 
 
-def _complete(
+def complete(
     images: Array, kernel: Array, bias: Array, *, without: Callable[..., Array], rectified: bool
 ) -> Array:
+    """A convolution `without` bias made one with it, and with ReLU if `rectified`."""
     result = without(images, kernel) + bias
     return jax.nn.relu(result) if rectified else result
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _convolution(images: Array, kernel: Array, bias: Array, how: _How) -> Array:
-    plainly = _zero_padded if how.padding == "zero" else _padded
-    default = partial(_complete, without=plainly, rectified=how.rectified)
+    plainly = partial(_padded, padding=how.padding)
+    default = partial(complete, without=plainly, rectified=how.rectified)
     on_cpu: Callable[..., Array] = default
     if how.algorithm == "winograd" and winograd.suits(images, kernel):
         on_cpu = partial(winograd.convolve, padding=how.padding, rectified=how.rectified)
@@ -181,7 +180,7 @@ def _backward(how: _How, saved: tuple[Array, ...], gradient: Array) -> tuple[Arr
         images: Array, kernel: Array, gradient: Array, *results: Array
     ) -> tuple[Array, Array, Array]:
         before = _before_relu(gradient, *results)
-        plainly = _zero_padded if how.padding == "zero" else _padded
+        plainly = partial(_padded, padding=how.padding)
         by_images, by_kernel = jax.vjp(plainly, images, kernel)[1](before)
         return by_images, by_kernel, before.sum((0, 1, 2))
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cdjax.conv import Algorithm, convolve
+from cdjax.conv import Algorithm, complete, convolve
 from cdjax.reflection import folded
 from cdjax.spec import Padding
 from cdjax.xla_conv import convolve_plainly
@@ -119,15 +119,12 @@ def convolve_upsampled(
         (N, 2H, 2W, O), of the images' dtype.
     """
 
-    def whole(images: Array, kernel: Array) -> Array:
+    def whole(images: Array, kernel: Array, bias: Array) -> Array:
         options = {"padding": padding, "algorithm": algorithm, "rectified": rectified}
         return convolve(upsample(images), kernel, bias, **options)
 
     if algorithm == "direct" or max(kernel.shape[2:]) > _WIDEST:
-        return whole(images, kernel)
-
-    def at_corners(images: Array, kernel: Array) -> Array:
-        result = _at_corners(images, kernel, padding) + bias
-        return jax.nn.relu(result) if rectified else result
-
-    return lax.platform_dependent(images, kernel, cpu=at_corners, default=whole)
+        return whole(images, kernel, bias)
+    without = partial(_at_corners, padding=padding)
+    at_corners = partial(complete, without=without, rectified=rectified)
+    return lax.platform_dependent(images, kernel, bias, cpu=at_corners, default=whole)

@@ -140,26 +140,19 @@ def _inputs_to_points(blocks: Array, before: Array, behind: Array, *, axis: int)
 
 
 @_alone
-def _points_to_outputs(points: Array, *, axis: int) -> Array:
-    return _weighted_sum(_unstacked(points, 0), _OUTPUT.T, axis=axis + 1, new=[axis + 1])
-
-
-@_alone
-def _points_to_results(points: Array, bias: Array, *, axis: int, rectified: bool) -> Array:
-    """As `_points_to_outputs`, and bias and ReLU on the way."""
-    parts = _unstacked(points, 0)
-    results = _weighted_sum(parts, _OUTPUT.T, axis=axis + 1, new=[axis + 1]) + bias
-    return jax.nn.relu(results) if rectified else results
+def _points_to_outputs(points: Array, *bias: Array, axis: int, rectified: bool = False) -> Array:
+    """The outputs along an axis; with a bias, and ReLU, if they are the last."""
+    outputs = _weighted_sum(_unstacked(points, 0), _OUTPUT.T, axis=axis + 1, new=[axis + 1])
+    outputs = sum(bias, outputs)
+    return jax.nn.relu(outputs) if rectified else outputs
 
 
 @_alone
 def _outputs_to_points(blocks: Array, *results: Array, axis: int) -> Array:
     """Of a gradient by outputs, or by results that ReLU made of them."""
-    parts = _unstacked(blocks, axis + 1)
     for made in results:
-        positive = [part > 0 for part in _unstacked(made, axis + 1)]
-        parts = [jnp.where(*pair, 0) for pair in zip(positive, parts, strict=True)]
-    return _weighted_sum(parts, _OUTPUT, axis=0, new=[0])
+        blocks = jnp.where(made > 0, blocks, 0)
+    return _weighted_sum(_unstacked(blocks, axis + 1), _OUTPUT, axis=0, new=[0])
 
 
 @_alone
@@ -243,7 +236,7 @@ def convolve(
         before, behind = _neighbours(values, axis=axis, padding=padding)
         values = _inputs_to_points(values, before, behind, axis=axis)
     values = _points_to_outputs(_products(values, _kernel_to_points(kernel)), axis=2)
-    values = _points_to_results(values, bias, axis=3, rectified=rectified)
+    values = _points_to_outputs(values, bias, axis=3, rectified=rectified)
     return values.reshape(*images.shape[:3], -1)
 
 
