@@ -32,7 +32,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
-PRODUCT_SIZES = (2048, 3072)
 _PRODUCT_RUNS = 3
 
 Image = NDArray[np.uint8]
@@ -217,6 +216,11 @@ def memory_of(device: Any) -> Memory:
     return statistics["bytes_in_use"], statistics["peak_bytes_in_use"]
 
 
+def product_sizes(platform: str) -> tuple[int, ...]:
+    """Of the matrices whose products show a device's speed; small ones are too short for a GPU."""
+    return (2048, 3072) if platform == "cpu" else (8192,)
+
+
 def matrix_products(dtype: str) -> float:
     """The most FLOP/s that products of square matrices reach in JAX."""
     import jax
@@ -224,7 +228,7 @@ def matrix_products(dtype: str) -> float:
 
     multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest"))
     best = 0.0
-    for size in PRODUCT_SIZES:
+    for size in product_sizes(jax.default_backend()):
         matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
         multiply(matrix, matrix).block_until_ready()
         for _ in range(_PRODUCT_RUNS):
