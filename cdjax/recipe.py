@@ -224,11 +224,13 @@ def _bundled() -> Recipe:
 def _quick() -> Recipe:
     return Recipe(
         data=DataConfig("dead-leaves", crop=96, batch=4),
-        start=Start(images=160, crop=96, decoder_images=80, positions=8_000, iterations=8),
-        student_pair=replace(_PAIR, steps=30),
-        student_decoder=replace(_DECODER, steps=30),
-        pictures_every=30,
-        save_every=30,
+        # What deeper features answer to is not in dead leaves.
+        stages=(3, 2, 1),
+        start=Start(images=640, crop=96, decoder_images=320, positions=40_000, iterations=8),
+        student_pair=replace(_PAIR, steps=120),
+        student_decoder=replace(_DECODER, steps=60),
+        pictures_every=60,
+        save_every=60,
     )
 
 
@@ -268,9 +270,9 @@ def _adain_quick() -> Recipe:
     return replace(
         _quick(),
         method="adain",
-        stages=(4,),
+        stages=(3,),
         student_pair=Training(
-            30, _TRANSFER, learning_rate=0.002, decay=True, whitened=True, first_rate=0.1
+            120, _TRANSFER, learning_rate=0.002, decay=True, whitened=True, first_rate=0.1
         ),
         student_decoder=Training(),
     )

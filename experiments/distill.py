@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 _NEEDED = ("tyro", "matplotlib", "tensorboardX")
 _REAL = {
     "wct": """\
-This is the quick preset: dead-leaves images, made on the spot, stand in for photographs, and a few
-steps for a training. For the real thing, give photographs and a recipe:
+This is the quick preset: dead-leaves images, made on the spot, stand in for photographs, three of
+five stages for the cascade, and a few steps for a training. For the real thing, give photographs
+and a recipe:
   python -m experiments.distill --preset bundled --data.source FOLDER_OF_PHOTOGRAPHS
   python -m experiments.distill --preset paper --teacher vgg19.pth (COCO: tfds build coco/2014
   --file_format=array_record; VGG-19: python convert_weights.py vgg19 --help)""",

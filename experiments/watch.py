@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from cdjax.task import Phase
 
 _LOGGED = 1000
 """Steps of a phase that are logged, about."""
+_TIMED = 20
+"""Steps over which the images in a second are counted: the last two before a checkpoint are told
+at once."""
 _HEADER = 14
 _LOSSES = ("embedding", "pixel", "perceptual", "content", "style")
 
@@ -101,23 +105,22 @@ class _Phase:
     ) -> None:
         self._bar, self._board, self._log, self._folder = bar, board, log, folder
         self._every, self._batch = every, batch
-        self._previous: tuple[int, float] | None = None
+        self._past: deque[tuple[int, float]] = deque(maxlen=1 + _TIMED)
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
         now = time.monotonic()
-        if self._previous is None:
+        if not self._past:
             # Of a run that goes on, earlier steps are done; compilation is behind the first one.
             self._bar.update(step - 1)
             self._bar.unpause()
-            self._previous = step, now
+        self._past.append((step, now))
         self._bar.update(1)
         if step % self._every and step != self._bar.total:
             return
         record: dict[str, float] = {"step": step, "time": time.time(), **metrics}
-        before, then = self._previous
+        before, then = self._past[0]
         if step > before and now > then:
             record["images_per_second"] = (step - before) * self._batch / (now - then)
-            self._previous = step, now
         self._log.write(json.dumps(record) + "\n")
         self._log.flush()
         for name, value in record.items():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from cdjax.recipe import PRESETS
 from cdjax.spec import student
 from cdjax.task import Task
 from cdjax.teachers import teacher_encoder
+from experiments import watch
 from experiments.distill import main
 from experiments.distill_report import read_log
 from experiments.watch import Watch, picture_grid
@@ -28,16 +30,19 @@ ROOT = Path(__file__).parents[1]
 
 
 STAGES = (2, 1)
+STEPS = 30
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The default run but, to save time, of two of its five stages, from fewer, smaller crops."""
+    """The default run but, to save time, of two of its stages, fewer steps and crops."""
     output = tmp_path_factory.mktemp("quick") / "run"
     command = [sys.executable, "-m", "experiments.distill", "--output", str(output)]
     command += ["--stages", *map(str, STAGES), "--data.crop", "64"]
     command += ["--start.images", "48", "--start.decoder-images", "24"]
     command += ["--start.positions", "3000"]
+    command += ["--student-pair.steps", str(STEPS), "--student-decoder.steps", str(STEPS)]
+    command += ["--pictures-every", str(STEPS), "--save-every", str(STEPS)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     return output, done.stderr
@@ -68,7 +73,7 @@ def test_every_phase_lowers_its_loss(quick: tuple[Path, str], stage: int) -> Non
             frozen = {"teacher": teacher, "encoder": networks["encoder"]}
             losses.append(float(jax.jit(partial(loss, task=task))(networks, frozen, images)[0]))
         assert losses[1] < losses[0], phase
-        assert len(read_log(folder / phase / "log.jsonl")) == training.steps
+        assert len(read_log(folder / phase / "log.jsonl")) == STEPS
         before = after
 
 
@@ -123,12 +128,28 @@ def test_logs_of_a_killed_run_are_read(tmp_path: Path) -> None:
 
 
 def test_a_phase_that_goes_on_appends(tmp_path: Path) -> None:
-    watch = Watch()
+    watching = Watch()
     for steps in ((1, 2), (2, 3)):
-        with watch.phase(1, "student_pair", tmp_path, steps=3, batch=4) as phase:
+        with watching.phase(1, "student_pair", tmp_path, steps=3, batch=4) as phase:
             for step in steps:
                 phase.step(step, {"loss": 1.0 / step})
     assert [record["step"] for record in read_log(tmp_path / "log.jsonl")] == [1, 2, 3]
+
+
+def test_images_a_second_are_those_of_many_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Before a checkpoint the last step is told with the one before it.
+    times = [30.0, *(32.0 + 2 * step for step in range(38)), 106.001]
+    watching = Watch()
+    clock = SimpleNamespace(monotonic=iter(times).__next__, time=lambda: 0.0)
+    monkeypatch.setattr(watch, "time", clock)
+    with watching.phase(1, "student_pair", tmp_path, steps=len(times), batch=4) as phase:
+        for step in range(len(times)):
+            phase.step(step + 1, {"loss": 1.0})
+    rates = [record.get("images_per_second") for record in read_log(tmp_path / "log.jsonl")]
+    assert rates[:2] == [None, pytest.approx(2)]
+    assert all(rate == pytest.approx(2, rel=0.06) for rate in rates[1:])
 
 
 def test_grid_shows_every_image_in_its_place() -> None:
