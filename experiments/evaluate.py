@@ -40,6 +40,7 @@ from cdjax.evaluation import (
 from cdjax.teachers import load_teacher, normalized_teacher
 from experiments.evaluation_report import Measured, report
 from experiments.model_files import load_named, short_names, stored_bytes
+from experiments.whole_numbers import positive
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,12 +49,6 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Prints the line and exits with status 2."""
         self.exit(2, f"evaluate: {message} (see {self.prog} --help)\n")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
-    return int(text)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -85,11 +80,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="FOLDER",
         help="photographs to fit embeddings to; otherwise the first half of --images is",
     )
-    add("--count", type=_positive, default=100, help="images of each folder, at most (100)")
-    add("--size", type=_positive, default=256, help="pixels a side (256)")
-    add("--pairs", type=_positive, default=16, help="pairs of a content and a style (16)")
+    add("--count", type=positive, default=100, help="images of each folder, at most (100)")
+    add("--size", type=positive, default=256, help="pixels a side (256)")
+    add("--pairs", type=positive, default=16, help="pairs of a content and a style (16)")
     add("--stages", type=int, nargs="+", choices=range(1, 6), help="measure these stages alone")
-    add("--batch", type=_positive, default=4, help="images at a time (4)")
+    add("--batch", type=positive, default=4, help="images at a time (4)")
     add("--json", type=Path, metavar="OUT", help="file for all figures")
     options = parser.parse_args(arguments)
     if options.json and not options.json.resolve().parent.is_dir():

@@ -6,7 +6,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -14,23 +14,25 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 from numpy.typing import NDArray
 
-from cdjax import Model, Optimization, save_model
+from cdjax import Model, Optimization, Spec, save_model
 from cdjax.allocator import TRAINING
 from cdjax.dead_leaves import dead_leaves
 from cdjax.gatys_losses import features_of
-from cdjax.image import Picture, read_image, resize
 from cdjax.metrics import ssim, style_distance
+from cdjax.model import Params
 from cdjax.optimization import check_layers, check_start, scale_sizes
 from cdjax.teachers import load_teacher, normalized_teacher
 from experiments.gatys import load_encoder
 from experiments.gatys_report import ENCODERS, Course, GatysComparison, gatys_report
 from experiments.measure import BenchmarkError, Worker, worker
+from experiments.picture_pairs import Pairs, add_pair_options, read_pairs
 
 _MODULE = "experiments.measure_optimization"
 _NORMAL_SIZE, _NORMAL_IMAGES = 256, 62
-"""Beside the two pictures: without many others, channels that hardly answer to these two would
+"""Beside the pictures: without many others, channels that hardly answer to these would
 count for more than all the rest."""
 _PAUSE = 0.5
 
@@ -40,8 +42,7 @@ def add_gatys_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--gatys", action="store_true", help="optimise a picture instead: student and teacher")
     add("--teacher", default="vgg16", help="of --gatys, as experiments.evaluate takes it")
-    add("--content", type=Path, metavar="FILE", help="of --gatys; otherwise one is made")
-    add("--style", type=Path, metavar="FILE", help="likewise")
+    add_pair_options(add, pairs=1)
     add("--steps", type=int, default=50, help="of --gatys, at every scale")
     add("--finish-steps", type=int, default=0, help="of the student's, made with the teacher")
     add("--scales", type=int, help="of --gatys")
@@ -51,28 +52,6 @@ def add_gatys_options(parser: argparse.ArgumentParser) -> None:
         default="content",
         help="of the student's course; the teacher's starts from the content",
     )
-
-
-def square(path: Path, size: int) -> NDArray[np.uint8]:
-    """The middle of a picture, (size, size, 3) uint8."""
-    pixels = resize(Picture(read_image(path).pixels), size).pixels
-    top, left = ((length - size) // 2 for length in pixels.shape[:2])
-    middle = pixels[top : top + size, left : left + size]
-    return middle if middle.dtype == np.uint8 else np.rint(255 * middle).astype(np.uint8)
-
-
-def pair_of(options: argparse.Namespace, size: int) -> dict[str, NDArray[np.uint8]]:
-    """Content and style, square, from files or made."""
-    from cdjax.sample_pictures import landscape, painting
-
-    made: dict[str, Callable[[int, int], NDArray[np.uint8]]] = {
-        "content": landscape,
-        "style": painting,
-    }
-    files = {name: getattr(options, name) for name in made}
-    return {
-        name: square(path, size) if path else made[name](size, size) for name, path in files.items()
-    }
 
 
 def _answer(process: Worker) -> dict[str, Any]:
@@ -128,42 +107,49 @@ def judge(
     """Style distance of a picture, float in [0, 1], in a teacher's features, layer by layer."""
     spec = teacher.config.specs[0]
     params = teacher.params[f"stage{spec.stage}"]["encoder"]
+    both = picture.astype(np.float32), style.astype(np.float32) / 255
+    return {
+        name: float(distance[0])
+        for name, distance in _style_distance(spec, params, layers, *both).items()
+    }
 
-    @jax.jit
-    def apart(picture: jax.Array, style: jax.Array) -> dict[str, jax.Array]:
-        both = (features_of(spec, params, layers, image) for image in (picture, style))
-        return style_distance(*both)
 
-    found = apart(picture.astype(np.float32), style.astype(np.float32) / 255)
-    return {name: float(distance[0]) for name, distance in found.items()}
+@partial(jax.jit, static_argnames=("spec", "layers"))
+def _style_distance(
+    spec: Spec, params: Params, layers: tuple[str, ...], picture: Array, style: Array
+) -> dict[str, Array]:
+    features = (features_of(spec, params, layers, image) for image in (picture, style))
+    return style_distance(*features)
 
 
 def compare_encoders(
-    folder: Path, size: int, options: argparse.Namespace, teacher: Model, settings: Optimization
-) -> GatysComparison:
-    """Measures both encoders at one size; `folder` holds their checkpoints.
+    folder: Path, pairs: Pairs, options: argparse.Namespace, teacher: Model, settings: Optimization
+) -> Iterator[GatysComparison]:
+    """Measures both encoders on pairs of one size; `folder` holds their checkpoints.
 
     Raises:
         WorkerError: if one of the processes comes to a bad end.
     """
-    pair = pair_of(options, size)
-    for name, image in pair.items():
-        np.save(folder / f"{name}.npy", image)
-    fill_cache(folder, settings, dtype=options.dtype)
-    write_settings(folder, settings)
-    courses = {}
-    content, layers = pair["content"].astype(np.float32) / 255, settings.style_layers
-    for name, (answers, held) in run_courses(folder, dtype=options.dtype).items():
-        result = np.load(folder / f"{name}.npy")
-        courses[name] = Course(
-            steps=_seconds_a_step([a for a in answers if a["size"] == [size, size]]),
-            seconds=sum(answer["seconds"] for answer in answers),
-            held=held,
-            peak=answers[-1]["peak"],
-            distance=judge(teacher, layers, result, pair["style"]),
-            similarity=float(ssim(result, content)),
-        )
-    return GatysComparison(size, courses, judge(teacher, layers, content, pair["style"]))
+    size, layers = pairs.contents.shape[1], settings.style_layers
+    for index, (pixels, style) in enumerate(zip(pairs.contents, pairs.styles, strict=True)):
+        np.save(folder / "content.npy", pixels)
+        np.save(folder / "style.npy", style)
+        if index == 0:
+            fill_cache(folder, settings, dtype=options.dtype)
+        write_settings(folder, settings)
+        content, courses = pixels.astype(np.float32) / 255, {}
+        for name, (answers, held) in run_courses(folder, dtype=options.dtype).items():
+            result = np.load(folder / f"{name}.npy")
+            courses[name] = Course(
+                steps=_seconds_a_step([a for a in answers if a["size"] == [size, size]]),
+                seconds=sum(answer["seconds"] for answer in answers),
+                held=held,
+                peak=answers[-1]["peak"],
+                distance=judge(teacher, layers, result, style),
+                similarity=float(ssim(result, content)),
+            )
+        pair = pairs.names[index].replace("\n", " in ")
+        yield GatysComparison(size, pair, courses, judge(teacher, layers, content, style))
 
 
 def _seconds_a_step(answers: list[dict[str, Any]]) -> tuple[float, ...]:
@@ -190,23 +176,28 @@ def _chunks(answers: list[dict[str, Any]]) -> tuple[float, ...]:
     return tuple(rates[1:] or rates)
 
 
-def load_pair(options: argparse.Namespace) -> tuple[Model, Model]:
-    """Student and teacher; ImageNet networks are normalised on the two pictures and dead leaves.
+def load_encoders(options: argparse.Namespace) -> tuple[Model, Model]:
+    """Student and teacher; ImageNet networks are normalised on the pictures and dead leaves.
 
     Raises:
         ValueError: if there is none, it lacks a layer of the default losses, or it cannot read
-            pictures of one of the sizes.
+            pictures of one of the sizes; or a picture cannot be read.
     """
+    pictures = _pairs(options, _NORMAL_SIZE)
     student, teacher = load_encoder(options.weights or "wct-16x"), load_teacher(options.teacher)
     if options.teacher == "vgg16" or Path(options.teacher).is_file():
-        images = list(pair_of(options, _NORMAL_SIZE).values())
-        images += [dead_leaves(0, index, size=_NORMAL_SIZE) for index in range(_NORMAL_IMAGES)]
-        teacher = normalized_teacher(teacher, np.stack(images))
+        leaves = [dead_leaves(0, index, size=_NORMAL_SIZE) for index in range(_NORMAL_IMAGES)]
+        images = np.concatenate([pictures.contents, pictures.styles, leaves])
+        teacher = normalized_teacher(teacher, images)
     for model in (student, teacher):
         check_layers(model.config.specs[0], Optimization())
         for size in options.sizes:
             scale_sizes((size, size), model.config.specs[0], scales=1)
     return student, teacher
+
+
+def _pairs(options: argparse.Namespace, size: int) -> Pairs:
+    return read_pairs(options.contents, options.styles, size=size, count=options.pairs)
 
 
 def measure_gatys(options: argparse.Namespace, command: str, folder: Path) -> str:
@@ -224,14 +215,17 @@ def measure_gatys(options: argparse.Namespace, command: str, folder: Path) -> st
         steps=options.steps, finish_steps=options.finish_steps,
         scales=options.scales, start=options.start,
     )  # fmt: skip
-    student, teacher = load_pair(options)
+    student, teacher = load_encoders(options)
     check_start(student, settings)
     for name, model in zip(ENCODERS, (student, teacher), strict=True):
         save_model(folder / name, model)
     results = []
     for size in options.sizes:
-        results.append(compare_encoders(folder, size, options, teacher, settings))
-        print(f"{size} pixels: {results[-1].faster:.2f} times faster", file=sys.stderr)
+        pairs = _pairs(options, size)
+        for result in compare_encoders(folder, pairs, options, teacher, settings):
+            results.append(result)
+            about = f"{result.faster:.2f} times faster, style distance {result.farther:.2f} times"
+            print(f"{result.name}: {about}", file=sys.stderr)
     weights = options.weights or "wct-16x"
     names = {"student": f"{weights} (of {student.config.teacher})"}
     if settings.finish_steps:

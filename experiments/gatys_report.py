@@ -16,7 +16,7 @@ from experiments.benchmark_report import MIB, processor, table
 ENCODERS = ("student", "teacher")
 
 _SPEED = (
-    "pixels",
+    "pixels, pair",
     "student, s a step",
     "teacher, s a step",
     "times faster",
@@ -24,8 +24,16 @@ _SPEED = (
     "teacher, s in all",
     "times faster",
 )
-_MEMORY = ("pixels", "student", "teacher", "ratio", "student above start", "teacher's", "ratio")
-_DISTANCE = ("pixels, layer", "content", "student", "teacher", "student over teacher")
+_MEMORY = (
+    "pixels, pair",
+    "student",
+    "teacher",
+    "ratio",
+    "student above start",
+    "teacher's",
+    "ratio",
+)
+_DISTANCE = ("pixels, pair, layer", "content", "student", "teacher", "student over teacher")
 
 
 @dataclass(frozen=True)
@@ -57,22 +65,35 @@ class Course:
 
 @dataclass(frozen=True)
 class GatysComparison:
-    """Both encoders at one size.
+    """Both encoders with one pair at one size.
 
     Attributes:
         size: pixels a side.
+        pair: content and style, by name.
         courses: by encoder.
         unstylized: {layer: the content's own style distance}.
     """
 
     size: int
+    pair: str
     courses: dict[str, Course]
     unstylized: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return f"{self.size}, {self.pair}"
 
     @property
     def faster(self) -> float:
         """How many of the student's steps fit in one of the teacher's."""
         return self.courses["teacher"].step / self.courses["student"].step
+
+    @property
+    def farther(self) -> float:
+        """The student's style distance over the teacher's, summed over the layers."""
+        student, teacher = (sum(self.courses[name].distance.values()) for name in ENCODERS)
+        return student / teacher
 
 
 def _speed_row(result: GatysComparison) -> list[str]:
@@ -80,11 +101,11 @@ def _speed_row(result: GatysComparison) -> list[str]:
     cells = [f"{c.step:.3g} ({min(c.steps):.3g} to {max(c.steps):.3g})" for c in (student, teacher)]
     whole = [f"{course.seconds:.3g}" for course in (student, teacher)]
     ratio = f"{teacher.seconds / student.seconds:.2f}"
-    return [str(result.size), *cells, f"{result.faster:.2f}", *whole, ratio]
+    return [result.name, *cells, f"{result.faster:.2f}", *whole, ratio]
 
 
 def _memory_row(result: GatysComparison) -> list[str]:
-    cells = [str(result.size)]
+    cells = [result.name]
     peaks = [result.courses[name].peak for name in ENCODERS]
     above = [result.courses[name].peak - result.courses[name].held for name in ENCODERS]
     for student, teacher in (peaks, above):
@@ -99,9 +120,31 @@ def _distance_rows(result: GatysComparison) -> list[list[str]]:
     rows = [(layer, [column[layer] for column in columns]) for layer in result.unstylized]
     rows.append(("sum", [sum(column.values()) for column in columns]))
     return [
-        [f"{result.size}, {layer}", *(f"{v:.4g}" for v in values), f"{values[1] / values[2]:.3f}"]
+        [f"{result.name}, {layer}", *(f"{v:.4g}" for v in values), f"{values[1] / values[2]:.3f}"]
         for layer, values in rows
     ]
+
+
+def _summary_rows(results: Sequence[GatysComparison]) -> list[list[str]]:
+    """Of every size that more than one pair was measured at: what they come to together."""
+    rows = []
+    for size in sorted({result.size for result in results}):
+        same = [result for result in results if result.size == size]
+        if len(same) == 1:
+            continue
+        sums = [
+            [sum(distance.values()) for distance in distances]
+            for distances in zip(
+                *([r.unstylized, *(r.courses[name].distance for name in ENCODERS)] for r in same),
+                strict=True,
+            )
+        ]
+        means = [statistics.mean(values) for values in sums]
+        name = f"{size}, {len(same)} pairs, mean of the sums"
+        rows.append([name, *(f"{v:.4g}" for v in means), f"{means[1] / means[2]:.3f}"])
+        ratio = statistics.geometric_mean(result.farther for result in same)
+        rows.append([f"{size}, geometric mean of the sums' ratios", "", "", "", f"{ratio:.3f}"])
+    return rows
 
 
 def gatys_report(
@@ -116,7 +159,7 @@ def gatys_report(
     )
     distances = [row for result in results for row in _distance_rows(result)]
     similar = [
-        [str(r.size), *(f"{r.courses[name].similarity:.3f}" for name in ENCODERS)] for r in results
+        [r.name, *(f"{r.courses[name].similarity:.3f}" for name in ENCODERS)] for r in results
     ]
     alike = replace(settings, start="content").scale_count
     scales = f"{settings.scale_count} scales"
@@ -130,7 +173,7 @@ def gatys_report(
 - {settings.optimizer}, {settings.steps} steps at each of {scales}; content weight
   {settings.content_weight:g} ({", ".join(settings.content_layers)}), style weight
   {settings.style_weight:g} ({", ".join(settings.style_layers)})
-- a process each, which optimise in turns, ten steps at a time
+- of every pair a process each, which optimise in turns, ten steps at a time
 - GLIBC_TUNABLES, as experiments.gatys starts: {os.environ.get("GLIBC_TUNABLES", TRAINING)}
 
 ## Speed
@@ -147,9 +190,9 @@ Of fresh processes that find their programs in the cache.
 
 ## Style distance to the style, in the teacher's features
 
-{table(_DISTANCE, distances)}
+{table(_DISTANCE, distances + _summary_rows(results))}
 Mean squared difference of Gram matrices; "content" is the picture before.
 
 ## SSIM with the content
 
-{table(("pixels", *ENCODERS), similar)}"""
+{table(("pixels, pair", *ENCODERS), similar)}"""

@@ -21,7 +21,8 @@ from cdjax.image import ImageError, Picture, write_image
 from cdjax.model import Config
 from experiments.measure import WorkerError
 from experiments.model_files import load_named, models_there, short_names, stored_bytes
-from experiments.picture_sheet import draw_sheet, read_pairs
+from experiments.picture_pairs import read_pairs
+from experiments.picture_sheet import draw_sheet
 from experiments.table_measurements import Taken, Ways, Worker, measure_model
 from experiments.table_options import parse, ways_of
 from experiments.table_pictures import sheet_columns, sheet_notes

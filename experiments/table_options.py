@@ -7,8 +7,10 @@ from typing import NoReturn
 
 from cdjax.image import ImageError, check_suffix
 from cdjax.memory import parse_size
+from experiments.picture_pairs import add_pair_options
 from experiments.table_measurements import MULTIPLE, Ways
 from experiments.table_rows import METHODS
+from experiments.whole_numbers import at_least, positive
 
 _SMALLEST = 32
 """Pixels a side of the smallest image that every encoder can read."""
@@ -22,26 +24,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"evaluate: {message} (see {self.prog} --help)\n")
 
 
-def _at_least(low: int, text: str) -> int:
-    if not text.isdecimal() or int(text) < low:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low}")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    return _at_least(1, text)
-
-
 def _runs(text: str) -> int:
-    return _at_least(0, text)
+    return at_least(0, text)
 
 
 def _pixels(text: str) -> int:
-    return _at_least(_SMALLEST, text)
+    return at_least(_SMALLEST, text)
 
 
 def _twice_pixels(text: str) -> int:
-    return _at_least(2 * _SMALLEST, text)  # Three quarters of it are measured, too.
+    return at_least(2 * _SMALLEST, text)  # Three quarters of it are measured, too.
 
 
 def _bytes(text: str) -> int:
@@ -116,24 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     measured("--verify", action="store_true", help="really make the largest image")
     sheet = parser.add_argument_group("the sheet of pictures").add_argument
     sheet("--sheet", type=Path, metavar="OUT", help="image file to write")
-    sheet(
-        "--contents",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help="images or folders (default: a landscape that is made)",
-    )
-    sheet(
-        "--styles",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help="likewise (default: a painting)",
-    )
-    sheet("--pairs", type=_count, default=4, help="rows at most (4)")
-    sheet("--gatys-steps", type=_count, default=100, help="of the optimisation, a scale (100)")
+    add_pair_options(sheet, pairs=4)
+    sheet("--gatys-steps", type=positive, default=100, help="of the optimisation, a scale (100)")
     sheet("--sheet-size", type=_pixels, default=320, metavar="PX", help="of each picture (320)")
     return parser
 

@@ -8,7 +8,8 @@ from cdjax import Model, stylize
 from cdjax.gatys_settings import Optimization
 from cdjax.image import levels
 from cdjax.optimization import optimize_image
-from experiments.picture_sheet import Column, Pairs
+from experiments.picture_pairs import Pairs
+from experiments.picture_sheet import Column
 from experiments.table_rows import Sorted, gatys_model
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from cdjax import Model, Optimization, Spec, optimize_image, save_model
-from cdjax.image import Picture, write_image
 from experiments import benchmark, gatys_benchmark
-from experiments.gatys_benchmark import run_courses, square
+from experiments.gatys_benchmark import run_courses
 from experiments.gatys_report import Course, GatysComparison, gatys_report
-from tests.models import encode, random_image, random_model
+from tests.models import encode, random_model
+from tests.pictures import numbers, picture
 from tests.test_benchmark import tables
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -77,7 +77,7 @@ def test_report_of_a_small_run(seen: Seen, capsys: pytest.CaptureFixture[str]) -
         assert peak == pytest.approx(answers[name][0][-1]["peak"] / 2**20, abs=1)
     # The last of its losses is that of the picture, which the teacher judges.
     wanted = numpy_distance(arrays["student"], arrays["style"] / 255, "relu2_1")
-    row = next(r for r in found[DISTANCE] if r[0] == "32, relu2_1")
+    row = next(r for r in found[DISTANCE] if r[0] == "32, landscape in painting, relu2_1")
     assert float(row[2]) == pytest.approx(wanted, rel=0.02)
 
 
@@ -132,7 +132,7 @@ def test_distances_add_up_and_ratios_are_of_the_teachers() -> None:
         "student": Course((0.2, 0.1, 0.3), 4.0, 100, 400, {"relu1_1": 2.0, "relu2_1": 4.0}, 0.5),
         "teacher": Course((0.8,), 10.0, 100, 1300, {"relu1_1": 1.0, "relu2_1": 5.0}, 0.6),
     }
-    result = GatysComparison(64, courses, {"relu1_1": 9.0, "relu2_1": 11.0})
+    result = GatysComparison(64, "a in b", courses, {"relu1_1": 9.0, "relu2_1": 11.0})
     assert result.faster == pytest.approx(4)
     found = tables(gatys_report("command", Optimization(), {n: n for n in courses}, [result]))
     assert found["Speed"][1][1:] == [
@@ -145,16 +145,37 @@ def test_distances_add_up_and_ratios_are_of_the_teachers() -> None:
     ]
     assert found["Peak memory, MiB"][1][3::3] == ["3.25", "4.00"]
     assert found[DISTANCE][1:] == [
-        ["64, relu1_1", "9", "2", "1", "2.000"],
-        ["64, relu2_1", "11", "4", "5", "0.800"],
-        ["64, sum", "20", "6", "6", "1.000"],
+        ["64, a in b, relu1_1", "9", "2", "1", "2.000"],
+        ["64, a in b, relu2_1", "11", "4", "5", "0.800"],
+        ["64, a in b, sum", "20", "6", "6", "1.000"],
     ]
 
 
-def test_pictures_of_a_file_are_its_middle(tmp_path: Path) -> None:
-    image = random_image(16, 48)
-    write_image(tmp_path / "wide.png", Picture(image))
-    np.testing.assert_array_equal(square(tmp_path / "wide.png", 16), image[:, 16:32])
+def test_several_pairs_are_told_one_by_one_and_together(
+    seen: Seen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2, 3):
+        picture(number, width=40 + number).save(f"{number}.png")
+    arguments = ["--contents", "1.png", "2.png", "--styles", "3.png", "--pairs", "4"]
+    assert benchmark.main([*SMALL, "--steps", "2", *arguments]) == 0
+    found = tables(capsys.readouterr().out)
+    pairs = ["32, 1 in 3", "32, 2 in 3"]
+    assert [row[0] for row in found["Speed"][1:]] == pairs
+    assert [numbers(arrays["content"][None]) for _, arrays in seen] == [[1], [2]]
+    sums = {}
+    for pair, (_, arrays) in zip(pairs, seen, strict=True):
+        assert numbers(arrays["style"][None]) == [3]
+        wanted = numpy_distance(arrays["teacher"], arrays["style"] / 255, "relu2_1")
+        (row,) = (row for row in found[DISTANCE] if row[0] == f"{pair}, relu2_1")
+        assert float(row[3]) == pytest.approx(wanted, rel=0.02)
+        (row,) = (row for row in found[DISTANCE] if row[0] == f"{pair}, sum")
+        sums[pair] = [float(cell) for cell in row[1:]]
+    mean, ratio = found[DISTANCE][-2:]
+    first, second = sums.values()
+    means = [(a + b) / 2 for a, b in zip(first[:3], second[:3], strict=True)]
+    assert [float(cell) for cell in mean[1:4]] == pytest.approx(means, rel=2e-3)
+    assert float(mean[4]) == pytest.approx(means[1] / means[2], rel=2e-3)
+    assert float(ratio[4]) == pytest.approx(np.sqrt(first[3] * second[3]), rel=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +186,7 @@ def test_pictures_of_a_file_are_its_middle(tmp_path: Path) -> None:
         (["--teacher", "none"], "none: no such file"),
         (["--steps", "0"], "a step and a scale"),
         (["--finish-steps", "51", "--teacher", "big"], "51 of 50 steps"),
-        (["--content", "none.png", "--teacher", "big"], "none.png: no such file"),
+        (["--contents", "none.png", "--teacher", "big"], "none.png: no such file"),
         (["--sizes", "20", "--teacher", "big"], "needs 32 a side"),
         (["--start", "stylized", "--weights", "big", "--teacher", "big"], "with decoders"),
         (["--teacher", "shallow"], "no layer relu4_2"),

@@ -11,7 +11,8 @@ from cdjax import Model, Spec, save_model, stylize
 from cdjax.image import levels, read_image
 from experiments import evaluate, measure_gatys, paper_table, table_pictures
 from experiments.measure import WorkerError, worker
-from experiments.picture_sheet import cell, read_pairs
+from experiments.picture_pairs import read_pairs
+from experiments.picture_sheet import cell
 from experiments.table_measurements import Line, Peak, Taken, Ways
 from experiments.table_rows import (
     gatys_model,
