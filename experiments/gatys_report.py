@@ -90,10 +90,19 @@ class GatysComparison:
         return self.courses["teacher"].step / self.courses["student"].step
 
     @property
+    def distances(self) -> list[dict[str, float]]:
+        """Style distances by layer: of the content, and of the encoders' results."""
+        return [self.unstylized, *(self.courses[name].distance for name in ENCODERS)]
+
+    @property
+    def sums(self) -> list[float]:
+        """The same, summed over the layers."""
+        return [sum(distance.values()) for distance in self.distances]
+
+    @property
     def farther(self) -> float:
-        """The student's style distance over the teacher's, summed over the layers."""
-        student, teacher = (sum(self.courses[name].distance.values()) for name in ENCODERS)
-        return student / teacher
+        """The student's sum over the teacher's."""
+        return self.sums[1] / self.sums[2]
 
 
 def _speed_row(result: GatysComparison) -> list[str]:
@@ -115,31 +124,44 @@ def _memory_row(result: GatysComparison) -> list[str]:
 
 
 def _distance_rows(result: GatysComparison) -> list[list[str]]:
-    courses = [result.courses[name].distance for name in ENCODERS]
-    columns = [result.unstylized, *courses]
+    columns = result.distances
     rows = [(layer, [column[layer] for column in columns]) for layer in result.unstylized]
-    rows.append(("sum", [sum(column.values()) for column in columns]))
+    rows.append(("sum", result.sums))
     return [
         [f"{result.name}, {layer}", *(f"{v:.4g}" for v in values), f"{values[1] / values[2]:.3f}"]
         for layer, values in rows
     ]
 
 
-def _summary_rows(results: Sequence[GatysComparison]) -> list[list[str]]:
-    """Of every size that more than one pair was measured at: what they come to together."""
+def _of_several_pairs(results: Sequence[GatysComparison]) -> list[list[GatysComparison]]:
+    """The results of every size that more than one pair was measured at."""
+    sizes = sorted({result.size for result in results})
+    by_size = [[result for result in results if result.size == size] for size in sizes]
+    return [same for same in by_size if len(same) > 1]
+
+
+def _mean_speed_rows(results: Sequence[GatysComparison]) -> list[list[str]]:
     rows = []
-    for size in sorted({result.size for result in results}):
-        same = [result for result in results if result.size == size]
-        if len(same) == 1:
-            continue
-        sums = [
-            [sum(distance.values()) for distance in distances]
-            for distances in zip(
-                *([r.unstylized, *(r.courses[name].distance for name in ENCODERS)] for r in same),
-                strict=True,
+    for same in _of_several_pairs(results):
+        cells = [f"{same[0].size}, {len(same)} pairs, mean"]
+        for values in ("step", "seconds"):
+            student, teacher = (
+                statistics.mean(getattr(result.courses[name], values) for result in same)
+                for name in ENCODERS
             )
+            cells += [f"{student:.3g}", f"{teacher:.3g}", f"{teacher / student:.2f}"]
+        rows.append(cells)
+    return rows
+
+
+def _mean_distance_rows(results: Sequence[GatysComparison]) -> list[list[str]]:
+    rows = []
+    for same in _of_several_pairs(results):
+        size = same[0].size
+        means = [
+            statistics.mean(values)
+            for values in zip(*(result.sums for result in same), strict=True)
         ]
-        means = [statistics.mean(values) for values in sums]
         name = f"{size}, {len(same)} pairs, mean of the sums"
         rows.append([name, *(f"{v:.4g}" for v in means), f"{means[1] / means[2]:.3f}"])
         ratio = statistics.geometric_mean(result.farther for result in same)
@@ -158,6 +180,7 @@ def gatys_report(
         f"Python {platform.python_version()}, cdjax {version('cdjax')}, JAX {jax.__version__}"
     )
     distances = [row for result in results for row in _distance_rows(result)]
+    speeds = [_speed_row(result) for result in results] + _mean_speed_rows(results)
     similar = [
         [r.name, *(f"{r.courses[name].similarity:.3f}" for name in ENCODERS)] for r in results
     ]
@@ -178,7 +201,7 @@ def gatys_report(
 
 ## Speed
 
-{table(_SPEED, [_speed_row(result) for result in results])}
+{table(_SPEED, speeds)}
 A step is at full size: medians (fastest to slowest) over chunks but the first, the mean of both
 encoders' where the teacher finishes. In all: every scale, and programs fetched from the compilation
 cache.
@@ -190,7 +213,7 @@ Of fresh processes that find their programs in the cache.
 
 ## Style distance to the style, in the teacher's features
 
-{table(_DISTANCE, distances + _summary_rows(results))}
+{table(_DISTANCE, distances + _mean_distance_rows(results))}
 Mean squared difference of Gram matrices; "content" is the picture before.
 
 ## SSIM with the content
