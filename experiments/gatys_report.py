@@ -140,13 +140,13 @@ def _of_several_pairs(results: Sequence[GatysComparison]) -> list[list[GatysComp
     return [same for same in by_size if len(same) > 1]
 
 
-def _mean_speed_rows(results: Sequence[GatysComparison]) -> list[list[str]]:
+def _median_speed_rows(results: Sequence[GatysComparison]) -> list[list[str]]:
     rows = []
     for same in _of_several_pairs(results):
-        cells = [f"{same[0].size}, {len(same)} pairs, mean"]
+        cells = [f"{same[0].size}, {len(same)} pairs, medians"]
         for values in ("step", "seconds"):
             student, teacher = (
-                statistics.mean(getattr(result.courses[name], values) for result in same)
+                statistics.median(getattr(result.courses[name], values) for result in same)
                 for name in ENCODERS
             )
             cells += [f"{student:.3g}", f"{teacher:.3g}", f"{teacher / student:.2f}"]
@@ -180,7 +180,7 @@ def gatys_report(
         f"Python {platform.python_version()}, cdjax {version('cdjax')}, JAX {jax.__version__}"
     )
     distances = [row for result in results for row in _distance_rows(result)]
-    speeds = [_speed_row(result) for result in results] + _mean_speed_rows(results)
+    speeds = [_speed_row(result) for result in results] + _median_speed_rows(results)
     similar = [
         [r.name, *(f"{r.courses[name].similarity:.3f}" for name in ENCODERS)] for r in results
     ]
