@@ -152,33 +152,48 @@ def test_distances_add_up_and_ratios_are_of_the_teachers() -> None:
 
 
 def test_several_pairs_are_told_one_by_one_and_together(
-    seen: Seen, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_model("small", STUDENT)
+    save_model("big", TEACHER)
     for number in (1, 2, 3):
         picture(number, width=40 + number).save(f"{number}.png")
+    met = []
+
+    def half_way(folder: Path, **_: str) -> object:
+        """What courses would be that leave the content as it is, and go half way to the style."""
+        content, style = (np.load(folder / f"{name}.npy") / 255 for name in ("content", "style"))
+        np.save(folder / "student.npy", content)
+        np.save(folder / "teacher.npy", (content + style) / 2)
+        met.append((content, style))
+        answer = {"size": [32, 32], "finishing": False, "losses": {}, "peak": 2**20}
+        seconds = {"student": len(met), "teacher": 3 * len(met)}
+        return {
+            name: ([answer | {"step": k, "seconds": each * k} for k in (0, 2)], 0)
+            for name, each in seconds.items()
+        }
+
+    monkeypatch.setattr(gatys_benchmark, "fill_cache", lambda *_, **__: None)
+    monkeypatch.setattr(gatys_benchmark, "run_courses", half_way)
     arguments = ["--contents", "1.png", "2.png", "--styles", "3.png", "--pairs", "4"]
     assert benchmark.main([*SMALL, "--steps", "2", *arguments]) == 0
     found = tables(capsys.readouterr().out)
+    assert [numbers(255 * np.stack(pair)) for pair in met] == [[1, 3], [2, 3]]
+    medians = ["1.5", "4.5", "3.00", "3", "9", "3.00"]
+    assert found["Speed"][-1] == ["32, 2 pairs, medians", *medians]
     pairs = ["32, 1 in 3", "32, 2 in 3"]
-    *speeds, medians = found["Speed"][1:]
-    assert [row[0] for row in speeds] == pairs
-    for column in (4, 5):
-        wanted = np.median([float(row[column]) for row in speeds])
-        assert float(medians[column]) == pytest.approx(wanted, rel=0.01)
-    assert float(medians[6]) == pytest.approx(float(medians[5]) / float(medians[4]), rel=0.02)
-    assert [numbers(arrays["content"][None]) for _, arrays in seen] == [[1], [2]]
-    sums = {}
-    for pair, (_, arrays) in zip(pairs, seen, strict=True):
-        assert numbers(arrays["style"][None]) == [3]
-        wanted = numpy_distance(arrays["teacher"], arrays["style"] / 255, "relu2_1")
-        (row,) = (row for row in found[DISTANCE] if row[0] == f"{pair}, relu2_1")
-        assert float(row[3]) == pytest.approx(wanted, rel=0.02)
-        (row,) = (row for row in found[DISTANCE] if row[0] == f"{pair}, sum")
-        sums[pair] = [float(cell) for cell in row[1:]]
-    mean, ratio = found[DISTANCE][-2:]
-    first, second = sums.values()
-    means = [(a + b) / 2 for a, b in zip(first[:3], second[:3], strict=True)]
-    assert [float(cell) for cell in mean[1:4]] == pytest.approx(means, rel=2e-3)
+    assert [row[0] for row in found["Speed"][1:-1]] == pairs
+    *rows, mean, ratio = found[DISTANCE][1:]
+    by_name = {row[0]: [float(cell) for cell in row[1:]] for row in rows}
+    for pair, (content, style) in zip(pairs, met, strict=True):
+        wanted = [numpy_distance(p, style, "relu2_1") for p in (content, (content + style) / 2)]
+        before, student, teacher, _ = by_name[f"{pair}, relu2_1"]
+        assert [student, teacher] == pytest.approx(wanted, rel=0.02)
+        assert before == student
+    first, second = (by_name[f"{pair}, sum"] for pair in pairs)
+    means = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+    assert [float(cell) for cell in mean[1:4]] == pytest.approx(means[:3], rel=2e-3)
     assert float(mean[4]) == pytest.approx(means[1] / means[2], rel=2e-3)
     assert float(ratio[4]) == pytest.approx(np.sqrt(first[3] * second[3]), rel=2e-3)
 
