@@ -136,7 +136,7 @@ def compare_encoders(
         np.save(folder / "style.npy", style)
         if index == 0:
             fill_cache(folder, settings, dtype=options.dtype)
-        write_settings(folder, settings)
+            write_settings(folder, settings)
         content, courses = pixels.astype(np.float32) / 255, {}
         for name, (answers, held) in run_courses(folder, dtype=options.dtype).items():
             result = np.load(folder / f"{name}.npy")
