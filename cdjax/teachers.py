@@ -178,7 +178,7 @@ def load_teacher(name_or_path: str | os.PathLike[str]) -> Model:
         The model as it is stored; ImageNet networks are not normalised (`normalized_teacher`).
 
     Raises:
-        TeacherError: if there is no such teacher.
+        TeacherError: if there is no such teacher, or one of WCT's files without its folder.
         CheckpointError, ConversionError, TorchFileError, PickleFileError: if there is a file or
             folder, and it does not hold a teacher.
     """
@@ -192,6 +192,8 @@ def load_teacher(name_or_path: str | os.PathLike[str]) -> Model:
         raise TeacherError(
             f"{path}: no such file or folder, and no teacher of this name; try vgg16"
         )
+    if path.match("vgg_normalised_conv?_1.pth"):
+        raise TeacherError(f"{path} is one of the original WCT's networks; give their folder")
     if path.suffix == ".ckpt":
         return read_lpips_vgg16(path)
     # Only VGG-19 has a convolution at 16 (conv3_4); up to relu3_1 the two networks are alike.

@@ -39,7 +39,7 @@ _PAUSE = 0.5
 
 def add_gatys_options(parser: argparse.ArgumentParser) -> None:
     """Adds what only `--gatys` knows."""
-    add = parser.add_argument
+    add = parser.add_argument_group("optimising a picture").add_argument
     add("--gatys", action="store_true", help="optimise a picture instead: student and teacher")
     add("--teacher", default="vgg16", help="of --gatys, as experiments.evaluate takes it")
     add_pair_options(add, pairs=1)

@@ -101,6 +101,13 @@ def test_a_checkpoint_is_a_teacher(tmp_path: Path):
     assert load_teacher(tmp_path / "teacher").config.teacher == "mine"
 
 
+def test_a_file_of_the_original_wct_asks_for_its_folder(tmp_path: Path):
+    path = tmp_path / "vgg_normalised_conv3_1.pth"
+    path.write_bytes(b"")
+    with pytest.raises(TeacherError, match="give their folder"):
+        load_teacher(path)
+
+
 def test_an_unknown_teacher_is_named():
     with pytest.raises(TeacherError, match="nobody"):
         load_teacher("nobody")
