@@ -25,6 +25,7 @@ from cdjax.pickle_reader import read_array_pickle
 from cdjax.spec import VGG16_DEPTHS, Spec
 from cdjax.torch_reader import read_torch_file
 
+_WCT_ENCODERS = "vgg_normalised_conv?_1.pth"
 _DEAD = 1e-4
 """A filter whose mean activation is below this fraction of its layer's mean has no scale."""
 
@@ -186,13 +187,13 @@ def load_teacher(name_or_path: str | os.PathLike[str]) -> Model:
         return read_lpips_vgg16(_installed_vgg16())
     path = Path(name_or_path)
     if path.is_dir():
-        original = any(path.glob("vgg_normalised_conv?_1.pth"))
+        original = any(path.glob(_WCT_ENCODERS))
         return convert_wct_vgg19(path) if original else load_model(path)
     if not path.is_file():
         raise TeacherError(
             f"{path}: no such file or folder, and no teacher of this name; try vgg16"
         )
-    if path.match("vgg_normalised_conv?_1.pth"):
+    if path.match(_WCT_ENCODERS):
         raise TeacherError(f"{path} is one of the original WCT's networks; give their folder")
     if path.suffix == ".ckpt":
         return read_lpips_vgg16(path)
