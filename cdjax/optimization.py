@@ -219,7 +219,8 @@ def check_layers(spec: Spec, settings: Optimization) -> None:
     for layer in (*settings.content_layers, *settings.style_layers):
         if layer not in spec.layers:
             raise OptimizationError(
-                f"this encoder has no layer {layer}; it has {', '.join(spec.layers)}"
+                f"this encoder has no layer {layer}; choose the content's and the style's among "
+                f"{', '.join(spec.layers)}"
             )
 
 
