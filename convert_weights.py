@@ -4,9 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cdjax.checkpoint import save_model
-from cdjax.convert import SOURCES, Row, layer_rows
-from cdjax.download import DownloadError, torchvision_weights
+from cdjax.checkpoints.download import DownloadError, torchvision_weights
+from cdjax.checkpoints.layer_table import Row, layer_rows
+from cdjax.checkpoints.pytorch import SOURCES
+from cdjax.checkpoints.store import save_model
 
 _EPILOG = """\
 sources:

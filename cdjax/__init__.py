@@ -8,18 +8,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cdjax.checkpoint import load_model, save_model
-    from cdjax.gatys_settings import Optimization
-    from cdjax.mixing import mix_styles
-    from cdjax.model import Config, Model
-    from cdjax.optimization import optimize_image
-    from cdjax.spec import Spec, student, teacher
-    from cdjax.stylization import Style, encode_style, stylize
-    from cdjax.ultra import stylize_by_windows
+    from cdjax.checkpoints.load import load_model
+    from cdjax.checkpoints.store import save_model
+    from cdjax.model import Model, ModelConfig
+    from cdjax.networks.spec import Spec, student, teacher
+    from cdjax.optimization.config import Optimization
+    from cdjax.optimization.optimize import optimize_image
+    from cdjax.tiling.stylize import stylize_by_windows
+    from cdjax.transfer.mixing import mix_styles
+    from cdjax.transfer.stylize import Style, encode_style, stylize
 
 __all__ = [
-    "Config",
     "Model",
+    "ModelConfig",
     "Optimization",
     "Spec",
     "Style",
@@ -35,20 +36,20 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Config": "model",
+    "ModelConfig": "model",
     "Model": "model",
-    "Optimization": "gatys_settings",
-    "Spec": "spec",
-    "Style": "stylization",
-    "encode_style": "stylization",
-    "load_model": "checkpoint",
-    "mix_styles": "mixing",
-    "optimize_image": "optimization",
-    "save_model": "checkpoint",
-    "student": "spec",
-    "stylize": "stylization",
-    "stylize_by_windows": "ultra",
-    "teacher": "spec",
+    "Optimization": "optimization.config",
+    "Spec": "networks.spec",
+    "Style": "transfer.stylize",
+    "encode_style": "transfer.stylize",
+    "load_model": "checkpoints.load",
+    "mix_styles": "transfer.mixing",
+    "optimize_image": "optimization.optimize",
+    "save_model": "checkpoints.store",
+    "student": "networks.spec",
+    "stylize": "transfer.stylize",
+    "stylize_by_windows": "tiling.stylize",
+    "teacher": "networks.spec",
 }
 
 

@@ -5,14 +5,14 @@ from typing import Any, Literal
 
 import jax
 
-from cdjax.spec import Spec
+from cdjax.networks.spec import Spec
 
 Method = Literal["wct", "adain", "encoder"]
 Params = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Config:
+class ModelConfig:
     """What a model is: hashable, so that it passes through `jax.jit` as static.
 
     Attributes:
@@ -45,8 +45,8 @@ class Model:
             (3,3,in,out), "bias"}, ...}`, `decoder` the same without conv0, `embedding`
             `{"relu1_1": {"kernel" (in,out), "bias"}, ...}`. `embedding` is there only where
             the weights came with it; `decoder` is absent when `config.method` is `"encoder"`.
-        config: the `Config`, static.
+        config: the `ModelConfig`, static.
     """
 
     params: dict[str, dict[str, Params]]
-    config: Config = field(metadata={"static": True})
+    config: ModelConfig = field(metadata={"static": True})

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from cdjax.data import DataConfig
-    from cdjax.evaluation import Comparison, Evaluation
-    from cdjax.layer_rows import Images
-    from cdjax.recipe import Recipe
+    from cdjax.data.loader import DataConfig
+    from cdjax.distillation.config import Recipe
+    from cdjax.distillation.initialization.layer_samples import Images
+    from cdjax.evaluation.compare import Comparison, Evaluation
     from experiments.ablate_options import Command
 
 _NEEDED = ("tyro", "matplotlib", "tensorboardX")
@@ -90,7 +90,7 @@ def _share(first: Path, folder: Path, stage: int) -> None:
 
 def _images(command: "Command") -> "tuple[Images, Images]":
     """Images to fit embeddings to, and images to measure on."""
-    from cdjax.evaluation import read_photographs
+    from cdjax.evaluation.compare import read_photographs
 
     if command.images is not None:
         images = read_photographs(command.images, size=command.size, count=command.count).images
@@ -101,7 +101,7 @@ def _images(command: "Command") -> "tuple[Images, Images]":
 
 
 def _unseen(command: "Command", data: "DataConfig", count: int) -> "Images":
-    from cdjax.pipeline import sample_images
+    from cdjax.distillation.pipeline import sample_images
 
     data = replace(data, seed=data.seed + _UNSEEN)
     start = replace(command.recipe.start, crop=command.size)
@@ -164,10 +164,10 @@ def _report(command: "Command", found: list[Variant], comparison: "Comparison") 
 def _run(command: "Command") -> None:
     from dataclasses import asdict
 
-    from cdjax.cli import use_compilation_cache
-    from cdjax.evaluation import EvaluationError, compare
-    from cdjax.pipeline import distill
-    from cdjax.teachers import load_teacher
+    from cdjax.checkpoints.teachers import load_teacher
+    from cdjax.cli.main import use_compilation_cache
+    from cdjax.distillation.pipeline import distill
+    from cdjax.evaluation.compare import EvaluationError, compare
     from experiments.watch import Watch, write_text
 
     recipe = command.recipe
@@ -200,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         print(f"ablate: {', '.join(missing)} missing: pip install 'cdjax[train]'", file=sys.stderr)
         return 2
-    from cdjax.training import TrainingError
+    from cdjax.distillation.train_loop import TrainingError
     from experiments.ablate_options import parse
 
     try:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from cdjax.recipe import PRESETS, Recipe, Training
-from cdjax.task import Weights
+from cdjax.distillation.config import Recipe, Training, Weights
+from cdjax.distillation.presets import PRESETS
 
 _STEPS = 40
 

@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from cdjax import Config, Model, Spec, load_model, save_model, student
-from cdjax.allocator import STYLISATION
+from cdjax import Model, ModelConfig, Spec, load_model, save_model, student
+from cdjax.cli.allocator import STYLISATION
 from cdjax.model import Method, Params
-from cdjax.spec import Conv, teacher
+from cdjax.networks.spec import Conv, teacher
 from experiments.benchmark_report import Comparison, Measurement, report, write_whole
 from experiments.gatys_benchmark import add_gatys_options, measure_gatys
 from experiments.measure import (
@@ -78,7 +78,7 @@ def random_model(specs: tuple[Spec, ...], *, method: Method = "wct", seed: int =
             "bias": np.zeros(3, np.float32),
         }
         params[f"stage{spec.stage}"] = networks
-    return Model(params, Config(method, specs, "random"))
+    return Model(params, ModelConfig(method, specs, "random"))
 
 
 def cascade_flops(specs: Sequence[Spec], size: int) -> float:
@@ -190,7 +190,7 @@ def compare_cold_starts(folder: Path, size: int, *, runs: int, device: str) -> C
     outputs = {name: folder / f"{name}.png" for name in ("cdjax", "torch")}
     checkpoint, weights = str(folder / "checkpoint"), str(folder / "weights.npz")
     ours, theirs = map(str, outputs.values())
-    entry = "from cdjax.cli import command; command()"
+    entry = "from cdjax.cli.main import command; command()"
     stylize = ["stylize", content, style, "--weights", checkpoint, "--output", ours]
     commands = {
         "cdjax": ["-c", entry, *stylize],

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cdjax.allocator import STYLISATION
+from cdjax.cli.allocator import STYLISATION
 from experiments.measure import product_sizes
 
 MIB = 2**20

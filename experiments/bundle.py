@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cdjax import load_model
-from cdjax.bundled import write_bundled
+from cdjax.checkpoints.pretrained import write_bundled
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m experiments.bundle", description=__doc__)
     parser.add_argument("model", help="checkpoint folder")
-    parser.add_argument("output", type=Path, help="file to write, e.g. cdjax/models/wct-16x.npz")
+    parser.add_argument("output", type=Path, help="file to write, e.g. cdjax/weights/wct-16x.npz")
     options = parser.parse_args(arguments)
     try:
         write_bundled(options.output, load_model(options.model))

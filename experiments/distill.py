@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from cdjax.allocator import TRAINING, run_in_calling_thread, start_again_tuned
+from cdjax.cli.allocator import TRAINING, run_in_calling_thread, start_again_tuned
 
 if TYPE_CHECKING:
     from experiments.distill_options import Command
@@ -35,24 +35,25 @@ paintings, and a few steps for a training. For the real thing, give both and a r
 
 
 def _run(command: "Command") -> None:
-    from cdjax import hosts
-    from cdjax.cli import use_compilation_cache
-    from cdjax.pipeline import distill
+    from cdjax.cli.main import use_compilation_cache
+    from cdjax.distillation import hosts
+    from cdjax.distillation.pipeline import distill
+    from cdjax.io.processes import is_first
     from experiments.distill_report import images_of, write_report
     from experiments.watch import Silent, Watch, write_text
 
     hosts.initialize(command.hosts.coordinator, command.hosts.processes, command.hosts.index)
     use_compilation_cache()
     output, recipe = command.output, command.recipe
-    watch = Watch() if hosts.is_first() else Silent()
+    watch = Watch() if is_first() else Silent()
     if command.preset == "quick":
         watch.say(_REAL[recipe.method])
     watch.say(f"teacher {recipe.teacher}, {images_of(recipe)}, output {output}")
-    if hosts.is_first():
+    if is_first():
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")
     distill(recipe, output, watch)
-    if hosts.is_first():
+    if is_first():
         path = write_report(output, recipe)
         watch.say(f"{output / 'model'} is the model, {path} the report; try it:")
         watch.say(f"  cdjax stylize CONTENT STYLE --weights {output / 'model'} -o OUT.png")
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         print(f"distill: {', '.join(missing)} missing: pip install 'cdjax[train]'", file=sys.stderr)
         return 2
-    from cdjax.training import TrainingError
+    from cdjax.distillation.train_loop import TrainingError
     from experiments.distill_options import parse
 
     try:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cdjax.recipe import PRESETS, Recipe
+from cdjax.distillation.config import Recipe
+from cdjax.distillation.presets import PRESETS
 
 Preset = Literal["quick", "paper", "bundled"]
 

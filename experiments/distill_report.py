@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from cdjax.recipe import Recipe
-from cdjax.task import PHASES
+from cdjax.distillation.config import PHASES, Recipe
 from experiments.watch import write_text
 
 _LOSSES = ("loss", "embedding", "pixel", "perceptual", "content", "style")

@@ -4,7 +4,8 @@
     python -m experiments.evaluate --table [MODEL...] [--sheet OUT.png]
 
 Measures the variance of the teacher's features that a model's features do not explain, the quality
-of its reconstructions and of stylised pairs, and its size (`cdjax.evaluation` computes all of it).
+of its reconstructions and of stylised pairs, and its size (all computed by
+`cdjax.evaluation.compare`).
 Prints Markdown; `--json` writes everything there is. `--table` is the paper's table instead: what
 models and their originals take (`experiments.paper_table`).
 """
@@ -27,8 +28,9 @@ import numpy as np
 from tqdm import tqdm
 
 from cdjax import Model
-from cdjax.cli import use_compilation_cache
-from cdjax.evaluation import (
+from cdjax.checkpoints.teachers import load_teacher, normalized_teacher
+from cdjax.cli.main import use_compilation_cache
+from cdjax.evaluation.compare import (
     EvaluationError,
     Photographs,
     Size,
@@ -37,7 +39,6 @@ from cdjax.evaluation import (
     read_photographs,
     with_stages,
 )
-from cdjax.teachers import load_teacher, normalized_teacher
 from experiments.evaluation_report import Measured, report
 from experiments.model_files import load_named, short_names, stored_bytes
 from experiments.whole_numbers import positive

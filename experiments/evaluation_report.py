@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cdjax.evaluation import FLOPS_SIZE, Comparison, Evaluation, Photographs
-from cdjax.picture_quality import ADAIN_STAGE, Quality, Stylized
+from cdjax.evaluation.compare import FLOPS_SIZE, Comparison, Evaluation, Photographs
+from cdjax.evaluation.image_quality import ADAIN_STAGE, Quality, Stylized
 
 _NONE = "-"
 

@@ -16,26 +16,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cdjax.allocator import TRAINING, start_again_tuned
-from cdjax.batch import Gate
-from cdjax.image import ImageError, Picture, check_size, read_image, resize, write_image
-from cdjax.jobs import Job, UsageError, plan
+from cdjax.cli.allocator import TRAINING, start_again_tuned
+from cdjax.cli.interrupts import Gate
+from cdjax.cli.jobs import Job, UsageError, plan
+from cdjax.io.images import ImageError, Picture, check_size, read_image, resize, write_image
 from experiments.gatys_options import parse, settings_of
 
 if TYPE_CHECKING:
     from cdjax import Model, Optimization
-    from cdjax.optimization import Progress
+    from cdjax.optimization.optimize import Progress
 
 
 def load_encoder(text: str) -> "Model":
-    """A bundled model, a checkpoint or whatever else `cdjax.teachers.load_teacher` takes.
+    """A bundled model, or what `cdjax.checkpoints.teachers.load_teacher` takes.
 
     Raises:
         ValueError: if there is none; the message is one line.
     """
     from cdjax import load_model
-    from cdjax.bundled import bundled_file
-    from cdjax.teachers import load_teacher
+    from cdjax.checkpoints.pretrained import bundled_file
+    from cdjax.checkpoints.teachers import load_teacher
 
     return load_model(text) if bundled_file(text) else load_teacher(text)
 
@@ -96,7 +96,7 @@ def _run(options: argparse.Namespace, job: Job, settings: "Optimization", gate: 
     import jax
 
     from cdjax import optimize_image
-    from cdjax.cli import use_compilation_cache
+    from cdjax.cli.main import use_compilation_cache
 
     use_compilation_cache()
     model = load_encoder(options.model)
@@ -140,8 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parse(sys.argv[1:] if arguments is None else arguments)
     gate = Gate()
-    # In a thread of its own, as in `cdjax.cli`: in the midst of JAX the main one would take note of
-    # Ctrl-C only after many steps.
+    # In a thread of its own, as in `cdjax.cli.main`: in the midst of JAX the main one would take
+    # note of Ctrl-C only after many steps.
     worker = ThreadPoolExecutor(1, "gatys")
     try:
         job, settings = _job(options), settings_of(options)

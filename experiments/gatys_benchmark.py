@@ -18,13 +18,13 @@ from jax import Array
 from numpy.typing import NDArray
 
 from cdjax import Model, Optimization, Spec, save_model
-from cdjax.allocator import TRAINING
-from cdjax.dead_leaves import dead_leaves
-from cdjax.gatys_losses import features_of
-from cdjax.metrics import ssim, style_distance
+from cdjax.checkpoints.teachers import load_teacher, normalized_teacher
+from cdjax.cli.allocator import TRAINING
+from cdjax.data.dead_leaves import dead_leaves
+from cdjax.evaluation.metrics import ssim, style_distance
 from cdjax.model import Params
-from cdjax.optimization import check_layers, check_start, scale_sizes
-from cdjax.teachers import load_teacher, normalized_teacher
+from cdjax.optimization.losses import features_of
+from cdjax.optimization.optimize import check_layers, check_start, scale_sizes
 from experiments.gatys import load_encoder
 from experiments.gatys_report import ENCODERS, Course, GatysComparison, gatys_report
 from experiments.measure import BenchmarkError, Worker, worker

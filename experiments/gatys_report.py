@@ -10,7 +10,7 @@ from importlib.metadata import version
 import jax
 
 from cdjax import Optimization
-from cdjax.allocator import TRAINING
+from cdjax.cli.allocator import TRAINING
 from experiments.benchmark_report import MIB, processor, table
 
 ENCODERS = ("student", "teacher")

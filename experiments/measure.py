@@ -242,7 +242,7 @@ def _cdjax(folder: Path, dtype: str, platform: str) -> _Implementation:
     import jax
 
     from cdjax import stylize
-    from cdjax.checkpoint import load_model
+    from cdjax.checkpoints.load import load_model
 
     counted: Counter[str] = Counter()
 

@@ -19,8 +19,8 @@ import jax
 import numpy as np
 
 from cdjax import load_model
-from cdjax.gatys_settings import Optimization
-from cdjax.optimization import optimize_image
+from cdjax.optimization.config import Optimization
+from cdjax.optimization.optimize import optimize_image
 from experiments.measure import Image, memory_of
 
 _FEW, _MORE = 1, 4

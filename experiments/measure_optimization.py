@@ -28,7 +28,7 @@ def main(name: str, folder: str, dtype: str, platform: str) -> None:
     import jax
 
     from cdjax import Optimization, load_model
-    from cdjax.optimization import optimization
+    from cdjax.optimization.optimize import optimization
 
     def answer(**facts: Any) -> None:
         print(json.dumps(facts), flush=True)

@@ -38,9 +38,9 @@ def _cdjax(folder: Path, dtype: str, platform: str) -> _Implementation:
     import jax
 
     from cdjax import Spec
-    from cdjax.allocator import run_in_calling_thread
-    from cdjax.distillation import initial_state, train_step
-    from cdjax.task import PAPER_WEIGHTS, Task
+    from cdjax.cli.allocator import run_in_calling_thread
+    from cdjax.distillation.config import PAPER_WEIGHTS, Task
+    from cdjax.distillation.train_step import initial_state, train_step
     from experiments.training_networks import from_torch_layout
 
     run_in_calling_thread()

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cdjax import Model, load_model
-from cdjax.bundled import bundled_file, bundled_names
-from cdjax.convert import convert_paper_16x, convert_wct_vgg19
+from cdjax.checkpoints.pretrained import bundled_file, bundled_names
+from cdjax.checkpoints.pytorch import convert_paper_16x, convert_wct_vgg19
 
 _STUDENTS, _TEACHERS = "[1-5]S[ED].pth", "*conv[1-5]_1.pth"
 

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cdjax import Model
-from cdjax.cli import use_compilation_cache
-from cdjax.evaluation import EvaluationError, with_stages
-from cdjax.image import ImageError, Picture, write_image
-from cdjax.model import Config
+from cdjax.cli.main import use_compilation_cache
+from cdjax.evaluation.compare import EvaluationError, with_stages
+from cdjax.io.images import ImageError, Picture, write_image
+from cdjax.model import ModelConfig
 from experiments.measure import WorkerError
 from experiments.model_files import load_named, models_there, short_names, stored_bytes
 from experiments.picture_pairs import read_pairs
@@ -78,7 +78,7 @@ def _measure(
     found: Sorted, stored: Mapping[str, int | None], ways: Ways | None, methods: Sequence[str]
 ) -> tuple[Pair, ...]:
     """Every model and its original; originals that models share are measured once."""
-    known: dict[tuple[str, Config], Taken] = {}
+    known: dict[tuple[str, ModelConfig], Taken] = {}
 
     def row(name: str, model: Model, *, trained: bool, folder: Path) -> Row:
         key = name, model.config

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdjax.image import levels, read_image, resize
-from cdjax.jobs import images_in
-from cdjax.sample_pictures import landscape, painting
+from cdjax.cli.jobs import images_in
+from cdjax.cli.samples import landscape, painting
+from cdjax.io.images import levels, read_image, resize
 from experiments.whole_numbers import positive
 
 Squares = NDArray[np.uint8]

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cdjax import Model, stylize
-from cdjax.gatys_settings import Optimization
-from cdjax.image import levels
-from cdjax.optimization import optimize_image
+from cdjax.io.images import levels
+from cdjax.optimization.config import Optimization
+from cdjax.optimization.optimize import optimize_image
 from experiments.picture_pairs import Pairs
 from experiments.picture_sheet import Column
 from experiments.table_rows import Sorted, gatys_model

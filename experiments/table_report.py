@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from cdjax.evaluation import FLOPS_SIZE
+from cdjax.evaluation.compare import FLOPS_SIZE
 from experiments.benchmark_report import processor, table
 from experiments.table_measurements import Peak, Taken, Ways
 from experiments.table_rows import Pair, Row

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cdjax import Model, Spec
-from cdjax.evaluation import FLOPS_SIZE, measured_size, with_stages
-from cdjax.spec import TEACHER_WIDTHS
+from cdjax.evaluation.compare import FLOPS_SIZE, measured_size, with_stages
+from cdjax.networks.spec import TEACHER_WIDTHS
 from experiments.benchmark import random_model
 from experiments.table_measurements import Taken
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cdjax import Spec
-from cdjax.allocator import TRAINING
+from cdjax.cli.allocator import TRAINING
 from experiments.benchmark_report import MIB, processor, table
 from experiments.measure import Worker, photograph, worker
 from experiments.training_networks import to_torch_layout, training_networks

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from cdjax.allocator import STYLISATION
+from cdjax.cli.allocator import STYLISATION
 from experiments.measure import WorkerError, photograph, worker
 
 STYLE_SIZE = 512

@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 import math
 
-from cdjax.memory import parse_size
+from cdjax.tiling.budget import parse_size
 from experiments.measure import BenchmarkError
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from cdjax.allocator import STYLISATION
+from cdjax.cli.allocator import STYLISATION
 from experiments.benchmark_report import MIB, processor, table
 from experiments.ultra_benchmark import STYLE_SIZE, WARM_UP_TO, WAYS, Size, Taken
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from cdjax.pipeline import PhaseObserver
-from cdjax.task import Phase
+from cdjax.distillation.config import Phase
+from cdjax.distillation.pipeline import PhaseObserver
 
 _LOGGED = 1000
 """Steps of a phase that are logged, about."""

@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 
 from cdjax import Model, Spec
+from cdjax.evaluation.explained_variance import Form, Images, unexplained_variances
 from cdjax.model import Params
-from cdjax.unexplained import Form, Images, unexplained_variances
 from tests.models import random_image, random_model
 from tests.pictures import picture
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from cdjax import Config, Model, Spec
+from cdjax import Model, ModelConfig, Spec
 from cdjax.model import Method, Params
 
 Floats = NDArray[np.float64]
@@ -42,7 +42,7 @@ def random_model(
             "encoder": {"conv0": layer(1, 1, 3, 3), **encoder},
             "decoder": decoder,
         }
-    return Model(params, Config(method, tuple(specs), "random"))
+    return Model(params, ModelConfig(method, tuple(specs), "random"))
 
 
 def random_image(*shape: int, seed: int = 1) -> NDArray[np.uint8]:

@@ -9,7 +9,8 @@ import pytest
 import cdjax
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [*ROOT.glob("cdjax/*.py"), *ROOT.glob("experiments/*.py"), ROOT / "convert_weights.py"]
+LIBRARY = sorted(ROOT.glob("cdjax/**/*.py"))
+SOURCES = [*LIBRARY, *sorted(ROOT.glob("experiments/**/*.py")), ROOT / "convert_weights.py"]
 FORBIDDEN = {"torch", "tensorflow", "torchvision"}
 
 
@@ -23,7 +24,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_file_is_short_and_says_what_it_is(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= 350
@@ -31,7 +32,7 @@ def test_file_is_short_and_says_what_it_is(path: Path) -> None:
 
 
 def test_the_library_needs_neither_the_experiments_nor_torch_nor_tensorflow() -> None:
-    for path in ROOT.glob("cdjax/*.py"):
+    for path in LIBRARY:
         roots = {name.partition(".")[0] for name in imported(path)}
         assert not roots & (FORBIDDEN | {"experiments", "tests"}), path.name
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdjax.distillation import State, initial_state
-from cdjax.training import train
-from tests.test_distillation import networks, task
+from cdjax.distillation.train_loop import train
+from cdjax.distillation.train_step import State, initial_state
+from tests.distillation.test_train_step import networks, task
 
 
 class Noise:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from cdjax import Spec, stylize_by_windows
-from cdjax.hosts import initialize
+from cdjax.distillation.hosts import initialize
 from tests.models import random_image, random_model
 
 

@@ -1,0 +1,1 @@
+"""Models in files: Orbax checkpoints, the models of the package, PyTorch files and teachers."""

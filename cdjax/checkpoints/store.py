@@ -1,0 +1,251 @@
+"""A `Model` as one Orbax checkpoint directory: its arrays, and what they mean as readable JSON.
+
+Arrays are written from and read into host memory, so a checkpoint knows nothing of devices and
+one written on a GPU loads on a CPU and the reverse. What a checkpoint must hold follows from
+its metadata and is compared, name by name, with what it does hold before anything is read.
+The file SHA256SUMS (for `sha256sum --check`) tells a damaged checkpoint from a whole one.
+"""
+
+import hashlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cdjax.io.processes import is_first, shared_folder
+from cdjax.model import Model, ModelConfig
+from cdjax.networks.spec import TEACHER_WIDTHS, Spec
+
+FORMAT_VERSION = 1
+_FORMAT = "cdjax model"
+_ARRAYS = "params"
+_SUMS = "SHA256SUMS"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be written or read; the message says what is wrong with it."""
+
+
+def abstract_params(config: ModelConfig, *, embeddings: bool | Collection[int] = False) -> Any:
+    """The shapes of a model's parameters; allocates nothing.
+
+    Args:
+        config: what the model is.
+        embeddings: whether there are embeddings, or the stages that have them.
+
+    Returns:
+        A tree as `Model.params`, its leaves float32 `jax.ShapeDtypeStruct`.
+    """
+
+    def layer(*kernel: int) -> dict[str, jax.ShapeDtypeStruct]:
+        shapes = {"kernel": kernel, "bias": kernel[-1:]}
+        return {part: jax.ShapeDtypeStruct(shape, np.float32) for part, shape in shapes.items()}
+
+    tree: dict[str, Any] = {}
+    for spec in config.specs:
+        networks = {"encoder": spec.encoder, "decoder": spec.decoder}
+        if config.method == "encoder":
+            del networks["decoder"]
+        stage: dict[str, Any] = {
+            network: {c.name: layer(3, 3, c.features_in, c.features_out) for c in convs}
+            for network, convs in networks.items()
+        }
+        stage["encoder"]["conv0"] = layer(1, 1, 3, 3)
+        if embeddings is True or (embeddings and spec.stage in embeddings):
+            pairs = zip(spec.taps, TEACHER_WIDTHS, strict=False)
+            stage["embedding"] = {tap: layer(width, teacher) for (tap, width), teacher in pairs}
+        tree[f"stage{spec.stage}"] = stage
+    return tree
+
+
+def _leaves(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (
+            tuple(getattr(leaf, "shape", ())),
+            str(getattr(leaf, "dtype", type(leaf).__name__)),
+        )
+        for path, leaf in leaves
+    }
+
+
+def _check(tree: Any, abstract: Any, *, what: str) -> None:
+    found, expected = _leaves(tree), _leaves(abstract)
+    faults = {
+        "missing": [name for name in expected if name not in found],
+        "unknown": [name for name in found if name not in expected],
+        "misshapen": [
+            "{} {} {}, expected {} {}".format(name, *found[name], *expected[name])
+            for name in expected
+            if name in found and found[name] != expected[name]
+        ],
+    }
+    if any(faults.values()):
+        text = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
+        raise CheckpointError(f"{what}: {text}")
+
+
+def check_params(
+    params: Any, config: ModelConfig, *, embeddings: Collection[int], what: str
+) -> None:
+    """Makes sure that arrays are those that a configuration implies.
+
+    Raises:
+        CheckpointError: if not; `what` begins the message, every fault is named.
+    """
+    _check(params, abstract_params(config, embeddings=embeddings), what=what)
+
+
+def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[str, Any]:
+    """What a file says of a model, as JSON; `embeddings` are the stages that have them."""
+    return {
+        "format": _FORMAT,
+        "format_version": FORMAT_VERSION,
+        "method": config.method,
+        "teacher": config.teacher,
+        "stages": [
+            {
+                "stage": spec.stage,
+                "widths": list(spec.widths),
+                "depths": list(spec.depths),
+                "padding": spec.padding,
+                "embedding": spec.stage in embeddings,
+            }
+            for spec in config.specs
+        ],
+        "sources": [{"file": name, "sha256": digest} for name, digest in config.sources],
+    }
+
+
+def config_from_json(metadata: Any) -> tuple[ModelConfig, list[int]]:
+    """The reverse of `config_to_json`.
+
+    Raises:
+        KeyError, TypeError, ValueError: if it is not what `config_to_json` made.
+    """
+    specs = [
+        Spec(s["stage"], tuple(map(int, s["widths"])), tuple(map(int, s["depths"])), s["padding"])
+        for s in metadata["stages"]
+    ]
+    if metadata["method"] not in ("wct", "adain", "encoder"):
+        raise ValueError(f"unknown method {metadata['method']!r}")
+    sources = tuple((source["file"], source["sha256"]) for source in metadata["sources"])
+    config = ModelConfig(metadata["method"], tuple(specs), str(metadata["teacher"]), sources)
+    return config, [s["stage"] for s in metadata["stages"] if s["embedding"]]
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sums(folder: Path) -> str:
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return "".join(f"{_digest(folder / name)}  {name}\n" for name in names)
+
+
+def _verify(folder: Path) -> None:
+    # Orbax detects damage too, but reports it by pages of tracebacks out of its threads.
+    sums = folder / _SUMS
+    if not sums.is_file():
+        raise CheckpointError(f"{folder}: no checkpoint of cdjax; convert_weights.py makes one")
+    damaged = []
+    for line in sums.read_text(errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        if not (folder / name).is_file() or _digest(folder / name) != digest:
+            damaged.append(ascii(name))
+    if damaged:
+        raise CheckpointError(f"{folder}: damaged, missing or changed: {', '.join(damaged)}")
+
+
+def _metadata(path: Path) -> tuple[Any, Any]:
+    """What the checkpoint at `path` says of itself, and the shapes of the arrays in it."""
+    from orbax.checkpoint import v1 as ocp
+
+    try:
+        metadata = ocp.checkpointables_metadata(path)
+        about, stored = metadata.custom_metadata or {}, metadata.metadata
+    except Exception as error:  # Orbax and TensorStore promise no particular exceptions.
+        raise CheckpointError(f"{path}: no readable checkpoint ({_line(error)})") from error
+    if about.get("format") != _FORMAT:
+        raise CheckpointError(f"{path}: a checkpoint, but not of a model of cdjax")
+    return about, stored.get(_ARRAYS)
+
+
+def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = False) -> None:
+    """Writes a model as one Orbax checkpoint directory, whole or not at all.
+
+    In a run on several machines all processes call this, with one path that all of them see.
+
+    Args:
+        path: the directory to make; its parents are made too.
+        model: parameters must be float32 and of exactly the shapes that the specs imply.
+        overwrite: whether a checkpoint that is there may be replaced; it stays until the new
+            one is complete. Anything that is not a checkpoint of ours is never replaced.
+
+    Raises:
+        CheckpointError: if something is there already, or the parameters are not those of the
+            configuration (the message names all that are missing, unknown or misshapen).
+        OSError: if the directory cannot be written.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    path = Path(path).resolve()
+    if path.exists() and not overwrite:
+        raise CheckpointError(f"{path} is there already, and overwriting it was not asked for")
+    if path.exists() and not ((path / _SUMS).is_file() and (path / _ARRAYS).is_dir()):
+        raise CheckpointError(f"{path} is no checkpoint of cdjax and is not overwritten")
+    embeddings = [
+        spec.stage
+        for spec in model.config.specs
+        if "embedding" in model.params.get(f"stage{spec.stage}", {})
+    ]
+    abstract = abstract_params(model.config, embeddings=embeddings)
+    _check(model.params, abstract, what="the model's parameters are not those of its specs")
+    arrays = jax.tree.map(np.asarray, model.params)
+    about = config_to_json(model.config, embeddings=embeddings)
+    with shared_folder(path) as beside:
+        new, old = beside / "new", beside / "old"
+        ocp.save_checkpointables(new, {_ARRAYS: arrays}, custom_metadata=about)
+        if is_first():
+            (new / _SUMS).write_text(_sums(new))
+            try:
+                if path.exists():
+                    path.rename(old)
+                new.rename(path)
+            except BaseException:
+                if old.exists() and not path.exists():
+                    old.rename(path)
+                raise
+
+
+def read_checkpoint(path: Path) -> Model:
+    """Reads a model that `save_model` wrote; see `cdjax.checkpoints.load.load_model`."""
+    from orbax.checkpoint import v1 as ocp
+
+    path = path.resolve()
+    _verify(path)
+    about, stored = _metadata(path)
+    if about.get("format_version") != FORMAT_VERSION:
+        versions = f"format version {about.get('format_version')!r} is not {FORMAT_VERSION}"
+        raise CheckpointError(f"{path}: {versions}, the one that this cdjax reads; update cdjax")
+    try:
+        config, embeddings = config_from_json(about)
+        abstract = abstract_params(config, embeddings=embeddings)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path}: its metadata are damaged ({_line(error)})") from error
+    _check(stored, abstract, what=f"{path}: the arrays are not those of its specs")
+    # Arrays that broadcast one zero ask Orbax for host memory, and take none themselves.
+    targets = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), abstract)
+    try:
+        arrays = ocp.load_checkpointables(path, {_ARRAYS: targets})[_ARRAYS]
+    except Exception as error:
+        raise CheckpointError(f"{path}: its arrays cannot be read ({_line(error)})") from error
+    return Model(jax.device_put(arrays), config)

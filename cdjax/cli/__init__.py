@@ -1,0 +1,1 @@
+"""The command line, and everything that prints or changes the process."""

@@ -1,0 +1,233 @@
+"""Carrying out the jobs of a command line: read ahead, stylise, write, report what failed."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from cdjax.cli.jobs import Job, Settings
+from cdjax.cli.large import encode_large, goes_whole, make_large, open_picture, raster
+from cdjax.io.images import ImageError, Picture, check_size, write_image
+
+if TYPE_CHECKING:
+    from cdjax.io.vips import VipsImage
+    from cdjax.model import Model
+    from cdjax.transfer.stylize import Style
+from cdjax.cli.interrupts import Gate
+
+_T = TypeVar("_T")
+_Opened: TypeAlias = "Picture | VipsImage | ImageError"
+
+
+def run(
+    jobs: Sequence[Job],
+    load: Callable[[], "Model"],
+    settings: Settings,
+    gate: Gate,
+    *,
+    strict: bool = False,
+) -> int:
+    """Makes the pictures, each style's in a row, so that it is encoded once.
+
+    Args:
+        jobs: at least one; those of a style follow each other.
+        load: hands out the model; called when the first files are being read.
+        settings: how every picture is made.
+        gate: through which they are written.
+        strict: whether the first failure ends the run; otherwise it is a line on stderr.
+
+    Returns:
+        How many pictures could not be made.
+
+    Raises:
+        ImageError: if one could not be made, and the run is strict.
+    """
+    by_style = [(paths, list(group)) for paths, group in groupby(jobs, key=lambda job: job.styles)]
+    with ThreadPoolExecutor(2, "cdjax-read") as pool:
+        try:
+            contents = _read_ahead([job.content for job in jobs], settings.content_size, pool)
+            paths = [path for mixture, _ in by_style for path in mixture]
+            styles = _read_ahead(paths, settings.style_size, pool)
+            return _make_all(load(), by_style, contents, styles, settings, gate, strict)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _make_all(
+    model: "Model",
+    by_style: Sequence[tuple[tuple[Path, ...], Sequence[Job]]],
+    contents: Iterator[_Opened],
+    styles: Iterator[_Opened],
+    settings: Settings,
+    gate: Gate,
+    strict: bool,
+) -> int:
+    from tqdm import tqdm
+
+    reported: set[str] = set()
+    failed = 0
+    total = sum(len(jobs) for _, jobs in by_style)
+    quiet = strict and not sys.stderr.isatty()
+    with tqdm(total=total, unit="image", disable=quiet, leave=False) as progress:
+        try:
+            for paths, jobs in by_style:
+                encoded = [_encode(model, path, next(styles), settings, gate) for path in paths]
+                style = _mixed(model, encoded, settings)
+                for job in jobs:
+                    with gate.passed():
+                        progress.set_postfix_str(job.output.name)
+                    content = next(contents)
+                    try:
+                        if isinstance(content, ImageError):
+                            raise content
+                        _make(model, job, content, _sound(style), settings, gate)
+                    except ImageError as error:
+                        if strict:
+                            raise
+                        failed += 1
+                        # A broken file is part of many pairs, and named once.
+                        if (line := error_line(error)) not in reported:
+                            progress.write(line, file=sys.stderr)
+                            reported.add(line)
+                    with gate.passed():
+                        progress.update()
+        except KeyboardInterrupt:
+            progress.disable = True  # The last word has been said: not even remove the bar.
+            raise
+    return failed
+
+
+def error_line(error: BaseException) -> str:
+    """What is printed of an error: one line, whatever its message holds."""
+    return f"cdjax: error: {' '.join(str(error).split())}"
+
+
+def _sound(outcome: _T | ImageError) -> _T:
+    """Raises the error that a step before this one ended with, if it did."""
+    if isinstance(outcome, ImageError):
+        raise outcome
+    return outcome
+
+
+def _read_ahead(
+    paths: Sequence[Path], shorter_side: int | None, pool: ThreadPoolExecutor
+) -> Iterator[_Opened]:
+    """The pictures of the paths in order, each being read while the one before is in use."""
+
+    def read(path: Path) -> _Opened:
+        try:
+            return open_picture(path, shorter_side)
+        except ImageError as error:
+            return error
+
+    def pictures(ahead: Future[_Opened]) -> Iterator[_Opened]:
+        for path in paths[1:]:
+            current, ahead = ahead, pool.submit(read, path)
+            yield current.result()
+        yield ahead.result()
+
+    return pictures(pool.submit(read, paths[0]))
+
+
+@contextmanager
+def _within_memory(what: str, remedy: str) -> Iterator[None]:
+    import jax
+
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise ImageError(
+                f"{what}: does not fit in memory; {remedy} makes it smaller"
+            ) from error
+        raise
+
+
+def _encode(
+    model: "Model", path: Path, picture: _Opened, settings: Settings, gate: Gate
+) -> "Style | ImageError":
+    from cdjax.transfer.stylize import encode_style
+
+    if isinstance(picture, ImageError):
+        return picture
+    try:
+        if not goes_whole(model, picture, settings):
+            return encode_large(model, path, picture, settings, gate)
+        pixels = raster(picture)
+        with _within_memory(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels", "--style-size"):
+            return encode_style(model, pixels, dtype=settings.dtype)
+    except ImageError as error:
+        return error
+
+
+def _mixed(
+    model: "Model", encoded: "Sequence[Style | ImageError]", settings: Settings
+) -> "Style | ImageError":
+    from cdjax.transfer.mixing import mix_styles
+
+    styles: list[Style] = []
+    for outcome in encoded:
+        if isinstance(outcome, ImageError):
+            return outcome
+        styles.append(outcome)
+    return (
+        styles[0] if len(styles) == 1 else mix_styles(model, styles, weights=settings.style_weights)
+    )
+
+
+def _make(
+    model: "Model",
+    job: Job,
+    content: "Picture | VipsImage",
+    style: "Style",
+    settings: Settings,
+    gate: Gate,
+) -> None:
+    import numpy as np
+
+    from cdjax.transfer.stylize import stylize
+
+    pixels = raster(content)
+    height, width = pixels.shape[:2]
+    if not settings.deepzoom:
+        check_size(job.output, height, width)
+
+    def write(result: Any) -> None:
+        _write(job.output, result, content, settings)
+
+    # The style's statistics may still be being computed, and fail only here.
+    with _within_memory(
+        f"{job.content} ({width}x{height} pixels) with {', '.join(map(str, job.styles))}",
+        "--content-size or --style-size",
+    ):
+        if not goes_whole(model, content, settings):
+            make_large(model, job, content, style, settings, gate, write)
+            return
+        result = np.asarray(
+            stylize(model, pixels, style, alpha=settings.alpha, dtype=settings.dtype)
+        )
+    with gate.passed():
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        write(result)
+
+
+def _write(path: Path, result: Any, content: "Picture | VipsImage", settings: Settings) -> None:
+    if settings.deepzoom:
+        from cdjax.io.deepzoom import write_deepzoom
+        from cdjax.io.images import levels
+
+        like = None if isinstance(content, Picture) else content
+        write_deepzoom(
+            path, levels(result), title=path.name, quality=settings.quality, like=like,
+            overwrite=True,
+        )  # fmt: skip
+    elif isinstance(content, Picture):
+        write_image(path, Picture(result, content.alpha), quality=settings.quality)
+    else:
+        from cdjax.io import vips
+
+        vips.write_image(path, result, like=content, quality=settings.quality)

@@ -1,0 +1,252 @@
+"""Where photographs come from: a folder or a TensorFlow Datasets name -> numbered RGB images.
+
+A source knows how many images there are and reads any one of them; `cdjax.data.loader` decides
+which and in what order. Sources are pickled into worker processes and open their files there.
+"""
+
+import hashlib
+import io
+import os
+import struct
+import warnings
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from cdjax.io.images import READABLE, Picture, picture_of, resize
+
+_MOST_ELONGATED = 50
+_FORMATS = tuple(dict.fromkeys(READABLE.values()))  # No EPS: Pillow would run Ghostscript.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, RuntimeError)
+
+
+class DataError(ValueError):
+    """Images that cannot be had as configured; the message is one line that says what to do."""
+
+
+class BrokenImageError(ValueError):
+    """One image that cannot be read; the message names it and says why."""
+
+
+class Source(Protocol):
+    """Numbered images.
+
+    Attributes:
+        fingerprint: differs between sources of different images, whatever machine they lie on.
+    """
+
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int, *, shorter_side: int) -> NDArray[np.uint8]:
+        """The image (H, W, 3), its shorter side `shorter_side` pixels long.
+
+        Raises:
+            BrokenImageError: if it cannot be read.
+        """
+        ...
+
+
+class Folder:
+    """The image files (by suffix) of a folder and of the folders in it, sorted by their paths.
+
+    Args:
+        path: the folder; hidden files and folders are passed over.
+
+    Raises:
+        DataError: if there is no such folder, or no image in it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._root = Path(path)
+        if not self._root.is_dir():
+            raise DataError(
+                f"{self._root}: no such folder; a TensorFlow Datasets name is written "
+                "tfds:NAME, as in tfds:coco/2014, and images made on the spot dead-leaves"
+            )
+        names = []
+        for folder, folders, files in os.walk(self._root, followlinks=True):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            below = Path(folder).relative_to(self._root)
+            names += [(below / name).as_posix() for name in files if _is_image(name)]
+        self._names = sorted(names)
+        if not names:
+            raise DataError(f"{self._root}: no images ({', '.join(READABLE)}) in this folder")
+        self.fingerprint = _digest(*self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def read(self, index: int, *, shorter_side: int) -> NDArray[np.uint8]:
+        """See `Source`."""
+        name = self._names[index]
+        try:
+            return decode(self._root / name, shorter_side=shorter_side)
+        except _BROKEN as error:
+            raise BrokenImageError(f"{name}: {_reason(error)}") from error
+
+
+class TfdsImages:
+    """The images of a dataset that TensorFlow Datasets has prepared as ArrayRecords.
+
+    TensorFlow is not needed and never imported: only files are read. (`tfds.data_source` itself
+    also runs the code that describes the dataset, and that of coco imports TensorFlow.)
+
+    Args:
+        name: the dataset, its config and, if it has to be that one, its version, as in
+            `"coco/2014"` or `"coco/2014:1.1.0"`.
+        split: a split, or a part of one: `"train"`, `"train[:90%]"`.
+        data_dir: where it is prepared; `None` for `$TFDS_DATA_DIR` or ~/tensorflow_datasets.
+
+    Raises:
+        DataError: if it is not prepared there (with the command that does it), or not as
+            ArrayRecords, or has no such split or no images.
+    """
+
+    def __init__(
+        self, name: str, *, split: str, data_dir: str | os.PathLike[str] | None = None
+    ) -> None:
+        self._name, self._split = name, split
+        self._data_dir = None if data_dir is None else os.fspath(data_dir)
+        self._open()
+        self.fingerprint = _digest(self._full_name, split, str(self._length))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Each process opens its own files.
+        return {**self.__dict__, "_records": None, "_features": None}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, index: int, *, shorter_side: int) -> NDArray[np.uint8]:
+        """See `Source`."""
+        import tensorflow_datasets as tfds
+
+        if self._records is None:
+            self._open()
+        encoded = {self._key: tfds.decode.SkipDecoding()}
+        try:
+            example = self._features.deserialize_example_np(self._records[index], decoders=encoded)
+            return decode(io.BytesIO(example[self._key]), shorter_side=shorter_side)
+        except _BROKEN as error:
+            name = f"{self._full_name} {self._split} {index}"
+            raise BrokenImageError(f"{name}: {_reason(error)}") from error
+
+    def _open(self) -> None:
+        import tensorflow_datasets as tfds
+        from tensorflow_datasets.core.read_only_builder import builder_from_files
+
+        label = f"tfds:{self._name}"
+        option = "" if self._data_dir is None else f" --data_dir={self._data_dir}"
+        try:
+            builder = builder_from_files(self._name, data_dir=self._data_dir)
+        except (tfds.core.DatasetNotFoundError, FileNotFoundError, NotADirectoryError) as error:
+            folder = self._data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+            raise DataError(
+                f"{label}: not prepared in {folder}; prepare it once with: tfds build "
+                f"{self._name} --file_format=array_record{option} (this command, unlike cdjax, "
+                "may need TensorFlow: pip install tensorflow in an environment of its own)"
+            ) from error
+        except (ValueError, RuntimeError) as error:
+            raise DataError(f"{label}: {_reason(error)}") from error
+        info = builder.info
+        self._full_name = info.full_name
+        self._key = _image_feature(label, info.features, tfds.features.Image)
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        try:
+            self._records = builder.as_data_source(self._split, deserialize_method=raw)
+            missing = [p for p in info.splits[self._split].filepaths if not p.exists()]
+        except NotImplementedError as error:
+            raise DataError(
+                f"{label}: prepared, but not as ArrayRecords; convert it with: tfds convert_format "
+                f"--dataset_version_dir={builder.data_dir} --out_file_format=array_record"
+            ) from error
+        except ImportError as error:
+            raise DataError(
+                f"{label}: needs the package array_record, which has no build for this system; "
+                "use a folder of images"
+            ) from error
+        except (ValueError, KeyError) as error:
+            raise DataError(f"{label}: {_reason(error)}") from error
+        if missing:
+            raise DataError(f"{label}: {missing[0]} is missing; prepare the dataset again")
+        self._length = len(self._records)
+        if not self._length:
+            raise DataError(f"{label}: the split {self._split} has no images")
+        # Of all that an example holds (boxes, masks, sounds) the image alone is parsed.
+        self._features = tfds.features.FeaturesDict({self._key: info.features[self._key]})
+
+
+def decode(file: Path | io.BytesIO, *, shorter_side: int) -> NDArray[np.uint8]:
+    """An image file -> upright RGB (H, W, 3), resized (antialiased) to its shorter side.
+
+    Grey, palette and CMYK become RGB, other colour spaces sRGB, 16 bits 8; transparency is laid on
+    white.
+
+    Args:
+        file: a path, or an encoded image in memory.
+        shorter_side: in pixels; a smaller image is enlarged.
+
+    Raises:
+        OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, RuntimeError: if it
+            is no image, broken, too large (178 megapixels), or very long and narrow.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(file, formats=_FORMATS) as image:
+                # A JPEG of many megapixels is decoded at 1/2, 1/4 or 1/8, still large enough to
+                # be resized without a visible difference, in a fraction of the time.
+                scale = 2 * shorter_side / min(image.size)
+                image.draft(None, (round(image.width * scale), round(image.height * scale)))
+                image.load()
+                if max(image.size) > _MOST_ELONGATED * min(image.size):
+                    raise ValueError(f"{image.width} x {image.height} is too long and narrow")
+                picture = picture_of(ImageOps.exif_transpose(image))
+        except Image.DecompressionBombError as error:
+            raise ValueError("too many megapixels") from error
+    picture = resize(picture, shorter_side)
+    pixels = picture.pixels
+    if pixels.dtype != np.uint8:
+        pixels = (pixels * 255 + 0.5).astype(np.uint8)
+    if picture.alpha is not None:
+        pixels = _on_white(Picture(pixels, picture.alpha))
+    return np.ascontiguousarray(pixels)
+
+
+def _on_white(picture: Picture) -> NDArray[np.uint8]:
+    alpha = picture.alpha
+    assert alpha is not None
+    opacity = alpha[..., None].astype(np.float32) / 255
+    return (255 + opacity * (picture.pixels.astype(np.float32) - 255) + 0.5).astype(np.uint8)
+
+
+def _image_feature(label: str, features: Any, image: type) -> str:
+    """The key of the one 8-bit image of an example."""
+    keys = [key for key, value in features.items() if isinstance(value, image)]
+    keys = [key for key in keys if np.dtype(features[key].np_dtype) == np.uint8]
+    if "image" in keys:
+        return "image"
+    if len(keys) != 1:
+        found = ", ".join(keys) or "none"
+        raise DataError(
+            f"{label}: an example needs one 8-bit image, or one called image; found {found} "
+            f"among {', '.join(features)}"
+        )
+    return str(keys[0])
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in READABLE and not name.startswith(".")
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
+
+
+def _digest(*names: str) -> str:
+    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Collaborative distillation: how compressed networks are trained from a teacher."""

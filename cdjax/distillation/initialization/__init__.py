@@ -1,0 +1,1 @@
+"""Students before training: random, pruned, or fitted layer by layer by least squares."""

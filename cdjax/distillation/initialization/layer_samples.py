@@ -1,0 +1,203 @@
+"""Images -> input and target vectors of each layer, at the same random positions of both networks.
+
+The network to imitate runs once over all images and leaves what its layers make at a few positions
+each. The student runs as far as its layers are known, from the last change of resolution: its
+features there are kept for all images, so that all layers together cost about two passes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from cdjax.model import Params
+from cdjax.networks.spec import Spec
+from cdjax.networks.steps import Step, coloured, encoder_steps, run_step
+from cdjax.ops.padding import Padding
+from cdjax.ops.upsample import upsample
+
+Images = NDArray[np.uint8]
+Positions = tuple[NDArray[np.int32], ...]
+_LARGEST_BLOCK = 8
+
+
+def positions_of(features: Array, positions: Array) -> Array:
+    """(N, h, w, C) at flat positions (N, n): (N, n, C)."""
+    flat = features.reshape(features.shape[0], -1, features.shape[-1])
+    return jnp.take_along_axis(flat, positions[..., None], axis=1)
+
+
+def patches(features: Array, positions: Array, step: Step, padding: Padding) -> Array:
+    """What a step's kernel reads at flat positions, (N, n, 9 C), in the order of its axes."""
+    features = upsample(features) if step.upsampled else features
+    width = features.shape[2]
+    mode = "reflect" if padding == "reflect" else "constant"
+    padded = jnp.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=mode)
+    rows, columns = positions // width, positions % width
+    corners = [(rows + i) * (width + 2) + columns + j for i in range(3) for j in range(3)]
+    return jnp.concatenate([positions_of(padded, corner) for corner in corners], axis=-1)
+
+
+def _half(values: Array) -> Array:
+    # Where float16 ends lies far beyond any activation of a normalised network.
+    return jnp.clip(values, -6e4, 6e4).astype(jnp.float16)
+
+
+@partial(jax.jit, static_argnames="spec")
+def pre_activations(
+    params: Params, images: Array, positions: tuple[Array, ...], *, spec: Spec
+) -> tuple[Array, ...]:
+    """What each layer of an encoder makes before its ReLU: a tuple of (N, n, C), float16."""
+    features = coloured(params, images)
+    rows = []
+    for step, where in zip(encoder_steps(spec), positions, strict=True):
+        before, features = run_step(features, params, step, spec.padding)
+        rows.append(_half(positions_of(before, where)))
+    return tuple(rows)
+
+
+@partial(jax.jit, static_argnames="spec")
+def mirrored_inputs(
+    params: Params, images: Array, positions: tuple[Array, ...], *, spec: Spec
+) -> tuple[Array, ...]:
+    """What each layer of a decoder should make, and last the encoder's features.
+
+    That is what the layer of the same name reads in the encoder: the image itself for the last one.
+
+    Returns:
+        For each layer of the decoder (N, n, C), float16, and (N, h, w, C'), float16.
+    """
+    features = coloured(params, images)
+    reads = [images.astype(jnp.float32) / 255]
+    for step in encoder_steps(spec):
+        _, features = run_step(features, params, step, spec.padding)
+        reads.append(features)
+    rows = [
+        _half(positions_of(f, where)) for f, where in zip(reads[-2::-1], positions, strict=True)
+    ]
+    return (*rows, _half(features))
+
+
+@partial(jax.jit, static_argnames="steps")
+def image_blocks(
+    images: Array, positions: tuple[Array, ...], *, steps: tuple[Step, ...]
+) -> tuple[Array, ...]:
+    """The pixels under each position of each step, in [0, 1]: (N, n, 3 * side ** 2), float16.
+
+    `side` is that of a position in pixels, or 8 where it is more: means of pixels then.
+    """
+    images = images.astype(jnp.float32) / 255
+    rows = []
+    for step, where in zip(steps, positions, strict=True):
+        n, pixels = images.shape[0], 2**step.level
+        height, width = images.shape[1] // pixels, images.shape[2] // pixels
+        side = min(pixels, _LARGEST_BLOCK)
+        shape = (n, height, side, pixels // side, width, side, pixels // side, 3)
+        blocks = images[:, : height * pixels, : width * pixels].reshape(shape).mean((3, 6))
+        blocks = blocks.swapaxes(2, 3).reshape(n, height, width, -1)
+        rows.append(_half(positions_of(blocks, where)))
+    return tuple(rows)
+
+
+@partial(jax.jit, static_argnames=("steps", "padding"))
+def _advance(
+    params: Params, features: Array, *, steps: tuple[Step, ...], padding: Padding
+) -> Array:
+    colour = features.dtype == jnp.uint8
+    features = coloured(params, features) if colour else features.astype(jnp.float32)
+    for step in steps:
+        _, features = run_step(features, params, step, padding)
+    return _half(features)
+
+
+@partial(jax.jit, static_argnames=("steps", "padding"))
+def _inputs(
+    params: Params, features: Array, positions: Array, *, steps: tuple[Step, ...], padding: Padding
+) -> Array:
+    colour = features.dtype == jnp.uint8
+    features = coloured(params, features) if colour else features.astype(jnp.float32)
+    for step in steps[:-1]:
+        _, features = run_step(features, params, step, padding)
+    return patches(features, positions, steps[-1], padding)
+
+
+def in_batches(function: Callable[..., Any], batch: int, *arrays: NDArray[Any] | Positions) -> Any:
+    """A function's results over batches of its arguments' leading axis, joined on the host."""
+    count = len(jax.tree.leaves(arrays)[0])
+    parts = [
+        jax.device_get(function(*jax.tree.map(lambda a: a[i : i + batch], arrays)))  # noqa: B023
+        for i in range(0, count, batch)
+    ]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+@dataclass
+class Sampler:
+    """A network whose layers become known one by one, at given positions of given inputs.
+
+    Attributes:
+        steps: of the network.
+        padding: of its convolutions.
+        features: (N, h, w, C): uint8 images or floating-point features, as far as is known.
+        positions: for every layer (N, n), flat indices.
+        batch: images at a time.
+    """
+
+    steps: tuple[Step, ...]
+    padding: Padding
+    features: NDArray[Any]
+    positions: Positions
+    batch: int
+
+    def __post_init__(self) -> None:
+        self._done = 0
+
+    def inputs(self, params: Params, index: int) -> NDArray[np.float32]:
+        """The patches that convolution `index` reads, (N, n, 9 C).
+
+        Args:
+            params: every convolution before `index`, and conv0 if the features are images.
+            index: at least as large as in the call before.
+        """
+        kept = [i + 1 for i in range(self._done, index) if self.steps[i].kept]
+        if kept:
+            steps = self.steps[self._done : kept[-1]]
+            advance = partial(_advance, params, steps=steps, padding=self.padding)
+            self.features, self._done = in_batches(advance, self.batch, self.features), kept[-1]
+        steps = self.steps[self._done : index + 1]
+        read = partial(_inputs, params, steps=steps, padding=self.padding)
+        return in_batches(read, self.batch, self.features, self.positions[index])
+
+
+def sample_positions(
+    generator: np.random.Generator,
+    steps: tuple[Step, ...],
+    shape: tuple[int, ...],
+    *,
+    most: int,
+) -> Positions:
+    """Random positions of each layer's feature map, without repetition.
+
+    Args:
+        generator: where randomness comes from.
+        steps: of the network.
+        shape: (N, H, W) of the images.
+        most: positions of all images together, at most, about.
+
+    Returns:
+        For each step (N, n), int32, flat indices; n is the same for all images, at least 1.
+    """
+    count, height, width = shape
+    found = []
+    for step in steps:
+        size = (height >> step.level) * (width >> step.level)
+        n = min(size, max(1, round(most / count)))
+        rows = [np.sort(generator.choice(size, n, replace=False)) for _ in range(count)]
+        found.append(np.stack(rows).astype(np.int32))
+    return tuple(found)

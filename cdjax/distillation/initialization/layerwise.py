@@ -1,0 +1,159 @@
+"""Layer-wise least squares: encoders and decoders fitted one convolution after the other.
+
+Each layer is fitted on what the student itself has made so far, so that it corrects, as far as it
+can, what the layers before it have lost.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from cdjax.distillation.initialization.layer_samples import (
+    Images,
+    Sampler,
+    image_blocks,
+    in_batches,
+    mirrored_inputs,
+    pre_activations,
+    sample_positions,
+)
+from cdjax.distillation.initialization.least_squares import Floats, fit_layer, fit_rectified
+from cdjax.distillation.initialization.samples import Rows, make_rows
+from cdjax.model import Params
+from cdjax.networks.spec import Spec
+from cdjax.networks.steps import decoder_steps, encoder_steps
+
+Report = Callable[[str], None]
+_STOP_SHARE = 8
+"""One image in so many is kept out of every fit, to end it."""
+
+
+def _split(inputs: NDArray[Any], targets: NDArray[Any]) -> tuple[Rows, Rows]:
+    """Rows to fit, and rows of the last images, kept out."""
+    fitted = len(inputs) - max(1, len(inputs) // _STOP_SHARE)
+
+    def rows(part: slice) -> Rows:
+        return make_rows(*(a[part].reshape(-1, a.shape[-1]) for a in (inputs, targets)))
+
+    return rows(slice(fitted)), rows(slice(fitted, None))
+
+
+def _layer_params(kernel: Floats) -> Params:
+    features_in = len(kernel) // 9
+    return {
+        "kernel": jnp.asarray(kernel[:-1].reshape(3, 3, features_in, -1), jnp.float32),
+        "bias": jnp.asarray(kernel[-1], jnp.float32),
+    }
+
+
+def _input_metric(kernel: NDArray[Any], activity: Floats) -> Floats:
+    """Square root of sum_o a_o K_o K_o^T, (C, C): how a difference of inputs moves the outputs."""
+    kernel = np.asarray(kernel, np.float64)
+    values, vectors = np.linalg.eigh(np.einsum("hwio,hwjo,o->ij", kernel, kernel, activity))
+    return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+
+
+def _with_image(
+    targets: NDArray[Any], metric: Floats, blocks: NDArray[Any], weight: float
+) -> tuple[NDArray[Any], Floats]:
+    """Targets with the pixels under each position beside them, and the metric of both.
+
+    Pixels count, in all, `weight` times as much as the features do under their metric. What helps
+    a decoder most is that some may be chosen to start from: units that copy them are never cut off.
+    """
+    features = np.maximum(targets.astype(np.float32), 0) @ metric.astype(np.float32)
+    variance, pixels = (
+        float(np.var(a, axis=(0, 1), dtype=np.float64).sum()) for a in (features, blocks)
+    )
+    scale = np.sqrt(weight * variance / max(pixels, 1e-12))
+    joined = np.zeros((metric.shape[0] + blocks.shape[-1], metric.shape[1] + blocks.shape[-1]))
+    joined[: metric.shape[0], : metric.shape[1]] = metric
+    joined[metric.shape[0] :, metric.shape[1] :] = scale * np.eye(blocks.shape[-1])
+    return np.concatenate([targets, blocks], axis=-1), joined
+
+
+def fit_encoder(
+    generator: np.random.Generator,
+    student: Spec,
+    teacher: tuple[Spec, Params],
+    images: Images,
+    *,
+    positions: int,
+    iterations: int,
+    image_weight: float,
+    batch: int,
+    report: Report,
+) -> tuple[Params, Params]:
+    """Encoder and embeddings; arguments as for `initialize.initialize_encoder`."""
+    steps = encoder_steps(student)
+    where = sample_positions(generator, steps, images.shape[:3], most=positions)
+    run = partial(pre_activations, teacher[1], spec=teacher[0])
+    targets = list(in_batches(run, batch, images, where))
+    if image_weight:
+        blocks = in_batches(partial(image_blocks, steps=steps), batch, images, where)
+    sampler = Sampler(steps, student.padding, images, where, batch)
+    encoder = {"conv0": jax.tree.map(jnp.asarray, teacher[1]["conv0"])}
+    embedding = {}
+    for index, conv in enumerate(student.encoder):
+        tap = conv.name.endswith("_1")
+        metric = np.eye(targets[index].shape[-1])
+        if not tap:
+            following = teacher[1][steps[index + 1].name]["kernel"]
+            metric = _input_metric(following, (targets[index + 1] > 0).mean((0, 1)))
+        wanted = targets[index]
+        if image_weight:
+            wanted, metric = _with_image(wanted, metric, blocks[index], image_weight)
+        fit, stop = _split(sampler.inputs(encoder, index), wanted)
+        layer = fit_layer(fit, stop, width=conv.features_out, metric=metric, iterations=iterations)
+        encoder[conv.name] = _layer_params(layer.kernel)
+        if tap:
+            solution = layer.solution[:, : targets[index].shape[-1]]
+            embedding[f"relu{conv.name[4:]}"] = {
+                "kernel": jnp.asarray(solution[:-1], jnp.float32),
+                "bias": jnp.asarray(solution[-1], jnp.float32),
+            }
+        targets[index] = np.empty(0, np.float16)
+        report(f"{conv.name}: {fit.count} + {stop.count} rows, {layer.summary}")
+    return encoder, embedding
+
+
+def fit_decoder(
+    generator: np.random.Generator,
+    student: Spec,
+    encoder: Params,
+    images: Images,
+    *,
+    positions: int,
+    iterations: int,
+    batch: int,
+    report: Report,
+) -> Params:
+    """Decoder; arguments as for `initialize.initialize_decoder`."""
+    steps = decoder_steps(student)
+    where = sample_positions(generator, steps, images.shape[:3], most=positions)
+    run = partial(mirrored_inputs, encoder, spec=student)
+    *targets, features = in_batches(run, batch, images, where)
+    sampler = Sampler(steps, student.padding, features, where, batch)
+    blocks = in_batches(partial(image_blocks, steps=steps), batch, images, where)
+    decoder: Params = {}
+    for index, conv in enumerate(student.decoder):
+        inputs = sampler.inputs(decoder, index)
+        if conv == student.decoder[-1]:
+            fit, stop = _split(inputs, targets[index])
+            kernel, summary = fit_rectified(fit, iterations=iterations), "the image"
+        else:
+            metric = np.eye(conv.features_out)
+            wanted, metric = _with_image(targets[index], metric, blocks[index], 1.0)
+            fit, stop = _split(inputs, wanted)
+            layer = fit_layer(
+                fit, stop, width=conv.features_out, metric=metric, iterations=iterations
+            )
+            kernel, summary = layer.kernel, layer.summary
+        decoder[conv.name] = _layer_params(kernel)
+        report(f"{conv.name}: {fit.count} + {stop.count} rows, {summary}")
+    return decoder

@@ -1,0 +1,78 @@
+"""L1 filter pruning: the networks that the published 16x models were trained from.
+
+Of every layer the filters of largest L1 norm are kept, and the next layer's inputs cut accordingly.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from cdjax.model import Params
+from cdjax.networks.spec import Spec
+
+
+def largest_filters(kernel: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Filters of the largest L1 norm, the largest last.
+
+    The norm is over all of a filter, whichever of its inputs are pruned themselves; this choice and
+    this order are those of the published initialisations.
+
+    Args:
+        kernel: (3, 3, I, O).
+        count: how many, at most O.
+
+    Returns:
+        (count,) indices of outputs.
+    """
+    norms = np.abs(np.asarray(kernel, np.float64)).sum((0, 1, 2))
+    return np.argsort(norms, kind="stable")[len(norms) - count :]
+
+
+def _pruned(params: Params, inputs: NDArray[np.int64], outputs: NDArray[np.int64]) -> Params:
+    return {
+        "kernel": jnp.asarray(params["kernel"])[:, :, inputs][..., outputs],
+        "bias": jnp.asarray(params["bias"])[outputs],
+    }
+
+
+def prune_encoder(student: Spec, params: Params) -> Params:
+    """The teacher's encoder cut to the student's widths.
+
+    Args:
+        student: spec of the result.
+        params: the teacher's encoder, of the same depths and no fewer channels.
+    """
+    pruned = {"conv0": jax.tree.map(jnp.asarray, params["conv0"])}
+    kept = np.arange(3)
+    for conv in student.encoder:
+        chosen = largest_filters(params[conv.name]["kernel"], conv.features_out)
+        pruned[conv.name] = _pruned(params[conv.name], kept, chosen)
+        kept = chosen
+    return pruned
+
+
+def prune_decoder(student: Spec, params: Params) -> Params:
+    """The teacher's decoder cut to the student's widths.
+
+    Its first layer keeps the inputs that weigh most in it, as the published initialisations do,
+    not those that a pruned encoder has kept: it is trained only when the encoder is another.
+
+    Args:
+        student: spec of the result.
+        params: the teacher's decoder, of the same depths and no fewer channels.
+    """
+    convs = student.decoder
+    first = np.asarray(params[convs[0].name]["kernel"])
+    kept = largest_filters(first.swapaxes(2, 3), convs[0].features_in)
+    pruned = {}
+    for conv in convs:
+        # An image's three channels are all kept, and in their order.
+        image = conv == convs[-1]
+        kernel = params[conv.name]["kernel"]
+        chosen = np.arange(3) if image else largest_filters(kernel, conv.features_out)
+        pruned[conv.name] = _pruned(params[conv.name], kept, chosen)
+        kept = chosen
+    return pruned

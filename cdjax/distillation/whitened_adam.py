@@ -1,0 +1,195 @@
+"""Adam in coordinates in which every layer's inputs are white.
+
+The inputs of a VGG layer are so correlated that plain Adam needs ten thousands of steps. With G the
+second moments of a layer's inputs (3x3 patches and a constant) and L L^T = G, the kernel is seen as
+V = L^T W, where every direction of V moves the layer's output equally: hundreds of steps do.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.linalg
+from jax import Array
+from numpy.typing import NDArray
+
+from cdjax.distillation.initialization.layer_samples import (
+    Images,
+    patches,
+    positions_of,
+    sample_positions,
+)
+from cdjax.model import Params
+from cdjax.networks.spec import Spec
+from cdjax.networks.steps import Step, coloured, decoder_steps, encoder_steps, run_step
+from cdjax.ops.matmul import product
+from cdjax.ops.padding import Padding
+
+Factors = dict[str, dict[str, dict[str, Array]]]
+_DAMPING = 1e-3
+"""Added to G, as a share of each input's mean square: directions that hardly occur stay slow."""
+
+
+def _gram(rows: Array) -> Array:
+    rows = rows.reshape(-1, rows.shape[-1])
+    rows = jnp.concatenate([rows, jnp.ones_like(rows[:, :1])], -1)
+    return product(rows.T, rows)
+
+
+def _walk(
+    features: Array,
+    params: Params,
+    steps: tuple[Step, ...],
+    where: tuple[Array, ...],
+    padding: Padding,
+) -> tuple[Array, dict[str, Array], dict[str, Array]]:
+    """A network's output, the Gram matrix of what each convolution reads, and of each tap."""
+    grams, taps = {}, {}
+    for step, positions in zip(steps, where, strict=True):
+        grams[step.name] = _gram(patches(features, positions, step, padding))
+        before, features = run_step(features, params, step, padding)
+        if step.name.endswith("_1"):
+            tap = jax.nn.relu(positions_of(before, positions))
+            taps[f"relu{step.name[4:]}"] = _gram(tap)
+    return features, grams, taps
+
+
+@partial(jax.jit, static_argnames="student")
+def _grams(
+    networks: Mapping[str, Params],
+    images: Array,
+    where: tuple[tuple[Array, ...], tuple[Array, ...]],
+    *,
+    student: Spec,
+) -> dict[str, dict[str, Array]]:
+    features, encoder, embedding = _walk(
+        coloured(networks["encoder"], images),
+        networks["encoder"],
+        encoder_steps(student),
+        where[0],
+        student.padding,
+    )
+    found = {"encoder": encoder, "embedding": embedding}
+    if "decoder" in networks:
+        steps = decoder_steps(student)
+        _, found["decoder"], _ = _walk(
+            features, networks["decoder"], steps, where[1], student.padding
+        )
+    return found
+
+
+def input_factors(
+    networks: Mapping[str, Params],
+    images: Images,
+    *,
+    student: Spec,
+    seed: int = 0,
+    rows: int = 60_000,
+    batch: int = 8,
+) -> Factors:
+    """The whitening of every layer's inputs, as they are over some images.
+
+    Args:
+        networks: `{"encoder", "embedding"}`, `"decoder"` besides if it is to be trained.
+        images: (N, H, W, 3) uint8 RGB.
+        student: their spec.
+        seed: of the choice of positions.
+        rows: positions of each layer, at most, over all images.
+        batch: images at a time.
+
+    Returns:
+        For every layer but conv0 `{"inverse": (D, D), "scale": (O,)}`, float32: the inverse of
+        the Cholesky factor L of the second moments of its D inputs (the constant last), and the
+        root mean square of each column of L^T W, at least a tenth of their median. Keys as in
+        `networks`.
+    """
+    generator = np.random.default_rng(seed)
+    where = tuple(
+        sample_positions(generator, steps, images.shape[:3], most=rows)
+        for steps in (encoder_steps(student), decoder_steps(student))
+    )
+    total: Any = None
+    for start in range(0, len(images), batch):
+        part = slice(start, start + batch)
+        here = tuple(tuple(positions[part] for positions in each) for each in where)
+        grams = _grams(dict(networks), images[part], here, student=student)
+        wide = jax.tree.map(lambda gram: np.asarray(gram, np.float64), grams)
+        total = wide if total is None else jax.tree.map(np.add, total, wide)
+    return {
+        network: {
+            name: _factor(gram, networks[network][name])
+            for name, gram in layers.items()
+            if name in networks.get(network, {})
+        }
+        for network, layers in total.items()
+        if network in networks
+    }
+
+
+def _factor(gram: NDArray[np.float64], layer: Params) -> dict[str, Array]:
+    gram = gram / gram[-1, -1]
+    square = np.append(np.diag(gram)[:-1], 0.0)
+    factor = np.linalg.cholesky(gram + np.diag(_DAMPING * square + 1e-6 * square.mean()))
+    inverse = scipy.linalg.solve_triangular(factor, np.eye(len(gram)), lower=True)
+    # Each output by itself: lsq makes some that answer rarely, and then by thousands.
+    size = np.sqrt(np.mean(np.square(factor.T @ np.asarray(_matrix(layer), np.float64)), axis=0))
+    size = np.maximum(size, np.median(size) / 10)
+    return {"inverse": jnp.asarray(inverse, jnp.float32), "scale": jnp.asarray(size, jnp.float32)}
+
+
+def _matrix(layer: Params) -> Array:
+    """A layer as (D, O), the bias its last row."""
+    kernel = layer["kernel"]
+    return jnp.concatenate([kernel.reshape(-1, kernel.shape[-1]), layer["bias"][None]])
+
+
+def _each(function: Callable[..., Any], factors: Factors, *trees: Any) -> Any:
+    return {
+        network: {
+            name: function(factor, *(tree[network][name] for tree in trees))
+            for name, factor in layers.items()
+        }
+        for network, layers in factors.items()
+    }
+
+
+def whitened_adam(
+    learning_rate: optax.ScalarOrSchedule,
+) -> optax.GradientTransformationExtraArgs:
+    """Adam over V = L^T W of every layer.
+
+    Args:
+        learning_rate: relative to the size of each column of V.
+
+    Returns:
+        A transformation whose `update` takes `factors` (see `input_factors`); what has none
+        (conv0) does not move.
+    """
+    adam = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(learning_rate))
+
+    def trained(params: Any) -> Any:
+        return {
+            network: {name: _matrix(layer) for name, layer in layers.items() if name != "conv0"}
+            for network, layers in params.items()
+        }
+
+    def update(
+        gradients: Any, state: Any, params: Any = None, *, factors: Factors
+    ) -> tuple[Any, Any]:
+        def turn(factor: dict[str, Array], gradient: Params) -> Array:
+            return product(factor["inverse"], _matrix(gradient))
+
+        def back(factor: dict[str, Array], step: Array, layer: Params) -> Params:
+            move = factor["scale"] * product(factor["inverse"].T, step)
+            return {"kernel": move[:-1].reshape(layer["kernel"].shape), "bias": move[-1]}
+
+        steps, state = adam.update(_each(turn, factors, gradients), state)
+        moved = _each(back, factors, steps, gradients)
+        still = jax.tree.map(jnp.zeros_like, gradients)
+        return {name: {**still[name], **moved[name]} for name in still}, state
+
+    return optax.GradientTransformationExtraArgs(lambda params: adam.init(trained(params)), update)

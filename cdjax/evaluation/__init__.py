@@ -1,0 +1,1 @@
+"""How good compressed networks are: image metrics, explained variance, comparisons of models."""

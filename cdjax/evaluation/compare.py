@@ -1,0 +1,316 @@
+"""How good a model is, on photographs that it never saw: features, pictures, size.
+
+Everything is computed in batches of one shape, so memory is bounded by the batch, and is a function
+of the images given; nothing is drawn at random but the rows that a fit through a ReLU uses.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cdjax.checkpoints.layer_table import layer_rows
+from cdjax.checkpoints.teachers import teacher_encoder
+from cdjax.data.sources import BrokenImageError, Folder
+from cdjax.distillation.initialization.layer_samples import Images
+from cdjax.evaluation.explained_variance import Form, Progress, no_progress, unexplained_variances
+from cdjax.evaluation.image_quality import Quality, Stylized, reconstruction, stylization_quality
+from cdjax.model import Model, ModelConfig
+
+FLOPS_SIZE = 3000
+"""Pixels a side of the content and the style whose stylisation `Size.gflops` counts."""
+
+
+Unexplained = dict[Form, dict[int, dict[str, float]]]
+"""{form of the embedding: {stage: {tap: share of the teacher's variance}}}"""
+
+
+class EvaluationError(ValueError):
+    """What cannot be measured; the message is one line that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Square crops of the images of a folder.
+
+    Attributes:
+        images: (N, size, size, 3), uint8 RGB.
+        skipped: one line for each image that could not be read.
+    """
+
+    images: Images
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a model takes.
+
+    Attributes:
+        parameters: of all its encoders (conv0 included) and decoders.
+        embedding_parameters: of the embeddings that came with it, which only training uses.
+        gflops: 1e9 operations to stylise a content with a style, 3000x3000 pixels each: of every
+            stage the encoder twice and the decoder once, two operations a multiply-accumulate of
+            their 3x3 convolutions; conv0, pooling and transforms not counted. None for a lone
+            encoder.
+    """
+
+    parameters: int
+    embedding_parameters: int
+    gflops: float | None
+
+    @property
+    def float32_bytes(self) -> int:
+        """Of the networks, embeddings left out."""
+        return 4 * self.parameters
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of one model.
+
+    Attributes:
+        config: of the model.
+        size: what it takes.
+        unexplained: for the stages that the teacher has; empty for the teacher itself.
+        reconstruction: {stage: quality of decoder(encoder(image))}; empty for a lone encoder, and
+            for AdaIN, whose decoder is trained not for this but for transfer.
+        cascade: of the images through all stages, untransformed (alpha 0).
+        stylized: of the pairs, where there are any.
+    """
+
+    config: ModelConfig
+    size: Size
+    unexplained: Unexplained = field(default_factory=dict)
+    reconstruction: dict[int, Quality] = field(default_factory=dict)
+    cascade: Quality | None = None
+    stylized: Stylized | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models beside each other, and beside their teacher.
+
+    Attributes:
+        models: by name, in the order given.
+        teacher: the same of the teacher; its features explain themselves.
+        unstylized: the contents themselves in place of results; None without pairs.
+    """
+
+    models: dict[str, Evaluation]
+    teacher: Evaluation
+    unstylized: Stylized | None = None
+
+
+def read_photographs(
+    folder: str | os.PathLike[str],
+    *,
+    size: int,
+    count: int | None = None,
+    name: str = "photographs",
+    progress: Progress = no_progress,
+) -> Photographs:
+    """The central squares of a folder's images, scaled to a shorter side of `size`.
+
+    Args:
+        folder: searched to any depth.
+        size: in pixels.
+        count: how many at most, evenly spaced in the order of their paths; None for all.
+        name: of the loop that `progress` sees.
+        progress: sees the loop over the images.
+
+    Raises:
+        DataError: if there is no such folder, or no image file in it.
+        EvaluationError: if none of them can be read.
+    """
+    source = Folder(folder)
+    count = len(source) if count is None else min(count, len(source))
+    crops, skipped = [], []
+    for step in progress(range(count), name):
+        try:
+            image = source.read(step * len(source) // count, shorter_side=size)
+        except BrokenImageError as error:
+            skipped.append(str(error))
+            continue
+        top, left = ((side - size) // 2 for side in image.shape[:2])
+        crops.append(image[top : top + size, left : left + size])
+    if not crops:
+        raise EvaluationError(f"{folder}: none of {count} images can be read; {skipped[-1]}")
+    return Photographs(np.stack(crops), tuple(skipped))
+
+
+def with_stages(model: Model, stages: Sequence[int]) -> Model:
+    """A model of some of the stages; a lone encoder is cut behind the deepest of them.
+
+    Raises:
+        EvaluationError: if it has not all of them.
+    """
+    if model.config.method == "encoder" and model.config.specs[0].stage >= max(stages):
+        spec, encoder = teacher_encoder(model, max(stages))
+        config = dataclasses.replace(model.config, specs=(spec,))
+        return Model({f"stage{spec.stage}": {"encoder": encoder}}, config)
+    specs = tuple(spec for spec in model.config.specs if spec.stage in stages)
+    if len(specs) != len(set(stages)):
+        there = ", ".join(str(spec.stage) for spec in model.config.specs)
+        asked = ", ".join(map(str, stages))
+        raise EvaluationError(f"it has the stages {there}, not all of {asked}")
+    params = {f"stage{spec.stage}": model.params[f"stage{spec.stage}"] for spec in specs}
+    return Model(params, dataclasses.replace(model.config, specs=specs))
+
+
+def measured_size(model: Model) -> Size:
+    """Counts parameters and operations; see `Size`."""
+    rows = layer_rows(model)
+    networks = sum(row.parameters for row in rows if row.network != "embedding")
+    flops = None
+    if model.config.method != "encoder":
+        macs = sum(3 * spec.encoder_macs for spec in model.config.specs)
+        flops = 2 * macs * FLOPS_SIZE**2 / 1e9
+    return Size(networks, sum(row.parameters for row in rows) - networks, flops)
+
+
+def check_comparable(
+    models: Mapping[str, Model], teacher: Model, *, size: int, pairs: bool = False
+) -> None:
+    """Makes sure that models can be measured against a teacher on images of a size.
+
+    Args:
+        models: by name.
+        teacher: whose features they are to have learnt.
+        size: height and width of the images.
+        pairs: whether there are pairs to stylise.
+
+    Raises:
+        EvaluationError: if a model's stages are not those of the teacher's network, nothing of it
+            could be measured, or the images do not fit the networks.
+    """
+    deepest = teacher.config.specs[0].stage
+    for name, model in models.items():
+        for spec in model.config.specs:
+            if spec.stage > deepest:
+                continue
+            of_teacher = teacher_encoder(teacher, spec.stage)[0]
+            depths = [s.depths[: s.stage - 1] for s in (spec, of_teacher)]
+            if depths[0] != depths[1]:
+                own, other = (", ".join(map(str, d)) for d in depths)
+                raise EvaluationError(
+                    f"{name}: its stage {spec.stage} has {own} convolutions in the blocks before "
+                    f"relu{spec.stage}_1, the teacher {teacher.config.teacher} has {other}; give "
+                    "the teacher that it was distilled from"
+                )
+        if model.config.method == "encoder" and model.config.specs[-1].stage > deepest:
+            raise EvaluationError(
+                f"{name}: a lone encoder deeper than the teacher, which ends at stage {deepest}; "
+                "nothing of it can be measured"
+            )
+    everything = [*models.values(), teacher]
+    stride = max(model.config.specs[0].stride for model in everything)
+    if size % stride or size < max(2 * stride, 16):
+        raise EvaluationError(
+            f"images must be a multiple of {stride} pixels a side, at least "
+            f"{max(2 * stride, 16)}, not {size}"
+        )
+    if pairs and all(model.config.method == "encoder" for model in everything):
+        raise EvaluationError("there are styles, but no model with decoders to stylise with")
+
+
+def compare(
+    models: Mapping[str, Model],
+    teacher: Model,
+    fit_images: Images,
+    test_images: Images,
+    *,
+    contents: Images | None = None,
+    styles: Images | None = None,
+    batch: int = 4,
+    progress: Progress = no_progress,
+) -> Comparison:
+    """Measures models, and their teacher as far as it has decoders.
+
+    Args:
+        models: by name. Of a lone encoder (method `"encoder"`) only the features are measured.
+        teacher: whose features they are to explain; stages beyond it are only reconstructed.
+        fit_images: (N, H, W, 3) uint8, to which the embeddings are fitted.
+        test_images: other photographs, for everything that is measured.
+        contents: of the pairs to stylise, (N, H, W, 3) uint8; None for no such part.
+        styles: as many, of the same size.
+        batch: images at a time.
+        progress: sees every loop.
+
+    Raises:
+        EvaluationError: as for `check_comparable`.
+    """
+    pairs = None if contents is None or styles is None else (contents, styles)
+    check_comparable(models, teacher, size=test_images.shape[1], pairs=pairs is not None)
+    measuring = teacher_encoder(teacher, teacher.config.specs[0].stage)
+    unexplained = _unexplained(models, teacher, fit_images, test_images, batch, progress)
+
+    def evaluation(name: str, model: Model, explained: Unexplained) -> Evaluation:
+        result = Evaluation(model.config, measured_size(model), explained)
+        if model.config.method == "encoder":
+            return result
+        specs = model.config.specs
+        alone = [(spec,) for spec in specs] if model.config.method == "wct" else []
+        named = f"{name}: reconstruction"
+        qualities = {
+            part: reconstruction(
+                model, part, test_images, batch=batch, name=named, progress=progress
+            )
+            for part in dict.fromkeys([*alone, specs])
+        }
+        stylized = pairs and stylization_quality(
+            model, measuring, *pairs, batch=batch, name=f"{name}: pairs", progress=progress
+        )
+        return dataclasses.replace(
+            result,
+            reconstruction={part[0].stage: qualities[part] for part in alone},
+            cascade=qualities[specs],
+            stylized=stylized,
+        )
+
+    return Comparison(
+        {name: evaluation(name, model, unexplained[name]) for name, model in models.items()},
+        evaluation("teacher", _beside(teacher, models), {}),
+        pairs and stylization_quality(None, measuring, *pairs, batch=batch),
+    )
+
+
+def _beside(teacher: Model, models: Mapping[str, Model]) -> Model:
+    """The teacher with those of its stages that a model has, so that cascades are alike."""
+    wanted = {spec.stage for model in models.values() for spec in model.config.specs}
+    stages = [spec.stage for spec in teacher.config.specs if spec.stage in wanted]
+    return with_stages(teacher, stages) if stages else teacher
+
+
+def _unexplained(
+    models: Mapping[str, Model],
+    teacher: Model,
+    fit_images: Images,
+    test_images: Images,
+    batch: int,
+    progress: Progress,
+) -> dict[str, Unexplained]:
+    deepest = teacher.config.specs[0].stage
+    students = [
+        (name, spec, model.params[f"stage{spec.stage}"]["encoder"])
+        for name, model in models.items()
+        for spec in model.config.specs
+        if spec.stage <= deepest
+    ]
+    found: dict[str, Unexplained] = {name: {} for name in models}
+    if not students:
+        return found
+    shares = unexplained_variances(
+        [(spec, params) for _, spec, params in students],
+        teacher_encoder(teacher, max(spec.stage for _, spec, _ in students)),
+        fit_images,
+        test_images,
+        batch=batch,
+        progress=progress,
+    )
+    for (name, spec, _), forms in zip(students, shares, strict=True):
+        for form, taps in forms.items():
+            found[name].setdefault(form, {})[spec.stage] = taps
+    return found

@@ -1,0 +1,1 @@
+"""Images in and out of files, with Pillow or libvips, and Deep Zoom pyramids."""

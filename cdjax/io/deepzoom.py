@@ -1,0 +1,208 @@
+"""Deep Zoom: a picture of any size as a folder of tiles with a page that shows it in a browser.
+
+The page works from the disk, without a server and without a network. The viewer in it is
+OpenSeadragon, fetched once with npm into the user's cache.
+"""
+
+import hashlib
+import html
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdjax.io.cache import cache_folder
+from cdjax.io.images import ImageError
+from cdjax.io.vips import VipsImage, image_of, reported
+
+VERSION = "6.1.1"
+"""Of OpenSeadragon."""
+
+_SHA256 = "14d587cd3ee7c4861f1a41077ce642029364a21029956ba635bd8fb1202cf9ad"
+_SCRIPT, _BUTTONS, _LICENSE = "openseadragon.min.js", "images", "LICENSE.txt"
+_SECONDS = 120
+_TILE, _OVERLAP = 254, 1
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>html, body, #viewer {{ height: 100%; margin: 0; background: #111; }}</style>
+</head>
+<body>
+<div id="viewer"></div>
+<script src="{script}"></script>
+<script>OpenSeadragon({options});</script>
+</body>
+</html>
+"""
+
+
+def viewer_files() -> Path:
+    """The folder of OpenSeadragon's script and buttons, fetched with npm unless it is there.
+
+    It lies in `cdjax.io.cache.cache_folder()`. The script is checked against its SHA-256 each time.
+
+    Raises:
+        ImageError: if it is not there and cannot be fetched; it says what to do.
+    """
+    folder = cache_folder() / f"openseadragon-{VERSION}"
+    if _whole(folder):
+        return folder
+    reason = "there is no npm"
+    if npm := shutil.which("npm"):
+        try:
+            _fetch(npm, folder)
+            return folder
+        except (OSError, subprocess.SubprocessError, tarfile.TarError) as error:
+            # Another process may have been faster, and then there is nothing to complain about.
+            if _whole(folder):
+                return folder
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+    raise ImageError(
+        f"{folder}: needs npm (Node.js) and a network once, but {reason}; or put {_SCRIPT} and "
+        f"{_BUTTONS}/ of OpenSeadragon {VERSION} in this folder"
+    )
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        digest = hashlib.sha256((folder / _SCRIPT).read_bytes()).hexdigest()
+    except OSError:
+        return False
+    return digest == _SHA256 and (folder / _BUTTONS).is_dir()
+
+
+def _fetch(npm: str, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".openseadragon-") as name:
+        beside = Path(name)
+        command = [npm, "pack", f"openseadragon@{VERSION}", "--ignore-scripts", "--silent"]
+        done = subprocess.run(
+            command, cwd=beside, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+        archives = list(beside.glob("*.tgz"))
+        if done.returncode or len(archives) != 1:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            raise OSError(f"npm pack failed{f': {said[0]}' if said else ''}")
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(beside, filter="data")
+        fresh = beside / "fresh"
+        fresh.mkdir()
+        built = beside / "package" / "build" / "openseadragon"
+        for source in (built / _SCRIPT, built / _BUTTONS, beside / "package" / _LICENSE):
+            os.rename(source, fresh / source.name)
+        if not _whole(fresh):
+            raise OSError(f"what npm fetched is not the {_SCRIPT} it should be")
+        if folder.exists():
+            os.rename(folder, beside / "damaged")
+        os.rename(fresh, folder)
+
+
+def write_deepzoom(
+    folder: str | os.PathLike[str],
+    pixels: NDArray[np.uint8],
+    *,
+    title: str,
+    quality: int = 90,
+    like: VipsImage | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a folder, whole or not at all, whose index.html shows a picture of any size.
+
+    It holds that page, `image.dzi` and `image_files/` (Deep Zoom, JPEG tiles in sRGB), and the
+    viewer: `openseadragon.min.js`, `images/` and its license.
+
+    Args:
+        folder: where; the folder around it must be there.
+        pixels: (H, W, 3) uint8 in sRGB, an array or a file mapped to memory.
+        title: of the page; any text.
+        quality: 1 to 100, of the tiles.
+        like: the image it was made of; where that is transparent, the picture is laid on white.
+        overwrite: whether a folder that was written by this function may be replaced; one that
+            holds anything else never is.
+
+    Raises:
+        ImageError: if the folder is there and may not be replaced, it cannot be written, or the
+            viewer is not there and cannot be fetched.
+        TypeError: if the pixels are not uint8.
+        ValueError: if their shape is another, or `like` has alpha and another size.
+    """
+    folder = Path(folder)
+    _check_place(folder, overwrite=overwrite)
+    image = image_of(pixels, like, flat=True)
+    viewer = viewer_files()
+    temporary = folder.with_name(f".cdjax-{secrets.token_hex(8)}.part")
+    try:
+        with reported(f"{folder}: cannot be written"):
+            temporary.mkdir()
+            for file in (_SCRIPT, _LICENSE):
+                if (viewer / file).is_file():
+                    name = file if file == _SCRIPT else f"openseadragon.{_LICENSE}"
+                    shutil.copyfile(viewer / file, temporary / name)
+            shutil.copytree(viewer / _BUTTONS, temporary / _BUTTONS)
+            target, suffix = str(temporary / "image"), f".jpg[Q={quality}]"
+            with reported(f"{folder}: cannot be written", decoding=True):
+                image.dzsave(target, suffix=suffix, tile_size=_TILE, overlap=_OVERLAP)
+            (temporary / "image_files" / "vips-properties.xml").unlink(missing_ok=True)
+            (temporary / "index.html").write_text(_page(title, *pixels.shape[:2]), "utf-8")
+            _swap(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_place(folder: Path, *, overwrite: bool) -> None:
+    if not os.path.lexists(folder):
+        return
+    if not overwrite:
+        raise ImageError(f"{folder}: is there already; name another folder or remove this one")
+    ours = ("index.html", "image.dzi", "image_files")
+    if folder.is_symlink() or not all((folder / name).exists() for name in ours):
+        raise ImageError(f"{folder}: is no Deep Zoom folder and is not replaced; name another")
+
+
+def _page(title: str, height: int, width: int) -> str:
+    # With its numbers in the page the browser need not fetch image.dzi, which it refuses to do
+    # from the disk; nor does it let WebGL have pictures from there, so they are drawn on a canvas.
+    options = {
+        "id": "viewer",
+        "prefixUrl": f"{_BUTTONS}/",
+        "drawer": "canvas",
+        "showNavigator": True,
+        "maxZoomPixelRatio": 4,
+        "tileSources": {
+            "Image": {
+                "xmlns": "http://schemas.microsoft.com/deepzoom/2008",
+                "Url": "image_files/",
+                "Format": "jpg",
+                "Overlap": str(_OVERLAP),
+                "TileSize": str(_TILE),
+                "Size": {"Height": str(height), "Width": str(width)},
+            }
+        },
+    }
+    return _PAGE.format(title=html.escape(title), script=_SCRIPT, options=json.dumps(options))
+
+
+def _swap(fresh: Path, folder: Path) -> None:
+    """Puts a folder in the place of one that may be there, which is removed."""
+    if not folder.exists():
+        os.rename(fresh, folder)
+        return
+    old = fresh.with_suffix(".old")
+    os.rename(folder, old)
+    try:
+        os.rename(fresh, folder)
+    except BaseException:
+        os.rename(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

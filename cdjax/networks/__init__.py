@@ -1,0 +1,1 @@
+"""VGG encoders, their decoders and embeddings, as data (`Spec`) and as Linen modules."""

@@ -1,0 +1,147 @@
+"""Network specifications: one table from which every layer, name and count follows.
+
+A `Spec` names a truncated VGG encoder and its mirrored decoder. Teacher and student,
+VGG-16 and VGG-19, stages 1 to 5 are values of it; parameter names, tap names, strides and
+multiply-accumulate counts are derived here and written down nowhere else.
+"""
+
+from dataclasses import dataclass
+
+from cdjax.ops.padding import Padding
+
+VGG16_DEPTHS = (2, 2, 3, 3, 3)
+VGG19_DEPTHS = (2, 2, 4, 4, 4)
+TEACHER_WIDTHS = (64, 128, 256, 512, 512)
+STUDENT_WIDTHS = (16, 32, 64, 128, 128)
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One 3x3 convolution of a network.
+
+    Attributes:
+        name: `conv{block}_{index}`, the VGG name; a decoder's convolution bears the name of
+            the encoder convolution that it mirrors.
+        features_in: input channels.
+        features_out: output channels.
+        level: how often the image has been halved where this convolution runs.
+        resample: whether its output is max-pooled (encoder) or upsampled (decoder) by 2.
+    """
+
+    name: str
+    features_in: int
+    features_out: int
+    level: int
+    resample: bool
+
+
+@dataclass(frozen=True)
+class Spec:
+    """An encoder up to relu{stage}_1 and the decoder that mirrors it (paper, section 3.1).
+
+    Attributes:
+        stage: 1 to 5; the encoder ends at relu{stage}_1.
+        widths: channels of blocks 1 to `stage`.
+        depths: convolutions per block of the full VGG; only the first `stage` matter.
+        padding: `"reflect"` for style transfer; `"zero"` for the ImageNet networks as trained.
+
+    Raises:
+        ValueError: if the stage is not in 1..5 or `widths` has not one entry a block.
+    """
+
+    stage: int
+    widths: tuple[int, ...]
+    depths: tuple[int, ...] = VGG19_DEPTHS
+    padding: Padding = "reflect"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.stage <= 5:
+            raise ValueError(f"stage must be 1 to 5, not {self.stage}")
+        if len(self.widths) != self.stage:
+            raise ValueError(f"stage {self.stage} needs {self.stage} widths, not {self.widths}")
+        if self.padding not in ("reflect", "zero"):
+            raise ValueError(f"padding must be 'reflect' or 'zero', not {self.padding!r}")
+
+    @property
+    def stride(self) -> int:
+        """Image pixels per feature position, along each axis."""
+        return 2 ** (self.stage - 1)
+
+    @property
+    def encoder(self) -> tuple[Conv, ...]:
+        """The encoder's 3x3 convolutions in order; the colour convolution conv0 precedes them."""
+        convs: list[Conv] = []
+        previous = 3
+        for block in range(1, self.stage + 1):
+            last_block = block == self.stage
+            depth = 1 if last_block else self.depths[block - 1]
+            for index in range(1, depth + 1):
+                width = self.widths[block - 1]
+                pool = index == depth and not last_block
+                convs.append(Conv(f"conv{block}_{index}", previous, width, block - 1, pool))
+                previous = width
+        return tuple(convs)
+
+    @property
+    def decoder(self) -> tuple[Conv, ...]:
+        """The decoder's 3x3 convolutions in order: the encoder's, reversed and mirrored."""
+        encoder = self.encoder
+        before = (None, *encoder[:-1])
+        return tuple(
+            Conv(
+                conv.name,
+                conv.features_out,
+                conv.features_in,
+                conv.level,
+                previous is not None and previous.resample,
+            )
+            for previous, conv in zip(reversed(before), reversed(encoder), strict=True)
+        )
+
+    @property
+    def taps(self) -> tuple[tuple[str, int], ...]:
+        """(name, channels) of every relu{j}_1 in the encoder, shallowest first."""
+        return tuple((f"relu{j + 1}_1", width) for j, width in enumerate(self.widths))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names relu{b}_{i} of every layer of the encoder, shallowest first; taps among them."""
+        return tuple(f"relu{conv.name[4:]}" for conv in self.encoder)
+
+    @property
+    def halo(self) -> int:
+        """Image pixels next to a cut in which features, and what is decoded of them, differ.
+
+        A position of the features sees that far beyond the pixels it stands for, and a decoded
+        pixel as far beyond its own; in whole positions, a multiple of the stride. A convolution
+        at a level sees one of its pixels further, 2**level of the image's.
+        """
+        reach = sum(2**conv.level for conv in self.encoder)
+        return -(-reach // self.stride) * self.stride
+
+    @property
+    def parameter_count(self) -> int:
+        """Weights and biases of encoder (conv0 included) and decoder; embeddings not counted."""
+        colour = 3 * 3 + 3
+        return colour + sum(
+            9 * c.features_in * c.features_out + c.features_out for c in self.encoder + self.decoder
+        )
+
+    @property
+    def encoder_macs(self) -> float:
+        """Multiply-accumulates per image pixel of the encoder's 3x3 convolutions.
+
+        The decoder, as defined (convolving upsampled features), costs the same.
+        """
+        return sum(9 * c.features_in * c.features_out / 4**c.level for c in self.encoder)
+
+
+def teacher(stage: int, *, depths: tuple[int, ...] = VGG19_DEPTHS) -> Spec:
+    """The full-width VGG spec of a stage (VGG-19 unless `depths` says otherwise)."""
+    return Spec(stage, TEACHER_WIDTHS[:stage], depths)
+
+
+def student(stage: int, *, depths: tuple[int, ...] = VGG19_DEPTHS) -> Spec:
+    """The paper's 16x student spec of a stage: a quarter of the widths, 24 channels at stage 1."""
+    widths = (24,) if stage == 1 else STUDENT_WIDTHS[:stage]
+    return Spec(stage, widths, depths)

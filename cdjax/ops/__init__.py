@@ -1,0 +1,1 @@
+"""Array operations, fast on every backend: convolution, padding, upsampling, products."""

@@ -1,0 +1,242 @@
+"""The reflection-padded 3x3 convolution and max-pooling, fast on each backend.
+
+Arrays are NHWC, kernels HWIO. On a CPU, XLA copies slowly when it pads by reflection, so the
+convolution runs zero-padded over the whole image and its four border lines are computed
+again from the reflected strips they depend on: the same sums, so the same result. Elsewhere the
+image is padded and convolved. `python -m experiments.benchmark` measures the cascade that
+is built of these.
+
+The gradients on a CPU are written out too: XLA's own would be convolutions of shapes that it runs
+at a few GFLOP/s. The one by the images is again a 3x3 convolution, that by the kernel three matrix
+products. `python -m experiments.benchmark --training` measures a training step.
+
+Who can do with results that are not bit for bit those of another cut of the image may ask for the
+faster algorithms of `cdjax.ops.conv_winograd`, `cdjax.ops.upsample` and `cdjax.ops.conv_narrow`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from cdjax.ops import conv_narrow, conv_winograd
+from cdjax.ops.conv_xla import convolve_alike, convolve_plainly
+from cdjax.ops.padding import Padding, folded, reflect
+
+Algorithm = Literal["direct", "winograd"]
+"""`"winograd"`: on a CPU that algorithm, or another faster one, where it suits the shape; elsewhere
+it is as `"direct"`, but need not be exact."""
+
+_NARROW = 3
+"""Channel count (an image's) at which a convolution is too thin for a CPU's vector units."""
+_AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
+
+
+Convolution = Callable[[Array, Array, str], Array]
+"""Of images, a kernel and `"SAME"` or `"VALID"`."""
+
+
+def _pair_columns(kernel: Array) -> Array:
+    """A (3, 3, I, O) kernel as the (3, 3, 2I, 2O) kernel that works on pairs of columns."""
+    height, _, features_in, features_out = kernel.shape
+    left = jnp.pad(kernel, ((0, 0), (1, 2), (0, 0), (0, 0)))
+    right = jnp.pad(kernel, ((0, 0), (2, 1), (0, 0), (0, 0)))
+    return jnp.stack([left, right], axis=3).reshape(height, 3, 2 * features_in, 2 * features_out)
+
+
+def _convolve_same(images: Array, kernel: Array, convolve: Convolution = convolve_plainly) -> Array:
+    n, height, width, channels = images.shape
+    features_in, features_out = kernel.shape[2:]
+    if min(features_in, features_out) > _NARROW or width % 2:
+        return convolve(images, kernel, "SAME")
+    # Two neighbouring pixels side by side are, in NHWC, one pixel of twice the channels at no
+    # cost; half of the wider kernel is zeros, and the vector units are full.
+    pairs = images.reshape(n, height, width // 2, 2 * channels)
+    result = convolve(pairs, _pair_columns(kernel), "SAME")
+    return result.reshape(n, height, width, features_out)
+
+
+def _borders_corrected(
+    images: Array, kernel: Array, convolve: Convolution = convolve_plainly
+) -> Array:
+    result = _convolve_same(images, kernel, convolve)
+    n = images.shape[0]
+    for axis, along in ((1, 2), (2, 1)):
+        last = images.shape[axis] - 1
+        # Both opposite borders, with the lines they see, in one batch.
+        lines = (1, 0, 1, last - 1, last, last - 1)
+        strips = [lax.slice_in_dim(images, line, line + 1, axis=axis) for line in lines]
+        pair = lax.concatenate([lax.concatenate(strips[i : i + 3], axis) for i in (0, 3)], 0)
+        borders = convolve(reflect(pair, along), kernel, "VALID")
+        for edge, border in ((0, borders[:n]), (last, borders[n:])):
+            result = lax.dynamic_update_slice_in_dim(result, border, edge, axis)
+    return result
+
+
+def _padded(images: Array, kernel: Array, *, padding: Padding) -> Array:
+    if padding == "zero":
+        return convolve_plainly(images, kernel, "SAME")
+    return convolve_plainly(reflect(reflect(images, 1), 2), kernel, "VALID")
+
+
+def _kernel_gradient(padded: Array, gradient: Array) -> Array:
+    """(3, 3, I, O) from the padded images, (N, H + 2, W + 2, I), and (N, H, W, O)."""
+    height, features_out = gradient.shape[1], gradient.shape[3]
+    # The gradient shifted by 0, 1 and 2 columns, side by side: one product for each row of the
+    # kernel, wide enough for a CPU.
+    zero = jnp.zeros((), gradient.dtype)
+    same = (0, 0, 0)
+    shifted = [lax.pad(gradient, zero, (same, same, (j, 2 - j, 0), same)) for j in range(3)]
+    targets = lax.concatenate(shifted, 3).reshape(-1, 3 * features_out)
+    rows = [
+        lax.dot_general(
+            padded[:, i : i + height].reshape(-1, padded.shape[-1]),
+            targets,
+            (((0,), (0,)), ((), ())),
+            precision=lax.Precision.HIGHEST,
+            preferred_element_type=jnp.float32,
+        )
+        for i in range(3)
+    ]
+    kernel = jnp.stack(rows).reshape(3, padded.shape[-1], 3, features_out).swapaxes(1, 2)
+    return kernel.astype(gradient.dtype)
+
+
+def _gradient_by_images(gradient: Array, kernel: Array, *, padding: Padding) -> Array:
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    if padding == "zero":
+        return _convolve_same(gradient, turned)
+    by_padded = _convolve_same(jnp.pad(gradient, _AROUND), turned)
+    return folded(folded(by_padded, 1), 2)
+
+
+class _How(NamedTuple):
+    """What `convolve` is told, behind its arrays."""
+
+    padding: Padding
+    algorithm: Algorithm
+    rectified: bool
+
+
+def _before_relu(gradient: Array, *results: Array) -> Array:
+    """The gradient by what ReLU made the results of, where it did."""
+    return jnp.where(results[0] > 0, gradient, 0) if results else gradient
+
+
+def _cpu_gradients(
+    images: Array, kernel: Array, gradient: Array, *results: Array, how: _How
+) -> tuple[Array, Array, Array]:
+    before = _before_relu(gradient, *results)
+    if how.algorithm == "winograd" and conv_winograd.suits(images, kernel):
+        by_images = conv_winograd.image_gradient(gradient, kernel, *results, padding=how.padding)
+    elif how.algorithm == "winograd" and conv_narrow.suits_gradient(kernel):
+        by_images = conv_narrow.image_gradient(before, kernel, padding=how.padding)
+    else:
+        by_images = _gradient_by_images(before, kernel, padding=how.padding)
+    reflected = how.padding == "reflect"
+    padded = reflect(reflect(images, 1), 2) if reflected else jnp.pad(images, _AROUND)
+    return by_images, _kernel_gradient(padded, before), before.sum((0, 1, 2))
+
+
+def complete(
+    images: Array, kernel: Array, bias: Array, *, without: Callable[..., Array], rectified: bool
+) -> Array:
+    """A convolution `without` bias made one with it, and with ReLU if `rectified`."""
+    result = without(images, kernel) + bias
+    return jax.nn.relu(result) if rectified else result
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _convolution(images: Array, kernel: Array, bias: Array, how: _How) -> Array:
+    plainly = partial(_padded, padding=how.padding)
+    default = partial(complete, without=plainly, rectified=how.rectified)
+    on_cpu: Callable[..., Array] = default
+    if how.algorithm == "winograd" and conv_winograd.suits(images, kernel):
+        on_cpu = partial(conv_winograd.convolve, padding=how.padding, rectified=how.rectified)
+    elif how.algorithm == "winograd" and conv_narrow.suits(kernel):
+        on_cpu = partial(default, without=partial(conv_narrow.convolve, padding=how.padding))
+    elif how.padding == "reflect":
+        # Winograd's results depend on the cut anyway.
+        alike = convolve_alike if how.algorithm == "direct" else convolve_plainly
+        on_cpu = partial(default, without=partial(_borders_corrected, convolve=alike))
+    if on_cpu is default:
+        return default(images, kernel, bias)
+    return lax.platform_dependent(images, kernel, bias, cpu=on_cpu, default=default)
+
+
+def _forward(
+    images: Array, kernel: Array, bias: Array, how: _How
+) -> tuple[Array, tuple[Array, ...]]:
+    result = _convolution(images, kernel, bias, how)
+    return result, (images, kernel, result) if how.rectified else (images, kernel)
+
+
+def _backward(how: _How, saved: tuple[Array, ...], gradient: Array) -> tuple[Array, Array, Array]:
+    def automatic(
+        images: Array, kernel: Array, gradient: Array, *results: Array
+    ) -> tuple[Array, Array, Array]:
+        before = _before_relu(gradient, *results)
+        plainly = partial(_padded, padding=how.padding)
+        by_images, by_kernel = jax.vjp(plainly, images, kernel)[1](before)
+        return by_images, by_kernel, before.sum((0, 1, 2))
+
+    images, kernel, *results = saved
+    gradients: tuple[Array, Array, Array] = lax.platform_dependent(
+        images,
+        kernel,
+        gradient,
+        *results,
+        cpu=partial(_cpu_gradients, how=how),
+        default=automatic,
+    )
+    return gradients
+
+
+_convolution.defvjp(_forward, _backward)
+
+
+# The networks of a cascade share most layers' shapes: each shape is traced and lowered once.
+@partial(jax.jit, static_argnames=("padding", "algorithm", "rectified"))
+def convolve(
+    images: Array,
+    kernel: Array,
+    bias: Array,
+    *,
+    padding: Padding = "reflect",
+    algorithm: Algorithm = "direct",
+    rectified: bool = False,
+) -> Array:
+    """3x3 convolution with a padding of 1, plus bias, through ReLU if `rectified`.
+
+    Args:
+        images: (N, H, W, I), float; H and W at least 2 where the padding is by reflection.
+        kernel: (3, 3, I, O), of the images' dtype.
+        bias: (O,), of the images' dtype.
+        padding: `"reflect"` (the border pixel itself not repeated) or `"zero"`.
+        algorithm: `"direct"`, whose results, compiled with `cdjax.ops.jit.EXACT`, do not depend
+            on how an image was cut, bit for bit, or `"winograd"`, faster on a CPU from 64 channels
+            on.
+        rectified: whether ReLU follows, which costs less here than behind.
+
+    Returns:
+        (N, H, W, O), of the images' dtype.
+
+    Raises:
+        ValueError: if an image has fewer than 2 rows or columns to reflect.
+    """
+    if padding == "reflect" and min(images.shape[1:3]) < 2:
+        raise ValueError(f"reflection padding needs 2 rows and columns, not {images.shape[1:3]}")
+    return _convolution(images, kernel, bias, _How(padding, algorithm, rectified))
+
+
+def max_pool(images: Array) -> Array:
+    """The maximum of every 2x2 block: (N, H, W, C) -> (N, H // 2, W // 2, C)."""
+    n, height, width, channels = images.shape
+    height, width = height // 2, width // 2
+    blocks = images[:, : 2 * height, : 2 * width].reshape(n, height, 2, width, 2, channels)
+    # An explicit maximum fuses with what precedes it; XLA's window reduction does not.
+    rows = jnp.maximum(blocks[:, :, 0], blocks[:, :, 1])
+    return jnp.maximum(rows[:, :, :, 0], rows[:, :, :, 1])

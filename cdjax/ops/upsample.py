@@ -1,0 +1,129 @@
+"""Nearest upsampling, and the convolution of what it makes without making it.
+
+Of the nine pixels that a 3x3 kernel meets in an upsampled image, at most four differ. So it can be
+run as a 2x2 kernel on the image as it was, around every corner between pixels: four kernels, whose
+weights are sums, for the four upsampled pixels around the corner. That takes 4 of 9
+multiplications, and the upsampled image is never in memory. Reflection of an upsampled image
+repeats the image's own border. `python -m experiments.benchmark --training` measures a step in
+which it takes part.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from cdjax.ops.conv import Algorithm, complete, convolve
+from cdjax.ops.conv_xla import convolve_plainly
+from cdjax.ops.padding import Padding, folded
+
+_WIDEST = 128
+"""Channels above which Winograd's algorithm on the upsampled image is faster."""
+_ONE = (1, 1)
+_NONE = (0, 0)
+_AROUND = (_NONE, _ONE, _ONE, _NONE)
+
+
+def upsample(images: Array) -> Array:
+    """Every pixel as a 2x2 block (nearest): (N, H, W, C) -> (N, 2H, 2W, C)."""
+    n, height, width, channels = images.shape
+    blocks = jnp.broadcast_to(images[:, :, None, :, None], (n, height, 2, width, 2, channels))
+    return blocks.reshape(n, 2 * height, 2 * width, channels)
+
+
+def _taps_around_a_corner(kernel: Array, axis: int) -> Array:
+    """The three taps along an axis, summed where they meet one pixel: (2 results, 2 taps, ...).
+
+    Two neighbouring pixels a b are upsampled to a a b b; the results are the two in the middle.
+    """
+    first, second, third = (lax.index_in_dim(kernel, i, axis, keepdims=False) for i in range(3))
+    results = ([first + second, third], [first, second + third])
+    return jnp.stack([jnp.stack(taps) for taps in results])
+
+
+def _corner_kernel(kernel: Array) -> Array:
+    """(3, 3, I, O) as (2, 2, I, 4 * O): around every corner, the four upsampled pixels there."""
+    by_rows = _taps_around_a_corner(kernel.astype(jnp.float32), 0)
+    # (2 columns, 2 taps of them, 2 rows, 2 taps of them, I, O)
+    by_both = _taps_around_a_corner(by_rows, 2)
+    features_in, features_out = kernel.shape[2:]
+    corners = by_both.transpose(3, 1, 4, 2, 0, 5).reshape(2, 2, features_in, 4 * features_out)
+    return corners.astype(kernel.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _at_corners(images: Array, kernel: Array, padding: Padding) -> Array:
+    n, height, width, _ = images.shape
+    around = jnp.pad(images, _AROUND, mode="edge" if padding == "reflect" else "constant")
+    corners = convolve_plainly(around, _corner_kernel(kernel), "VALID")
+    blocks = corners.reshape(n, height + 1, width + 1, 2, 2, -1).swapaxes(2, 3)
+    # Outermost are pixels of the border around.
+    return blocks.reshape(n, 2 * (height + 1), 2 * (width + 1), -1)[:, 1:-1, 1:-1]
+
+
+def _image_gradient(gradient: Array, kernel: Array, *, padding: Padding) -> Array:
+    n, height, width, features = gradient.shape
+    rows, columns = height // 2 + 1, width // 2 + 1
+    blocks = jnp.pad(gradient, _AROUND).reshape(n, rows, 2, columns, 2, features)
+    corners = blocks.swapaxes(2, 3).reshape(n, rows, columns, 4 * features)
+    turned = jnp.flip(_corner_kernel(kernel), (0, 1)).swapaxes(2, 3)
+    around = convolve_plainly(corners, turned, (_ONE, _ONE))
+    if padding == "zero":
+        return around[:, 1:-1, 1:-1]
+    return folded(folded(around, 1, inward=0), 2, inward=0)
+
+
+def _forward(images: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
+    return _at_corners(images, kernel, padding), (images, kernel)
+
+
+def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    images, kernel = saved
+
+    def of_kernel(kernel: Array) -> Array:
+        bias = jnp.zeros(kernel.shape[-1], kernel.dtype)
+        return convolve(upsample(images), kernel, bias, padding=padding)
+
+    by_images = _image_gradient(gradient, kernel, padding=padding)
+    (by_kernel,) = jax.vjp(of_kernel, kernel)[1](gradient)
+    return by_images, by_kernel
+
+
+_at_corners.defvjp(_forward, _backward)
+
+
+@partial(jax.jit, static_argnames=("padding", "algorithm", "rectified"))
+def convolve_upsampled(
+    images: Array,
+    kernel: Array,
+    bias: Array,
+    *,
+    padding: Padding = "reflect",
+    algorithm: Algorithm = "direct",
+    rectified: bool = False,
+) -> Array:
+    """What `cdjax.ops.conv.convolve` makes of `upsample(images)`.
+
+    Args:
+        images: (N, H, W, I), float.
+        kernel: (3, 3, I, O), of the images' dtype.
+        bias: (O,), of the images' dtype.
+        padding: of the upsampled images, `"reflect"` or `"zero"`.
+        algorithm: as for `cdjax.ops.conv.convolve`; `"winograd"` takes the corners on a CPU, where
+            they are faster.
+        rectified: whether ReLU follows.
+
+    Returns:
+        (N, 2H, 2W, O), of the images' dtype.
+    """
+
+    def whole(images: Array, kernel: Array, bias: Array) -> Array:
+        options = {"padding": padding, "algorithm": algorithm, "rectified": rectified}
+        return convolve(upsample(images), kernel, bias, **options)
+
+    if algorithm == "direct" or max(kernel.shape[2:]) > _WIDEST:
+        return whole(images, kernel, bias)
+    without = partial(_at_corners, padding=padding)
+    at_corners = partial(complete, without=without, rectified=rectified)
+    return lax.platform_dependent(images, kernel, bias, cpu=at_corners, default=whole)

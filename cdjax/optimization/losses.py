@@ -1,0 +1,131 @@
+"""The losses of optimisation-based style transfer (Gatys et al. 2016): what an image is to become.
+
+Every layer's loss is relative to what it compares with: the content's features, the style's Gram
+matrix. So the same weights make as much of every layer in every network, normalised or not,
+wide or narrow, and a picture weighs alike at every size.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cdjax.model import Params
+from cdjax.networks.encoder import Encoder
+from cdjax.networks.layers import apply
+from cdjax.networks.spec import Spec
+from cdjax.ops.jit import FAST, compiled
+from cdjax.ops.matmul import mean_squared_error
+from cdjax.transfer.statistics import gram
+
+_NOTHING = 1e-12
+"""Mean square below which a layer has nothing to be relative to (a black image's, say)."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Weights:
+    """What each loss counts; a pytree of scalars.
+
+    Attributes:
+        content: of each content layer, by name.
+        style: of each style layer.
+        total_variation: of the image's roughness.
+    """
+
+    content: dict[str, Array]
+    style: dict[str, Array]
+    total_variation: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Targets:
+    """What the losses compare with; a pytree.
+
+    Attributes:
+        content: {layer: (1, h, w, C)}, the content's features.
+        style: {layer: (1, C, C)}, the style's Gram matrices.
+    """
+
+    content: dict[str, Array]
+    style: dict[str, Array]
+
+
+def relative_loss(values: Array, target: Array) -> Array:
+    """Mean squared difference of two arrays of one shape, relative to the target's mean square.
+
+    Args:
+        values: features (N, h, w, C), or Gram matrices (..., C, C) of
+            `cdjax.transfer.statistics.gram`.
+        target: the content's features, or the style's Gram matrices, whatever the style's size.
+    """
+    size = mean_squared_error(target, jnp.zeros(()))
+    return mean_squared_error(values, target) / (size + _NOTHING)
+
+
+def total_variation(images: Array) -> Array:
+    """Mean squared difference of neighbours down plus that across: (N, H, W, C) to a scalar."""
+    down, across = jnp.diff(images, axis=-3), jnp.diff(images, axis=-2)
+    return jnp.mean(jnp.square(down)) + jnp.mean(jnp.square(across))
+
+
+def features_of(
+    spec: Spec, params: Params, layers: tuple[str, ...], image: Array
+) -> Mapping[str, Array]:
+    """{layer: (1, h, w, C)} of an image (H, W, 3) in [0, 1], for the layers named."""
+    taps: Mapping[str, Array] = apply(Encoder(spec, layers=layers), params, image[None])[1]
+    return {name: taps[name] for name in layers}
+
+
+@partial(compiled, settings=FAST, static_argnames=("spec", "content_layers", "style_layers"))
+def find_targets(
+    spec: Spec,
+    params: Params,
+    content: Array,
+    style: Array,
+    *,
+    content_layers: tuple[str, ...],
+    style_layers: tuple[str, ...],
+) -> Targets:
+    """The targets of a content and a style, (H, W, 3) float in [0, 1] each, sizes independent."""
+    grams = features_of(spec, params, style_layers, style)
+    return Targets(
+        dict(features_of(spec, params, content_layers, content)),
+        {name: gram(features) for name, features in grams.items()},
+    )
+
+
+def image_losses(
+    spec: Spec, params: Params, targets: Targets, weights: Weights, image: Array
+) -> dict[str, Array]:
+    """The weighted losses of an image, by kind.
+
+    Args:
+        spec: of the encoder.
+        params: its parameters.
+        targets: of `find_targets`.
+        weights: of the same layers.
+        image: (H, W, 3) float.
+
+    Returns:
+        `{"content", "style", "total_variation"}`, scalars; what is minimised is their sum.
+    """
+    layers = tuple(name for name in spec.layers if name in targets.content | targets.style)
+    features = features_of(spec, params, layers, image)
+    content = [
+        weights.content[name] * relative_loss(features[name], target)
+        for name, target in targets.content.items()
+    ]
+    style = [
+        weights.style[name] * relative_loss(gram(features[name]), target)
+        for name, target in targets.style.items()
+    ]
+    return {
+        "content": sum(content, jnp.zeros(())),
+        "style": sum(style, jnp.zeros(())),
+        "total_variation": weights.total_variation * total_variation(image[None]),
+    }

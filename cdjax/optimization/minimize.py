@@ -1,0 +1,196 @@
+"""Descent of a function of one array in compiled runs of many steps: L-BFGS or Adam.
+
+L-BFGS is optax's direction and a line search of our own, because optax's searches hold the function
+several times over, which for a deep network is most of the compilation, and may step upwards.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.typing import ArrayLike
+
+from cdjax.ops.matmul import inner
+
+Method = Literal["lbfgs", "adam"]
+Losses = dict[str, Array]
+Objective = Callable[[Array], Losses]
+"""Scalars by name; their sum is what descends."""
+
+_MEMORY = 10
+_SUFFICIENT, _CURVATURE = 1e-4, 0.9  # the usual constants of the Wolfe conditions
+_TRIES = 20
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Point:
+    """Where a descent is, and what the function is there.
+
+    Attributes:
+        variable: the array.
+        losses: by name.
+        gradient: of their sum.
+    """
+
+    variable: Array
+    losses: Losses
+    gradient: Array
+
+    @property
+    def value(self) -> Array:
+        """The sum of the losses."""
+        return total(self.losses)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Descent:
+    """A descent between two runs; a pytree.
+
+    Attributes:
+        point: where it is.
+        memory: what the method remembers.
+        ended: whether no step goes any lower in the arithmetic's precision.
+    """
+
+    point: Point
+    memory: Any
+    ended: Array
+
+
+def total(losses: Losses) -> Array:
+    """The sum of losses."""
+    return jnp.stack(list(losses.values())).sum()
+
+
+def _evaluate(objective: Objective, variable: Array) -> Point:
+    def with_losses(variable: Array) -> tuple[Array, Losses]:
+        losses = objective(variable)
+        return total(losses), losses
+
+    (_, losses), gradient = jax.value_and_grad(with_losses, has_aux=True)(variable)
+    return Point(variable, losses, gradient)
+
+
+def _solver(method: Method, learning_rate: ArrayLike) -> optax.GradientTransformationExtraArgs:
+    if method == "adam":
+        return optax.with_extra_args_support(optax.adam(learning_rate))
+    return optax.lbfgs(memory_size=_MEMORY, linesearch=None)
+
+
+def begin(objective: Objective, start: Array, *, method: Method) -> Descent:
+    """A descent that has not made a step; to be called under `jax.jit`."""
+    memory = _solver(method, 0.0).init(start)
+    # Weak types would have the first run compiled apart from the others.
+    memory = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), memory)
+    return Descent(_evaluate(objective, start), memory, jnp.zeros((), bool))
+
+
+def descend(
+    descent: Descent,
+    objective: Objective,
+    steps: ArrayLike,
+    *,
+    method: Method,
+    learning_rate: ArrayLike = 0.0,
+) -> Descent:
+    """Makes steps in a loop on the device; to be called under `jax.jit`.
+
+    Args:
+        descent: from `begin` or a run before, of the same objective and method.
+        objective: what is minimised.
+        steps: how many, fewer if the descent ends.
+        method: `"lbfgs"`, which never goes up, or `"adam"`.
+        learning_rate: Adam's; L-BFGS tries 1 first, of a first step of norm at most 1.
+    """
+    solver = _solver(method, learning_rate)
+
+    def step(state: tuple[Array, Descent]) -> tuple[Array, Descent]:
+        count, (point, memory) = state[0], (state[1].point, state[1].memory)
+        change, memory = solver.update(point.gradient, memory, point.variable)
+        if method == "adam":
+            after = _evaluate(objective, point.variable + change)
+            return count + 1, Descent(after, memory, jnp.zeros((), bool))
+        after, found = _search(objective, point, change)
+        return count + 1, Descent(after, memory, ~found)
+
+    def unfinished(state: tuple[Array, Descent]) -> Array:
+        return (state[0] < steps) & ~state[1].ended
+
+    zero = jnp.zeros((), jnp.int32)
+    final: Descent = jax.lax.while_loop(unfinished, step, (zero, descent))[1]
+    return final
+
+
+def _search(objective: Objective, start: Point, change: Array) -> tuple[Point, Array]:
+    """A point along a direction that satisfies the weak Wolfe conditions.
+
+    Lewis and Overton 2013, algorithm 2.6, but that a step too long is shortened to where a parabola
+    has its minimum, at most to a tenth. The step 1 is tried first. After `_TRIES` the lowest point
+    found is taken; the second result is False if none is lower than the start.
+    """
+    slope = inner(change, start.gradient)
+    # Rounding may turn a direction upwards; that of the gradient never is.
+    steepest = -start.gradient / jnp.maximum(1, jnp.linalg.norm(start.gradient))
+    change, slope = jax.tree.map(
+        lambda own, other: jnp.where(slope < 0, own, other),
+        (change, slope),
+        (steepest, inner(steepest, start.gradient)),
+    )
+
+    def attempt(state: _Search) -> _Search:
+        point = _evaluate(objective, start.variable + state.length * change)
+        here = _Place(state.length, point.value, inner(change, point.gradient))
+        # Not a number is as good as too high.
+        lower = here.value <= start.value + _SUFFICIENT * here.length * slope
+        flat = here.slope >= _CURVATURE * slope
+        better = lower & (flat | (here.value < state.best.value))
+        best = jax.tree.map(partial(jnp.where, better), point, state.best)
+        low = jax.tree.map(partial(jnp.where, lower), here, state.low)
+        high = jnp.where(lower, state.high, here.length)
+        longer = jnp.where(jnp.isinf(high), 2 * low.length, (low.length + high) / 2)
+        length = jnp.where(lower, longer, _shortened(state.low, here))
+        return _Search(state.tries + 1, length, low, high, lower & flat, best)
+
+    def unfinished(state: _Search) -> Array:
+        return (state.tries < _TRIES) & ~state.found
+
+    one, inf, no = jnp.ones(()), jnp.full((), jnp.inf), jnp.zeros((), bool)
+    origin = _Place(0 * one, start.value, slope)
+    state = _Search(jnp.zeros((), jnp.int32), one, origin, inf, no, start)
+    best: Point = jax.lax.while_loop(unfinished, attempt, state).best
+    return best, best.value < start.value
+
+
+class _Place(NamedTuple):
+    """A step along a direction, and what the function and its slope are there."""
+
+    length: Array
+    value: Array
+    slope: Array
+
+
+class _Search(NamedTuple):
+    """Where a search is: what it tries next, between `low` and `high`."""
+
+    tries: Array
+    length: Array
+    low: _Place
+    high: Array
+    found: Array
+    best: Point
+
+
+def _shortened(low: _Place, high: _Place) -> Array:
+    """Where the parabola through two places, of `low`'s slope, has its minimum; kept within."""
+    width = high.length - low.length
+    bend = high.value - low.value - low.slope * width
+    share = -low.slope * width / (2 * bend)
+    # At most half: beyond it the sufficient decrease that failed would hardly be had.
+    return low.length + width * jnp.where(jnp.isfinite(share), jnp.clip(share, 0.1, 0.5), 0.5)

@@ -1,0 +1,1 @@
+"""Style transfer in memory: feature statistics, WCT and AdaIN, the cascade, mixed styles."""

@@ -1,0 +1,139 @@
+"""Models that come with the package, and the pictures to try them on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdjax import Spec, load_model, save_model, stylize, stylize_by_windows
+from cdjax.checkpoints import pretrained
+from cdjax.checkpoints.store import CheckpointError
+from cdjax.cli import main
+from cdjax.io.images import read_image
+from experiments import bundle
+from tests.models import random_image, random_model
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(pretrained, "_FOLDER", tmp_path / "models")
+    return tmp_path / "models"
+
+
+def test_a_model_comes_back_in_half_precision(shelf: Path, tmp_path: Path) -> None:
+    model = random_model()
+    save_model(tmp_path / "checkpoint", model)
+    assert bundle.main([str(tmp_path / "checkpoint"), str(shelf / "small.npz")]) == 0
+    loaded = load_model("small")
+    assert loaded.config == model.config
+    for left, right in zip(jax.tree.leaves(loaded), jax.tree.leaves(model), strict=True):
+        assert left.dtype == jnp.float32
+        np.testing.assert_array_equal(left, np.asarray(right, np.float16))
+    assert [path.name for path in shelf.iterdir()] == ["small.npz"]
+
+
+def test_embeddings_stay_at_home(shelf: Path) -> None:
+    model = random_model()
+    layer = {"kernel": jnp.ones((6, 64)), "bias": jnp.ones(64)}
+    model.params["stage3"]["embedding"] = {"relu1_1": layer}
+    pretrained.write_bundled(shelf / "small.npz", model)
+    assert "embedding" not in load_model("small").params["stage3"]
+
+
+def test_a_bundled_model_of_adain_is_what_the_method_takes(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdjax.cli.main.use_compilation_cache", lambda: None)
+    save_model(tmp_path / "checkpoint", random_model((Spec(2, (4, 6)),), method="adain"))
+    assert bundle.main([str(tmp_path / "checkpoint"), str(shelf / "adain-16x.npz")]) == 0
+    model = load_model("adain-16x")
+    assert model.config.method == "adain"
+    content, style = random_image(16, 20), random_image(16, 16, seed=2)
+    for name, image in (("c.png", content), ("s.png", style)):
+        Image.fromarray(image).save(tmp_path / name)
+    paths = [str(tmp_path / name) for name in ("c.png", "s.png", "o.png")]
+    assert main(["stylize", *paths[:2], "--method", "adain", "-o", paths[2]]) == 0
+    expected = np.rint(np.asarray(stylize(model, content, style)) * 255)
+    np.testing.assert_array_equal(read_image(paths[2]).pixels, expected)
+
+
+def test_what_half_precision_cannot_hold_is_refused(shelf: Path) -> None:
+    model = random_model()
+    model.params["stage1"]["decoder"]["conv1_1"]["bias"] = jnp.full(3, 7e4)
+    with pytest.raises(CheckpointError, match="stage1/decoder/conv1_1/bias"):
+        pretrained.write_bundled(shelf / "small.npz", model)
+    assert not shelf.exists()
+
+
+def test_damaged_files_are_named(shelf: Path) -> None:
+    pretrained.write_bundled(shelf / "small.npz", random_model())
+    whole = (shelf / "small.npz").read_bytes()
+    (shelf / "small.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"small\.npz: no readable bundled model"):
+        load_model("small")
+
+
+def test_a_directory_of_the_name_needs_its_path(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrained.write_bundled(shelf / "small.npz", random_model(seed=1))
+    monkeypatch.chdir(tmp_path)
+    save_model("small", random_model(seed=2))
+    kernels = [
+        np.asarray(load_model(name).params["stage1"]["encoder"]["conv1_1"]["kernel"])
+        for name in ("small", "./small")
+    ]
+    assert not np.allclose(kernels[0], kernels[1], atol=1e-2)
+
+
+def test_the_default_model_is_there_and_small() -> None:
+    path = pretrained.bundled_file("wct-16x")
+    assert path is not None
+    assert path.stat().st_size < 6e6
+    model = load_model("wct-16x")
+    assert [spec.stage for spec in model.config.specs] == [5, 4, 3, 2, 1]
+    assert model.config.teacher == "vgg16-normalised"
+
+
+def test_a_newcomers_first_commands(tmp_path: Path) -> None:
+    assert main(["samples", str(tmp_path)]) == 0
+    content, style = (str(tmp_path / f"{name}.png") for name in ("content", "style"))
+    options = ["--content-size", "128", "--style-size", "128"]
+    command = [sys.executable, "-m", "cdjax", "stylize", content, style, "-o"]
+    output = tmp_path / "result.png"
+    done = subprocess.run([*command, str(output), *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert read_image(output).pixels.shape == (128, 192, 3)
+    pictures = {
+        name: np.asarray(Image.fromarray(read_image(path).pixels).resize((192, 128)), float)
+        for name, path in (("result", output), ("content", content), ("style", style))
+    }
+    mean = {name: pixels.mean((0, 1)) for name, pixels in pictures.items()}
+    # The style's colours and the content's layout.
+    np.testing.assert_allclose(mean["result"], mean["style"], atol=20)
+    grey = {name: pixels.mean(-1).ravel() for name, pixels in pictures.items()}
+    assert np.corrcoef(grey["result"], grey["content"])[0, 1] > 0.3
+
+
+def test_samples_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "style.png").write_text("mine")
+    assert main(["samples", str(tmp_path)]) == 2
+    assert "style.png: is there already" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["style.png"]
+
+
+def test_windows_of_a_photograph_equal_the_whole(shared: Path) -> None:
+    model = load_model("wct-16x")
+    content, style = (
+        read_image(path).pixels
+        for path in (shared / "images/content/0209.jpg", shared / "images/style/la_muse.jpg")
+    )
+    content = np.tile(content, (2, 2, 1))[:420, :500]
+    whole = np.asarray(stylize(model, content, style))
+    result = stylize_by_windows(model, content, style, memory=60 * 10**6)
+    np.testing.assert_array_equal(result, whole)

@@ -1,0 +1,316 @@
+"""Checkpoints come back bit for bit, whole or not at all; and the command that makes them."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import convert_weights
+from cdjax.checkpoints.load import load_model
+from cdjax.checkpoints.pytorch import convert_paper_16x
+from cdjax.checkpoints.store import FORMAT_VERSION, CheckpointError, abstract_params, save_model
+from cdjax.model import Model, ModelConfig
+from cdjax.networks.spec import Spec, student
+from tests.torch_files import paper_files, wct_files
+
+SPECS = (Spec(2, (4, 6), (1, 1, 1, 1, 1), padding="zero"), Spec(1, (5,)))
+
+
+def random_model(*, seed: int = 0, embeddings: Any = (2,), **changes: Any) -> Model:
+    config = ModelConfig(
+        "wct", SPECS, "vgg19-normalised", (("a.pth", "0" * 64), ("ä b.pth", "f" * 64))
+    )
+    config = dataclasses.replace(config, **changes)
+    generator = np.random.default_rng(seed)
+    abstract = abstract_params(config, embeddings=embeddings)
+    return Model(
+        jax.tree.map(lambda s: generator.standard_normal(s.shape, np.float32), abstract), config
+    )
+
+
+def equal(one: Model, other: Model) -> bool:
+    pairs = jax.tree.map(np.array_equal, one.params, other.params)
+    return one.config == other.config and all(jax.tree.leaves(pairs))
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Changes a checkpoint's metadata as another version of cdjax might write them."""
+    file = path / "_CHECKPOINT_METADATA"
+    content = json.loads(file.read_text())
+    change(content["custom_metadata"])
+    file.write_text(json.dumps(content))
+    sums = path / "SHA256SUMS"
+    lines = [line for line in sums.read_text().splitlines() if not line.endswith(file.name)]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    sums.write_text("\n".join([*lines, f"{digest}  {file.name}"]) + "\n")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        random_model(),
+        random_model(embeddings=True),
+        random_model(embeddings=False, sources=()),
+        random_model(method="encoder", specs=(student(3),)),
+        random_model(method="adain", specs=(Spec(4, (3, 4, 5, 6), (2, 2, 3, 3, 3)),)),
+    ],
+    ids=["some embeddings", "all embeddings", "no embeddings", "encoder", "adain"],
+)
+def test_a_model_comes_back_bit_for_bit(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "model"
+    save_model(path, model)
+    loaded = load_model(str(path))
+    assert equal(loaded, model)
+    assert loaded.config.sources == model.config.sources
+    for leaf in jax.tree.leaves(loaded.params):
+        assert isinstance(leaf, jax.Array)
+        assert leaf.dtype == jnp.float32
+        assert leaf.devices() == jnp.zeros(()).devices()
+    assert os.listdir(path.parent) == ["model"]
+
+
+def test_metadata_can_be_read_by_people_and_sums_by_sha256sum(tmp_path: Path) -> None:
+    save_model(tmp_path / "model", random_model())
+    content = json.loads((tmp_path / "model/_CHECKPOINT_METADATA").read_text())
+    about = content["custom_metadata"]
+    assert about["format_version"] == FORMAT_VERSION
+    assert about["method"] == "wct"
+    assert about["teacher"] == "vgg19-normalised"
+    assert about["stages"][0] == {
+        "stage": 2,
+        "widths": [4, 6],
+        "depths": [1, 1, 1, 1, 1],
+        "padding": "zero",
+        "embedding": True,
+    }
+    assert about["sources"][1] == {"file": "ä b.pth", "sha256": "f" * 64}
+    lines = (tmp_path / "model/SHA256SUMS").read_text().splitlines()
+    sums = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    for name, digest in sums.items():
+        assert digest == hashlib.sha256((tmp_path / "model" / name).read_bytes()).hexdigest()
+    assert "params/_METADATA" in sums
+
+
+def test_abstract_parameters_allocate_nothing() -> None:
+    config = ModelConfig("wct", (Spec(5, (10**6,) * 5),), "huge")
+    leaves = jax.tree.leaves(abstract_params(config, embeddings=True))
+    assert all(type(leaf) is jax.ShapeDtypeStruct for leaf in leaves)
+    assert sum(leaf.size for leaf in leaves) > 10**13
+
+
+def test_loading_needs_no_gpu_and_puts_parameters_on_the_default_device(tmp_path: Path) -> None:
+    """Nothing of the device that wrote a checkpoint is in it."""
+    model = random_model()
+    on_device = dataclasses.replace(model, params=jax.device_put(model.params, jax.devices()[0]))
+    save_model(tmp_path / "model", on_device)
+    files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    assert not [path for path in files if "sharding" in path.name]
+    assert b"cpu:0" not in b"".join(path.read_bytes() for path in files)
+    assert equal(load_model(tmp_path / "model"), model)
+
+
+# ---- writing: whole or not at all
+
+
+def test_overwriting_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    first, second = random_model(seed=1), random_model(seed=2, teacher="other")
+    save_model(path, first)
+    with pytest.raises(CheckpointError, match="is there already"):
+        save_model(path, second)
+    assert equal(load_model(path), first)
+    save_model(path, second, overwrite=True)
+    assert equal(load_model(path), second)
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_what_is_no_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
+    folder, file = tmp_path / "photographs", tmp_path / "file"
+    folder.mkdir()
+    (folder / "one.jpg").write_bytes(b"dear")
+    file.write_bytes(b"dear")
+    for path in (folder, file):
+        with pytest.raises(CheckpointError, match="no checkpoint of cdjax"):
+            save_model(path, random_model(), overwrite=True)
+    assert (folder / "one.jpg").read_bytes() == file.read_bytes() == b"dear"
+
+
+@pytest.mark.parametrize("step", ["save", "rename"])
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_one(
+    step: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orbax.checkpoint import v1 as ocp
+
+    path, model = tmp_path / "model", random_model()
+    rename = Path.rename
+    target, name = (ocp, "save_checkpointables") if step == "save" else (Path, "rename")
+
+    def fail(*arguments: Any, **_: Any) -> None:
+        if step == "rename" and Path(arguments[0]).name != "new":
+            rename(*arguments)
+            return
+        raise error
+
+    for overwrite in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, fail)
+            with pytest.raises(type(error)):
+                save_model(path, random_model(seed=3), overwrite=overwrite)
+        assert os.listdir(tmp_path) == (["model"] if overwrite else [])
+        if overwrite:
+            assert equal(load_model(path), model)
+        else:
+            save_model(path, model)
+
+
+def test_parameters_that_are_not_those_of_the_specs_are_not_written(tmp_path: Path) -> None:
+    model = random_model()
+    encoder = model.params["stage1"]["encoder"]
+    del encoder["conv0"]["bias"]
+    encoder["extra"] = {"kernel": np.zeros(3, np.float32)}
+    encoder["conv1_1"]["bias"] = np.zeros(5)
+    with pytest.raises(CheckpointError) as caught:
+        save_model(tmp_path / "model", model)
+    assert str(caught.value) == (
+        "the model's parameters are not those of its specs: "
+        "missing: stage1/encoder/conv0/bias; unknown: stage1/encoder/extra/kernel; "
+        "misshapen: stage1/encoder/conv1_1/bias (5,) float64, expected (5,) float32"
+    )
+    assert os.listdir(tmp_path) == []
+
+
+# ---- reading: strict
+
+
+def test_arrays_are_compared_with_the_specs(tmp_path: Path) -> None:
+    save_model(tmp_path / "model", random_model())
+
+    def change(about: dict[str, Any]) -> None:
+        about["stages"][0]["widths"] = [4, 7]
+        about["stages"][0]["embedding"] = False
+        about["stages"][1]["embedding"] = True
+
+    edit(tmp_path / "model", change)
+    with pytest.raises(CheckpointError) as caught:
+        load_model(tmp_path / "model")
+    message = str(caught.value)
+    assert "missing: stage1/embedding/relu1_1/bias, stage1/embedding/relu1_1/kernel;" in message
+    assert "unknown: stage2/embedding/relu1_1/bias, " in message
+    expected = "stage2/encoder/conv2_1/kernel (3, 3, 4, 6) float32, expected (3, 3, 4, 7) float32"
+    assert expected in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda about: about.update(format_version=2), "format version 2 is not 1.*update cdjax"),
+        (lambda about: about.update(format="other"), "not of a model of cdjax"),
+        (lambda about: about.update(method="magic"), "metadata are damaged"),
+        (lambda about: about.pop("teacher"), "metadata are damaged"),
+        (lambda about: about["stages"][0].update(stage=9), "metadata are damaged"),
+        (lambda about: about["stages"][0].update(widths="ab"), "metadata are damaged"),
+        (lambda about: about["stages"][0].update(depths=[]), "metadata are damaged"),
+        (lambda about: about["stages"].reverse(), "metadata are damaged"),
+        (lambda about: about.update(stages=None), "metadata are damaged"),
+    ],
+)
+def test_metadata_of_another_kind(change: Any, message: str, tmp_path: Path) -> None:
+    save_model(tmp_path / "model", random_model())
+    edit(tmp_path / "model", change)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_model(tmp_path / "model")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+    for name in ("wct-64x", tmp_path / "none"):
+        with pytest.raises(CheckpointError, match="no such directory, and no model of this name"):
+            load_model(name)
+    with pytest.raises(CheckpointError, match="no checkpoint of cdjax"):
+        load_model(tmp_path)
+
+
+def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    whole, copy = tmp_path / "whole", tmp_path / "copy"
+    save_model(whole, random_model())
+    files = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    for file in files:
+        if file.name == "SHA256SUMS" or not (whole / file).stat().st_size:
+            continue
+        for damage in ("flip", "cut", "delete"):
+            shutil.copytree(whole, copy)
+            content = bytearray((copy / file).read_bytes())
+            content[len(content) // 2] ^= 1
+            (copy / file).write_bytes(content if damage == "flip" else content[:-1])
+            if damage == "delete":
+                (copy / file).unlink()
+            with pytest.raises(CheckpointError, match=f"damaged, missing or changed: '{file}'"):
+                load_model(copy)
+            shutil.rmtree(copy)
+
+
+# ---- the command
+
+
+def test_the_command_as_a_process(tmp_path: Path) -> None:
+    folder, out = tmp_path / "files", tmp_path / "out"
+    folder.mkdir()
+    paper_files(folder, 1)
+    paper_files(folder, 2, embeddings=False)
+    command = [sys.executable, convert_weights.__file__, "paper-16x", str(folder), "-o", str(out)]
+    root = Path(convert_weights.__file__).parent
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0] == ["stage", "network", "layer", "shape", "parameters"]
+    assert ["2", "decoder", "conv2_1", "3x3x32x16", "4,624"] in lines
+    assert ["1", "embedding", "relu1_1", "24x64", "1,600"] in lines
+    assert ["1", "encoder", "total", "684"] in lines
+    assert ["total", f"{sum(student(k).parameter_count for k in (1, 2)) + 1600:,}"] in lines
+    assert len({len(line) for line in done.stdout.splitlines()[:-1]}) == 1
+    assert equal(load_model(out), convert_paper_16x(folder))
+
+
+def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: Any) -> None:
+    out = str(tmp_path / "out")
+    wct_files(tmp_path, 1)
+    good = ["wct-vgg19", str(tmp_path), "-o", out]
+    assert convert_weights.main(good) == 0
+    assert convert_weights.main([*good, "--overwrite"]) == 0
+    capsys.readouterr()
+    for arguments, message in [
+        (good, "is there already"),
+        (["paper-16x", str(tmp_path), "-o", out], "no weights here"),
+        (["paper-16x", "-o", out], "needs the PATH"),
+        (["vgg16", str(tmp_path / "none.pth"), "-o", out], "no such file"),
+    ]:
+        assert convert_weights.main(arguments) == 2
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert message in output.err
+        assert output.err.count("\n") == 1
+    assert load_model(out).config.specs[0].stage == 1
+
+
+def test_loading_the_published_model_is_fast(shared: Path, tmp_path: Path) -> None:
+    model = convert_paper_16x(shared / "reference/wct16x")
+    save_model(tmp_path / "model", model)
+    started = time.perf_counter()
+    loaded = jax.block_until_ready(load_model(tmp_path / "model"))
+    assert time.perf_counter() - started < 2  # 0.2 s as measured; two cores may be busy.
+    assert equal(loaded, model)

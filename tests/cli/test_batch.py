@@ -1,0 +1,148 @@
+"""Running the jobs of a command line: what is computed once, and what becomes of faults."""
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import cdjax.transfer.stylize
+from cdjax import Model, Spec, stylize
+from cdjax.cli import batch
+from cdjax.cli.batch import run
+from cdjax.cli.interrupts import Gate
+from cdjax.cli.jobs import Job, Settings, plan
+from cdjax.io.images import ImageError, Picture, read_image, write_image
+from tests.models import random_image, random_model
+
+SIZE = (24, 32)
+FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of\nmemory allocating 9 bytes.")
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return random_model((Spec(1, (4,)),))
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> list[Job]:
+    """Two contents, two styles."""
+    for seed, name in enumerate(("in/a.png", "in/b.png", "styles/x.png", "styles/y.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_image(tmp_path / name, Picture(random_image(*SIZE, seed=seed)))
+    return plan(tmp_path / "in", [tmp_path / "styles"], str(tmp_path / "out"))
+
+
+def test_every_picture_is_its_pair_s_and_a_style_is_encoded_once(
+    jobs: list[Job], model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+    encode = cdjax.transfer.stylize.encode_style
+
+    def counted(model: Model, pixels: NDArray[np.uint8], *, dtype: str) -> object:
+        encoded.append(pixels)
+        return encode(model, pixels, dtype=dtype)
+
+    monkeypatch.setattr(cdjax.transfer.stylize, "encode_style", counted)
+    assert run(jobs, lambda: model, Settings(alpha=0.5), Gate()) == 0
+    assert len(encoded) == 2
+    assert len(jobs) == 4
+    for job in jobs:
+        pixels = [read_image(path).pixels for path in (job.content, *job.styles)]
+        expected = np.rint(np.asarray(stylize(model, *pixels, alpha=0.5)) * 255)
+        np.testing.assert_array_equal(read_image(job.output).pixels, expected)
+
+
+@pytest.mark.parametrize("step", ["encode_style", "stylize"])
+@pytest.mark.parametrize("fault", [MemoryError(), FULL], ids=["host", "device"])
+def test_too_little_memory_is_one_line_that_says_what_helps(
+    jobs: list[Job],
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    step: str,
+    fault: Exception,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(cdjax.transfer.stylize, step, fail)
+    option = "--content-size" if step == "stylize" else "--style-size"
+    message = rf"32x24 pixels.* does not fit in memory; {option}"
+    with pytest.raises(ImageError, match=message):
+        run(jobs[:1], lambda: model, Settings(), Gate(), strict=True)
+    assert run(jobs, lambda: model, Settings(), Gate()) == 4
+    # One line for each style that cannot be encoded, or for each pair that cannot be stylised.
+    errors = capsys.readouterr().err
+    assert errors.count("cdjax: error: ") == (4 if step == "stylize" else 2)
+
+
+def test_what_its_format_cannot_hold_is_not_computed_at_all(
+    jobs: list[Job], model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (65501, 1)).save(jobs[0].content)
+    wide = replace(jobs[0], output=jobs[0].output.with_suffix(".jpg"))
+    monkeypatch.setattr(cdjax.transfer.stylize, "stylize", None)
+    with pytest.raises(ImageError, match="65501x1 pixels, but JPEG ends at 65500"):
+        run([wide], lambda: model, Settings(), Gate(), strict=True)
+
+
+def test_other_faults_of_the_device_are_not_hidden(
+    jobs: list[Job], model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(cdjax.transfer.stylize, "stylize", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        run(jobs, lambda: model, Settings(), Gate())
+
+
+def test_nothing_is_written_once_the_gate_is_closed(
+    jobs: list[Job], model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    done = []
+
+    def write(path: Path, picture: Picture, *, quality: int) -> None:
+        write_image(path, picture, quality=quality)
+        done.append(path)
+        closing.start()
+
+    closing = threading.Thread(target=gate.close)
+    stylized = cdjax.transfer.stylize.stylize
+
+    def stylize_after_closing(*arguments: object, **options: object) -> object:
+        if done:
+            closing.join()
+        return stylized(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(batch, "write_image", write)
+    monkeypatch.setattr(cdjax.transfer.stylize, "stylize", stylize_after_closing)
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs, lambda: model, Settings(), gate)
+    assert list(jobs[0].output.parent.iterdir()) == done == [jobs[0].output]
+
+
+def test_a_gate_closes_when_what_passes_it_is_done() -> None:
+    gate, inside = Gate(), threading.Event()
+    order: list[str] = []
+
+    def write() -> None:
+        with gate.passed():
+            inside.set()
+            time.sleep(0.1)
+            order.append("written")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert inside.wait(10)
+    gate.close()
+    order.append("closed")
+    thread.join()
+    assert order == ["written", "closed"]

@@ -1,0 +1,103 @@
+"""Which pictures a command line asks for; names only, the files hold nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from cdjax.cli.jobs import Job, UsageError, plan
+from cdjax.io.images import ImageError
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: c.png, s.png, and the folders in, styles, empty and there."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("in/deeper", "in/folder.png", "styles", "empty", "there"):
+        Path(folder).mkdir(parents=True)
+    for name in ("a.PNG", "b.jpg", "notes.txt", ".hidden.png", "deeper/d.png"):
+        Path("in", name).touch()
+    for name in ("styles/x.webp", "styles/y.tif", "c.png", "s.png"):
+        Path(name).touch()
+    return tmp_path
+
+
+def outputs(content: str, style: str, output: str) -> list[str]:
+    return [str(job.output) for job in plan(Path(content), [Path(style)], output)]
+
+
+def test_two_files_make_a_file() -> None:
+    jobs = plan(Path("c.png"), [Path("s.png")], "there/o.JPG")
+    assert jobs == [Job(Path("c.png"), (Path("s.png"),), Path("there/o.JPG"))]
+
+
+@pytest.mark.parametrize("output", ["there", "there/", "new/", "new/er/"])
+def test_two_files_make_a_file_in_a_folder(output: str) -> None:
+    assert outputs("c.png", "s.png", output) == [str(Path(output, "c__s.png"))]
+    assert not Path("new").exists()
+
+
+def test_folders_make_every_pair_style_by_style() -> None:
+    assert outputs("in", "styles", "out") == [
+        "out/a__x.PNG",
+        "out/b__x.jpg",
+        "out/a__y.PNG",
+        "out/b__y.jpg",
+    ]
+    assert outputs("c.png", "styles", "there") == ["there/c__x.png", "there/c__y.png"]
+
+
+def test_what_can_only_be_read_becomes_png() -> None:
+    Path("in/c.gif").touch()
+    assert outputs("in", "s.png", "out")[-1] == "out/c__s.png"
+
+
+def test_names_that_would_collide_do_not() -> None:
+    Path("in/a.gif").touch()
+    Path("styles/x.jpg").touch()
+    names = outputs("in", "styles", "out")
+    assert len(set(names)) == 9
+    assert names[:3] == ["out/a_PNG__x_jpg.PNG", "out/a_gif__x_jpg.png", "out/b__x_jpg.jpg"]
+
+
+def test_names_that_collide_nevertheless_are_refused() -> None:
+    for name in ("a.gif", "a_gif.png"):
+        Path("in", name).touch()
+    with pytest.raises(UsageError, match=r"a_gif__s\.png: is the result of two pairs"):
+        plan(Path("in"), [Path("s.png")], "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "style", "output", "message"),
+    [
+        ("none.png", "s.png", "o.png", r"content none\.png: no such file or folder"),
+        ("c.png", "none", "o.png", "style none: no such file or folder"),
+        ("empty", "s.png", "out", r"content empty: no images \(\.jpg, "),
+        ("c.png", "empty", "out", "style empty: no images"),
+        ("c.png", "s.png", "out", "out: without suffix.* end it with / for a folder"),
+        ("c.png", "s.png", "none/o.png", "the folder none is not there"),
+        ("c.png", "s.png", "s.png/", "must be a folder, but s.png is a file"),
+        ("c.png", "s.png", "s.png/x/", "must be a folder, but s.png is a file"),
+        ("in", "s.png", "c.png", "must be a folder, but c.png is a file"),
+        ("c.png", "s.png", "there/../c.png", "is one of the inputs"),
+        ("c.png", "s.png", "s.png", "is one of the inputs"),
+        ("c.png", "s.png", "link.png", "is one of the inputs"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(
+    content: str, style: str, output: str, message: str
+) -> None:
+    Path("link.png").symlink_to("c.png")
+    with pytest.raises(UsageError, match=message) as caught:
+        plan(Path(content), [Path(style)], output)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_suffix_is_refused() -> None:
+    with pytest.raises(ImageError, match=r"unknown suffix '\.gif'"):
+        plan(Path("c.png"), [Path("s.png")], "o.gif")
+
+
+def test_an_input_of_another_pair_is_not_replaced() -> None:
+    Path("c__s.png").touch()
+    with pytest.raises(UsageError, match=r"c__s\.png: is one of the inputs"):
+        plan(Path(), [Path("s.png")], ".")

@@ -1,0 +1,162 @@
+"""`python -m experiments.distill`, as a person runs it."""
+
+import json
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdjax import encode_style, load_model, stylize
+from cdjax.checkpoints.teachers import teacher_encoder
+from cdjax.data.dead_leaves import dead_leaves
+from cdjax.distillation.config import Task
+from cdjax.distillation.presets import PRESETS
+from cdjax.distillation.train_step import loss
+from cdjax.networks.spec import student
+from experiments import watch
+from experiments.distill import main
+from experiments.distill_report import read_log
+from experiments.watch import Watch, picture_grid
+from tests import models
+
+ROOT = Path(__file__).parents[2]
+
+
+STAGES = (2, 1)
+STEPS = 30
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The default run but, to save time, of two of its stages, fewer steps and crops."""
+    output = tmp_path_factory.mktemp("quick") / "run"
+    command = [sys.executable, "-m", "experiments.distill", "--output", str(output)]
+    command += ["--stages", *map(str, STAGES), "--data.crop", "64"]
+    command += ["--start.images", "48", "--start.decoder-images", "24"]
+    command += ["--start.positions", "3000"]
+    command += ["--student-pair.steps", str(STEPS), "--student-decoder.steps", str(STEPS)]
+    command += ["--pictures-every", str(STEPS), "--save-every", str(STEPS)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return output, done.stderr
+
+
+def test_it_says_what_it_took_and_how_to_get_the_real_thing(quick: tuple[Path, str]) -> None:
+    output, said = quick
+    assert "teacher vgg16, data dead-leaves" in said
+    assert "--preset paper" in said
+    assert "--preset bundled --data.source" in said
+    assert f"cdjax stylize CONTENT STYLE --weights {output / 'model'}" in said
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_phase_lowers_its_loss(quick: tuple[Path, str], stage: int) -> None:
+    folder, recipe = quick[0] / f"stage{stage}", PRESETS["wct"]["quick"].recipe
+    spec, teacher = teacher_encoder(load_model(quick[0] / "teacher"), stage)
+    images = np.stack([dead_leaves(99, index, size=96) for index in range(16)])
+    before = folder / "decoder_start"
+    for phase in ("student_pair", "student_decoder"):
+        training = recipe.phase(phase)
+        after = folder / phase / "model"
+        small = student(stage, depths=spec.depths)
+        task = Task(phase, small, spec, training.weights, judge="student")
+        losses = []
+        for path in (before, after):
+            networks = load_model(path).params[f"stage{stage}"]
+            frozen = {"teacher": teacher, "encoder": networks["encoder"]}
+            losses.append(float(jax.jit(partial(loss, task=task))(networks, frozen, images)[0]))
+        assert losses[1] < losses[0], phase
+        assert len(read_log(folder / phase / "log.jsonl")) == STEPS
+        before = after
+
+
+def test_the_result_stylises(quick: tuple[Path, str]) -> None:
+    model = load_model(quick[0] / "model")
+    assert [spec.stage for spec in model.config.specs] == list(STAGES)
+    content, style = (
+        (models.random_image(1, 96, 96, seed=seed) / 255).astype(np.float32) for seed in (1, 2)
+    )
+    result = np.asarray(stylize(model, content, encode_style(model, style)))
+    assert result.shape == content.shape
+    assert np.isfinite(result).all()
+    # The colours of the style, which whitening and colouring brings along.
+    np.testing.assert_allclose(result.mean((1, 2)), style.mean((1, 2)), atol=0.1)
+
+
+def test_it_leaves_pictures_logs_and_a_report(quick: tuple[Path, str]) -> None:
+    output = quick[0]
+    report = (output / "report.md").read_text()
+    links = re.findall(r"\]\((.*?)\)", report)
+    assert len(links) == 4 * len(STAGES)
+    for link in links:
+        with Image.open(output / link) as image:
+            image.verify()
+    assert json.loads((output / "recipe.json").read_text())["teacher"] == "vgg16"
+    assert list((output / f"stage{STAGES[0]}" / "student_pair" / "tensorboard").glob("events.*"))
+
+
+def test_bad_use_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = ["--output", str(tmp_path / "run")]
+    assert main(["--teacher", str(tmp_path / "none.pth"), *output]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("distill: ")
+    assert "none.pth: no such file" in line
+    assert main(["--data.source", str(tmp_path / "none"), *output]) == 2
+    assert "no such folder" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert main(["--stages", "7", *output]) == 2
+    assert "stages must be different numbers from 1 to 5" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        main(["--preset", "none"])
+    assert exit_.value.code == 2
+    capsys.readouterr()
+
+
+def test_logs_of_a_killed_run_are_read(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    lines = ['{"step": 1, "loss": 3}', '{"step": 2, "loss": 9}', '{"step": 2, "loss": 2}', '{"st']
+    log.write_text("\n".join(lines))
+    assert read_log(log) == [{"step": 1, "loss": 3}, {"step": 2, "loss": 2}]
+
+
+def test_a_phase_that_goes_on_appends(tmp_path: Path) -> None:
+    watching = Watch()
+    for steps in ((1, 2), (2, 3)):
+        with watching.phase(1, "student_pair", tmp_path, steps=3, batch=4) as phase:
+            for step in steps:
+                phase.step(step, {"loss": 1.0 / step})
+    assert [record["step"] for record in read_log(tmp_path / "log.jsonl")] == [1, 2, 3]
+
+
+def test_images_a_second_are_those_of_many_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Before a checkpoint the last step is told with the one before it.
+    times = [30.0, *(32.0 + 2 * step for step in range(38)), 106.001]
+    watching = Watch()
+    clock = SimpleNamespace(monotonic=iter(times).__next__, time=lambda: 0.0)
+    monkeypatch.setattr(watch, "time", clock)
+    with watching.phase(1, "student_pair", tmp_path, steps=len(times), batch=4) as phase:
+        for step in range(len(times)):
+            phase.step(step + 1, {"loss": 1.0})
+    rates = [record.get("images_per_second") for record in read_log(tmp_path / "log.jsonl")]
+    assert rates[:2] == [None, pytest.approx(2)]
+    assert all(rate == pytest.approx(2, rel=0.06) for rate in rates[1:])
+
+
+def test_grid_shows_every_image_in_its_place() -> None:
+    columns = {
+        "input": np.full((2, 8, 8, 3), 10, np.uint8),
+        "student": np.stack([np.full((8, 8, 3), value, np.uint8) for value in (50, 90)]),
+    }
+    sheet = np.asarray(picture_grid(columns))
+    assert sheet.shape == (14 + 16, 16, 3)
+    assert [sheet[18, 4, 0], sheet[18, 12, 0], sheet[26, 12, 0]] == [10, 50, 90]

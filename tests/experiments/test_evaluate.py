@@ -1,0 +1,221 @@
+"""The command `experiments.evaluate` from its arguments to its table, its JSON and its errors."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdjax import save_model
+from cdjax.evaluation.compare import read_photographs, with_stages
+from cdjax.evaluation.image_quality import reconstruction
+from experiments import evaluate
+from tests.evaluated import LARGE, SMALL, lone, networks, photographs, unexplained_variance
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
+
+def test_pairs_take_all_styles_and_never_repeat_one():
+    images = {name: np.arange(n) for name, n in (("test", 4), ("styles", 6))}
+    folders = {name: evaluate.Photographs(values) for name, values in images.items()}
+    pairs = evaluate._pairs(folders, 100)
+    assert len(set(zip(*pairs.values(), strict=True))) == len(pairs["contents"]) == 24
+    few = evaluate._pairs(folders, 6)
+    assert sorted(few["styles"]) == list(range(6))
+
+
+def tables(text: str) -> dict[str, dict[str, list[str]]]:
+    """Rows by heading and first cell, without the rulers."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for line in text.splitlines():
+        if line.startswith("## "):
+            rows = found.setdefault(line[3:], {})
+        elif line.startswith("|") and not line.startswith("| ---"):
+            first, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+            rows[first] = cells
+    return found
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(evaluate, "use_compilation_cache", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    for name, model in (("large", LARGE), ("small", SMALL), ("lone", lone(SMALL))):
+        save_model(tmp_path / name, model)
+    photographs(tmp_path / "images", 10)
+    photographs(tmp_path / "styles", 2)
+    return tmp_path
+
+
+COMMON = ["--teacher", "large", "--images", "images", "--size", "16", "--batch", "2"]
+
+
+def test_the_command_from_files_to_table_and_json(work: Path, capsys: pytest.CaptureFixture[str]):
+    (work / "out.json").write_text("old")
+    before = sorted(path.name for path in work.iterdir())
+    extra = ["--styles", "styles", "--pairs", "3", "--json", "out.json"]
+    assert evaluate.main(["small", "lone", *COMMON, *extra]) == 0
+    assert sorted(path.name for path in work.iterdir()) == before
+    text = capsys.readouterr().out
+    figures = json.loads((work / "out.json").read_text())
+    assert figures["photographs"]["fit"]["count"] == 5
+    assert figures["photographs"]["test"]["count"] == 5
+    assert figures["pairs"] == 3
+    assert list(figures["models"]) == ["small", "lone"]
+    small = figures["models"]["small"]
+
+    crops = read_photographs("images", size=16).images
+    wanted = unexplained_variance(
+        networks(SMALL)[0], networks(LARGE)[0], crops[:5], crops[5:], batch=1
+    )
+    assert small["unexplained"]["affine"]["2"] == pytest.approx(wanted, rel=1e-3)
+    wanted = reconstruction(SMALL, SMALL.config.specs[:1], crops[5:], batch=2)
+    assert small["reconstruction"]["2"] == pytest.approx(dataclasses.asdict(wanted))
+    files = sum(path.stat().st_size for path in (work / "small").rglob("*") if path.is_file())
+    assert small["size"]["stored_bytes"] == files
+    assert small["size"]["float32_bytes"] == 4 * small["size"]["parameters"]
+    assert small["config"]["specs"][0]["widths"] == [3, 4]
+
+    found = tables(text)
+    assert list(found) == [
+        "Size",
+        "Share of the teacher's variance that is not explained",
+        "Reconstruction",
+        "Stylised pairs",
+    ]
+    assert found["Size"][""] == ["small", "lone", "teacher"]
+    assert found["Size"]["stages"] == ["2 1", "2", "2 1"]
+    shares = [small["unexplained"][form]["2"]["relu1_1"] for form in ("affine", "relu")]
+    rows = found["Share of the teacher's variance that is not explained"]
+    assert rows["stage 2, relu1_1"] == [" / ".join(f"{share:.3f}" for share in shares)] * 2
+    assert rows["stage 1, relu1_1"][1] == "- / -"
+    quality = small["reconstruction"]["1"]
+    shown = found["Reconstruction"]["stage 1"]
+    assert shown[:2] == [f"{quality['psnr']:.1f} / {quality['ssim']:.3f}", "-"]
+    distance = small["stylized"]["style_distance"]["relu2_1"]
+    assert found["Stylised pairs"]["style distance, relu2_1"][0] == f"{distance:.4g}"
+
+
+def test_adain_beside_a_teacher_with_a_decoder_of_its_own(
+    work: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name, model in (("teacher", LARGE), ("student", SMALL)):
+        config = dataclasses.replace(model.config, method="adain")
+        save_model(work / name, with_stages(dataclasses.replace(model, config=config), [2]))
+    options = ["--styles", "styles", "--json", "out.json"]
+    assert evaluate.main(["student", "--teacher", "teacher", *COMMON[2:], *options]) == 0
+    text = capsys.readouterr().out
+    figures = json.loads((work / "out.json").read_text())
+    student, teacher = figures["models"]["student"], figures["teacher"]
+    assert list(student["unexplained"]["affine"]["2"]) == ["relu1_1", "relu2_1"]
+    found = tables(text)
+    assert found["Size"]["method"] == ["adain", "adain"]
+    # Reconstruction is not what its decoders are for: alpha 0 is left, one number.
+    assert student["reconstruction"] == teacher["reconstruction"] == {}
+    rows = found["Reconstruction"]
+    assert list(rows) == ["PSNR, dB / SSIM", "cascade, alpha 0"]
+    assert rows["cascade, alpha 0"][0].startswith(f"{student['cascade']['psnr']:.1f} / ")
+    assert "trained for transfer" in text
+    rows = found["Stylised pairs"]
+    assert rows[""] == ["student", "teacher", "content as it is"]
+    parts = [part["stylized"] for part in (student, teacher)] + [figures["unstylized"]]
+    for row, name in (
+        ("AdaIN's style loss, relu1_1 to relu2_1", "style_loss"),
+        ("AdaIN's content loss, relu2_1", "content_loss"),
+        ("content SSIM", "content_ssim"),
+    ):
+        assert rows[row] == [f"{part[name]:.4g}" for part in parts]
+        assert len(set(rows[row])) == 3
+    assert "do not compare" not in text
+
+
+def test_fitted_on_another_folder(work: Path):
+    photographs(work / "fit", 5)
+    options = ["--fit-images", "fit", "--count", "4", "--json", "out.json", "--stages", "1"]
+    assert evaluate.main(["small", *COMMON, *options]) == 0
+    figures = json.loads((work / "out.json").read_text())
+    assert [figures["photographs"][name]["count"] for name in ("fit", "test")] == [4, 4]
+    fit, test = (read_photographs(name, size=16, count=4).images for name in ("fit", "images"))
+    wanted = unexplained_variance(networks(SMALL)[1], networks(LARGE)[1], fit, test, batch=2)
+    found = figures["models"]["small"]["unexplained"]["affine"]
+    assert list(found) == ["1"]
+    assert found["1"] == pytest.approx(wanted, rel=1e-3)
+    assert figures["unstylized"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none", *COMMON], "none: no such directory"),
+        (["small", "--teacher", "none", *COMMON[2:]], "none: no such file or folder"),
+        (["small", *COMMON, "--images", "none"], "none: no such folder"),
+        (["small", *COMMON, "--styles", "large"], "large: no images"),
+        (["small", *COMMON, "--size", "17"], "multiple of 2 pixels"),
+        (["small", *COMMON, "--count", "1"], "images: one photograph cannot be fitted to and"),
+        (["small", *COMMON, "--stages", "3"], "small: it has the stages 2, 1, not all of 3"),
+        (["small", *COMMON, "--fit-images", "images"], "--fit-images must be another folder"),
+        (["small", *COMMON, "--json", "none/out.json"], "there is no directory"),
+        (["small", *COMMON, "--batch", "0"], "'0' is no whole number from 1"),
+        (["small", "small", *COMMON], "a model is given twice"),
+        (["images", *COMMON], "images: no checkpoint of cdjax"),
+    ],
+)
+def test_bad_input_is_one_line_and_loses_nothing(
+    work: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+):
+    (work / "out.json").write_text("old")
+    if "--json" not in arguments:
+        arguments = [*arguments, "--json", "out.json"]
+    try:
+        status = evaluate.main(arguments)
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [line for line in err.replace("\r", "\n").split("\n") if line.startswith("evaluate: ")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in err
+    assert (work / "out.json").read_text() == "old"
+
+
+def test_a_json_that_cannot_be_written_comes_after_the_table(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def full(path: Path, text: str) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(evaluate, "_write", full)
+    options = ["--json", "out.json", "--stages", "1", "--count", "2"]
+    assert evaluate.main(["small", *COMMON, *options]) == 1
+    out, err = capsys.readouterr()
+    assert "## Reconstruction" in out
+    assert "out.json was not written: No space left" in err
+
+
+def test_an_infinite_psnr_is_json(tmp_path: Path):
+    quality = {"psnr": float("inf"), "ssim": 1.0, "of": [float("nan")]}
+    assert evaluate._finite(quality) == {"psnr": None, "ssim": 1.0, "of": [None]}
+
+
+def test_the_published_model(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(evaluate, "use_compilation_cache", lambda: None)
+    photos = tmp_path / "photographs"
+    photos.mkdir()
+    for file in sorted((shared / "images/content").glob("*.jpg"))[::250][:12]:
+        Image.open(file).resize((96, 96)).save(photos / file.name)
+    teacher, published = (str(shared / "reference" / n) for n in ("vgg19_normalised", "wct16x"))
+    options = ["--size", "96", "--stages", "1", "--json", str(tmp_path / "out.json")]
+    assert evaluate.main([published, "--teacher", teacher, "--images", str(photos), *options]) == 0
+    figures = json.loads((tmp_path / "out.json").read_text())
+    model = figures["models"]["wct16x"]
+    assert model["reconstruction"]["1"]["psnr"] > 40
+    assert model["reconstruction"]["1"]["ssim"] > 0.98
+    # Of stage 1 alone, 24 channels wide.
+    assert model["size"]["parameters"] == 12 + (27 * 24 + 24) + (9 * 24 * 3 + 3)
+    affine, relu = (model["unexplained"][form]["1"]["relu1_1"] for form in ("affine", "relu"))
+    assert relu < affine / 2 < 0.03
+    assert figures["teacher"]["reconstruction"]["1"]["psnr"] > 20

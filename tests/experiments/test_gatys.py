@@ -1,0 +1,185 @@
+"""`python -m experiments.gatys`, as a person runs it: its picture, its preview, its errors."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cdjax import Optimization, Spec, load_model, optimize_image, save_model
+from cdjax.io.images import Picture, levels, read_image, write_image
+from experiments import gatys
+from tests.models import random_image, random_model
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
+ROOT = Path(__file__).parents[2]
+SIZE = (19, 13)
+LAYERS = ["--content-layers", "relu1_2", "--style-layers", "relu1_1", "relu2_1=3"]
+COMMON = ["--model", "tiny", "--scales", "1", "--steps", "12", *LAYERS]
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("cdjax.cli.main.use_compilation_cache", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    save_model("tiny", random_model((Spec(2, (4, 6)), Spec(1, (4,)))))
+    alpha = np.full(SIZE, 255, np.uint8)
+    alpha[:4] = 0
+    write_image("c.png", Picture(random_image(*SIZE), alpha))
+    write_image("s.png", Picture(random_image(16, 24, seed=2) // 2))
+    return tmp_path
+
+
+def test_from_files_to_a_picture(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def watched(path: Path, picture: Picture, **options: int) -> None:
+        write_image(path, picture, **options)
+        written.append((path.name, sorted(p.name for p in work.glob("out*"))))
+
+    monkeypatch.setattr(gatys, "write_image", watched)
+    options = ["--preview-every", "5", "--style-weight", "20", "--tv-weight", "0.1"]
+    assert gatys.main(["c.png", "s.png", "-o", "out.png", *COMMON, *options]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "13x19: 100%" in err
+    assert "style=" in err.splitlines()[-1]
+    # A preview before the last step, and in the end nothing but the picture.
+    assert written[0] == ("out.preview.png", ["out.preview.png"])
+    assert written[1][0] == "out.png"
+    assert {path.name for path in work.iterdir()} == {"c.png", "s.png", "out.png", "tiny"}
+    found = read_image("out.png")
+    assert found.alpha is not None
+    assert (found.alpha[:4] == 0).all()
+    settings = Optimization(
+        content_layers=("relu1_2",),
+        style_layers=("relu1_1", "relu2_1"),
+        style_shares=(1.0, 3.0),
+        style_weight=20.0,
+        tv_weight=0.1,
+        steps=12,
+        scales=1,
+    )
+    content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
+    wanted = optimize_image(load_model("tiny"), content, style, settings=settings)
+    np.testing.assert_array_equal(found.pixels, levels(np.asarray(wanted)))
+
+
+def test_another_model_finishes(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model("teacher", random_model((Spec(2, (5, 7)),), seed=3))
+    content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
+    # A quarter of the steps unless told otherwise.
+    for chosen, last in (([], 3), (["--finish-steps", "5"], 5)):
+        command = ["c.png", "s.png", "-o", f"out{last}.png", *COMMON, "--finish", "teacher"]
+        assert gatys.main([*command, *chosen]) == 0
+        assert "13x19, finishing: 100%" in capsys.readouterr().err
+        settings = Optimization(
+            content_layers=("relu1_2",),
+            style_layers=("relu1_1", "relu2_1"),
+            style_shares=(1.0, 3.0),
+            steps=12,
+            finish_steps=last,
+            scales=1,
+        )
+        models = load_model("tiny"), load_model("teacher")
+        wanted = optimize_image(models[0], content, style, settings=settings, finish=models[1])
+        found = read_image(f"out{last}.png").pixels
+        np.testing.assert_array_equal(found, levels(np.asarray(wanted)))
+
+
+def test_a_stylized_start(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["c.png", "s.png", "-o", "out.png", "--model", "tiny", "--steps", "2", *LAYERS]
+    assert gatys.main([*command, "--start", "stylized"]) == 0
+    assert "2/2" in capsys.readouterr().err
+    content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
+    settings = Optimization(
+        content_layers=("relu1_2",),
+        style_layers=("relu1_1", "relu2_1"),
+        style_shares=(1.0, 3.0),
+        steps=2,
+        start="stylized",
+    )
+    wanted = optimize_image(load_model("tiny"), content, style, settings=settings)
+    np.testing.assert_array_equal(read_image("out.png").pixels, levels(np.asarray(wanted)))
+
+
+def test_sizes_and_overwriting(work: Path) -> None:
+    sizes = ["--content-size", "11", "--style-size", "8", "--steps", "1"]
+    command = ["c.png", "s.png", "-o", "out.jpg", *COMMON, *sizes]
+    assert gatys.main([*command, "--preview-every", "0"]) == 0
+    assert read_image("out.jpg").pixels.shape == (16, 11, 3)
+    before = (work / "out.jpg").read_bytes()
+    assert gatys.main(command) == 2
+    assert gatys.main([*command, "--overwrite", "--quality", "10"]) == 0
+    assert (work / "out.jpg").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.png", "s.png", "-o", "out.png"], "content none.png: no such file or folder"),
+        (["c.png", "tiny", "-o", "out.png"], "style tiny: is a folder; give one image"),
+        (["c.png", "s.png", "-o", "c.png"], "output c.png: is"),
+        (["c.png", "s.png", "-o", "out.xyz"], "unknown suffix '.xyz'"),
+        (["c.png", "s.png", "-o", "no/out.png"], "the folder no is not there"),
+        (["c.png", "s.png", "-o", "old.png"], "old.png: is there already; --overwrite"),
+        (["c.png", "broken.png", "-o", "out.png"], "broken.png: no image, or broken"),
+        (["c.png", "s.png", "-o", "out.png", "--model", "none"], "none: no such file"),
+        (["c.png", "s.png", "-o", "out.png", "--model", "c.png"], "c.png"),
+        (["c.png", "s.png", "-o", "out.png", "--style-layers", "relu9_9"], "no layer relu9_9"),
+        (["c.png", "s.png", "-o", "out.png", "--style-layers", "relu1_1=x"], "LAYER=SHARE"),
+        (["c.png", "s.png", "-o", "out.png", "--content-size", "3"], "needs 4 a side"),
+        (["c.png", "s.png", "-o", "out.png", "--style-weight", "-1"], "0 or more"),
+        (["c.png", "s.png", "-o", "out.png", "--steps", "-1"], "no whole number from 0"),
+        (["c.png", "s.png", "-o", "out.png", "--finish", "none"], "none: no such file"),
+        (["c.png", "s.png", "-o", "out.png", "--finish-steps", "2"], "need a model"),
+        (["c.png", "s.png"], "--output"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    work: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (work / "old.png").write_bytes(b"old")
+    (work / "broken.png").write_bytes(b"\x89PNG\r\n")
+    before = {path.name for path in work.iterdir()}
+    try:
+        status = gatys.main([*arguments[:2], *COMMON, *arguments[2:]])
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("gatys: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert {path.name for path in work.iterdir()} == before
+    assert (work / "old.png").read_bytes() == b"old"
+
+
+def test_ctrl_c_leaves_the_preview_and_no_output(work: Path) -> None:
+    command = [sys.executable, "-m", "experiments.gatys", "c.png", "s.png", "-o", "out.png"]
+    options = [*COMMON, "--optimizer", "adam", "--steps", "10000000", "--preview-every", "10"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CDJAX_CACHE": str(work / "cache")}
+    process = subprocess.Popen(
+        [*command, *options], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    preview = work / "out.preview.png"
+    deadline = time.monotonic() + 60
+    while not preview.exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("\ngatys: interrupted\n")
+    assert "Traceback" not in err
+    assert read_image(preview).pixels.shape == (*SIZE, 3)
+    assert sorted(p.name for p in work.glob("*.p*")) == ["c.png", "out.preview.png", "s.png"]
+    assert not list(work.glob(".cdjax*"))

@@ -1,0 +1,55 @@
+"""Pairs of contents and styles: which files, and what of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdjax.cli.jobs import UsageError
+from cdjax.io.images import ImageError
+from experiments.picture_pairs import read_pairs
+from tests.pictures import numbers, picture
+
+
+def files(folder: Path, *names: int) -> Path:
+    folder.mkdir()
+    for number in names:
+        picture(number).save(folder / f"{number}.png")
+    return folder
+
+
+def test_pairs_take_files_in_turn_and_folders_evenly(tmp_path: Path):
+    many = files(tmp_path / "many", *range(8))
+    styles = files(tmp_path / "styles", 3, 9)
+    pairs = read_pairs([many], [styles], size=32, count=4)
+    assert numbers(pairs.contents) == [0, 2, 4, 6]
+    assert numbers(pairs.styles) == [3, 9, 3, 9]
+    assert pairs.names == ("0\n3", "2\n9", "4\n3", "6\n9")
+    chosen = read_pairs([many / "5.png", many / "1.png"], [many / "3.png"], size=32, count=4)
+    assert numbers(chosen.contents) == [5, 1]
+    assert numbers(chosen.styles) == [3, 3]
+
+
+def test_pairs_are_central_squares(tmp_path: Path):
+    folder = files(tmp_path / "one", 4)
+    pairs = read_pairs([folder], [folder], size=22, count=1)
+    assert pairs.contents.shape == (1, 22, 22, 3)
+    whole = np.asarray(picture(4).resize((30, 22), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(pairs.contents[0], whole[:, 4:26])
+
+
+def test_without_images_there_is_something_to_look_at():
+    pairs = read_pairs([], [], size=48, count=4)
+    assert pairs.names == ("landscape\npainting",)
+    assert pairs.contents.shape == pairs.styles.shape == (1, 48, 48, 3)
+    assert pairs.contents.std() > 10
+    assert (pairs.contents != pairs.styles).mean() > 0.9
+
+
+def test_what_is_no_image_is_named(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"style .*none: no such file or folder"):
+        read_pairs([], [tmp_path / "none"], size=32, count=1)
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    with pytest.raises(ImageError, match="broken"):
+        read_pairs([tmp_path / "broken.png"], [], size=32, count=1)

@@ -1,0 +1,189 @@
+"""Windows give what the whole image gives, to the last bit, whatever memory there is."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cdjax import Model, Spec, encode_style, stylize, stylize_by_windows
+from cdjax.tiling.buffers import Progress
+from tests.models import random_image, random_model
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
+MODEL = random_model((Spec(3, (4, 6, 8)), Spec(1, (5,))))
+STYLE = random_image(40, 52, seed=9)
+SMALL = 500_000
+"""Bytes for windows of 64 pixels."""
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(1, 150), st.integers(1, 150), st.sampled_from((SMALL, 10**6)), st.booleans())
+def test_windows_equal_the_whole_image(height: int, width: int, memory: int, spilled: bool) -> None:
+    content = random_image(height, width, seed=height * 151 + width)
+    whole = np.asarray(stylize(MODEL, content, STYLE, alpha=0.7))
+    result = stylize_by_windows(
+        MODEL, content, STYLE, alpha=0.7, memory=memory, host_memory=0 if spilled else 10**9
+    )
+    assert isinstance(result, np.memmap) == spilled
+    assert result.shape == (height, width, 3)
+    np.testing.assert_array_equal(result, whole)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_every_stage_alone_equals_the_whole_image(stage: int) -> None:
+    model = alone(stage)
+    content = random_image(132, 140, seed=3)
+    whole = np.asarray(stylize(model, content, STYLE))
+    np.testing.assert_array_equal(stylize_by_windows(model, content, STYLE, memory=SMALL), whole)
+
+
+def alone(stage: int) -> Model:
+    specs = tuple(spec for spec in MODEL.config.specs if spec.stage == stage)
+    config = dataclasses.replace(MODEL.config, specs=specs)
+    return Model({f"stage{stage}": MODEL.params[f"stage{stage}"]}, config)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_grey_levels_are_those_of_the_result(stage: int) -> None:
+    model, content = alone(stage), random_image(70, 66, seed=3)
+    exact = stylize_by_windows(model, content, STYLE, memory=SMALL)
+    levels = stylize_by_windows(model, content, STYLE, memory=SMALL, levels=True)
+    assert levels.dtype == np.uint8
+    np.testing.assert_array_equal(levels, np.rint(exact * 255))
+
+
+def test_a_style_is_read_by_windows_too_and_may_come_encoded() -> None:
+    content, style = random_image(60, 70, seed=4), random_image(160, 130, seed=5)
+    whole = np.asarray(stylize(MODEL, content, style))
+    encoded = encode_style(MODEL, style)
+    one = encode_style(MODEL, style[None])
+    for given_style in (style, encoded, one):
+        result = stylize_by_windows(MODEL, content, given_style, memory=SMALL)
+        np.testing.assert_array_equal(result, whole)
+
+
+class Lines:
+    """An image that is made where it is read, and keeps nothing."""
+
+    def __init__(self, pixels: NDArray[Any]) -> None:
+        self._pixels = pixels
+        self.shape, self.dtype = pixels.shape, pixels.dtype
+        self.most = 0
+
+    def __getitem__(self, region: tuple[slice, slice]) -> NDArray[Any]:
+        block: NDArray[Any] = self._pixels[region].copy()
+        self.most = max(self.most, block.shape[0] * block.shape[1])
+        return block
+
+
+def test_an_image_is_read_where_it_is_cut_and_not_written_to() -> None:
+    pixels = random_image(150, 130, seed=6)
+    before, lines = pixels.copy(), Lines(pixels)
+    result = stylize_by_windows(MODEL, lines, STYLE, memory=SMALL)
+    np.testing.assert_array_equal(result, np.asarray(stylize(MODEL, pixels, STYLE)))
+    assert lines.most <= 72 * 72
+    floating = pixels.astype(np.float32) / 255
+    copy = floating.copy()
+    stylize_by_windows(MODEL, floating, STYLE, memory=SMALL)
+    np.testing.assert_array_equal(pixels, before)
+    np.testing.assert_array_equal(floating, copy)
+
+
+def test_one_program_serves_images_of_many_sizes() -> None:
+    model = random_model((Spec(2, (3, 7)),), seed=5)
+    style = encode_style(model, STYLE)
+    compiled: list[str] = []
+    stylize_by_windows(model, random_image(500, 610), style, memory=SMALL)
+
+    def note(event: str, *_: float, **__: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        stylize_by_windows(model, random_image(571, 1188), style, memory=SMALL)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert compiled == []
+
+
+class Killed(Exception):
+    """As a power cut would end a run, as far as files are concerned."""
+
+
+def test_an_interrupted_run_goes_on_behind_its_last_stage(tmp_path: Path) -> None:
+    content = random_image(150, 140, seed=7)
+    whole = np.asarray(stylize(MODEL, content, STYLE))
+    kept = Progress(tmp_path / "run", "these inputs")
+    seen: list[int] = []
+
+    def stop_in_stage_1(stage: int, _: int) -> None:
+        seen.append(stage)
+        if stage == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        stylize_by_windows(MODEL, content, STYLE, memory=SMALL, progress=kept, note=stop_in_stage_1)
+    assert set(seen) == {0, 3, 1}
+    other = Progress(kept.folder, "other inputs")
+    assert other.load() is None
+    seen.clear()
+    result = stylize_by_windows(
+        MODEL,
+        content,
+        STYLE,
+        memory=SMALL,
+        progress=kept,
+        note=lambda stage, _: seen.append(stage),
+    )
+    assert set(seen) == {0, 1}
+    np.testing.assert_array_equal(result, whole)
+    kept.clear()
+    assert not kept.folder.exists()
+
+
+def test_progress_that_is_damaged_is_begun_anew(tmp_path: Path) -> None:
+    kept = Progress(tmp_path, "key")
+    kept.save(3, random_image(8, 8).astype(np.float32))
+    assert kept.load() is not None
+    (tmp_path / "stage3.raw").write_bytes(b"cut short")
+    assert kept.load() is None
+    (tmp_path / "progress.json").write_text("[]")
+    assert kept.load() is None
+
+
+def test_notes_add_up_to_two_passes_of_every_stage() -> None:
+    done: dict[int, int] = {}
+
+    def note(stage: int, pixels: int) -> None:
+        done[stage] = done.get(stage, 0) + pixels
+
+    stylize_by_windows(MODEL, random_image(100, 130), STYLE, memory=SMALL, note=note)
+    size = 100 * 132
+    style = 40 * 52
+    assert done == {0: 2 * style, 3: 2 * size, 1: 2 * size}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"memory": 1000}, "stage 3 needs at least 1 MB of device memory for a window, not 0"),
+        ({"content": random_image(2, 80, 80)}, r"one image \(H, W, 3\)"),
+        ({"dtype": "float16"}, "float32 or bfloat16"),
+    ],
+)
+def test_wrong_arguments_are_refused(change: dict[str, object], message: str) -> None:
+    arguments: dict[str, Any] = {
+        "content": random_image(80, 80),
+        "style": encode_style(MODEL, STYLE),
+        "memory": SMALL,
+    }
+    with pytest.raises(ValueError, match=message):
+        stylize_by_windows(MODEL, **(arguments | change))

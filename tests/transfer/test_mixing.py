@@ -1,0 +1,228 @@
+"""AdaIN's features, and several styles in one: through the library, by windows, by command line."""
+
+import dataclasses
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cdjax import (
+    Model,
+    ModelConfig,
+    Spec,
+    Style,
+    encode_style,
+    mix_styles,
+    save_model,
+    stylize,
+    stylize_by_windows,
+)
+from cdjax.cli import main
+from cdjax.cli.jobs import Job, UsageError, plan
+from cdjax.io.images import Picture, read_image, write_image
+from tests.models import random_image, random_model
+
+SPEC = Spec(2, (4, 8))
+LITTLE = 330_000
+"""Bytes for windows of 64 pixels."""
+CONTENT = random_image(72, 100)
+STYLES = [random_image(40, 52, seed=seed) for seed in (7, 8, 9)]
+
+
+def pixels_as_features() -> Model:
+    """An AdaIN model whose features are the pixels: what it makes is the transform alone."""
+    delta = np.zeros((3, 3, 3, 3), np.float32)
+    delta[1, 1] = np.eye(3)
+    layer = {"kernel": jnp.asarray(delta), "bias": jnp.zeros(3)}
+    colour = {"kernel": jnp.eye(3)[None, None], "bias": jnp.zeros(3)}
+    networks = {"encoder": {"conv0": colour, "conv1_1": layer}, "decoder": {"conv1_1": layer}}
+    return Model({"stage1": networks}, ModelConfig("adain", (Spec(1, (3,)),), "pixels"))
+
+
+def gentle(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Of little contrast, so that no transform of one to another is clipped."""
+    return (0.5 + 0.2 * (image / 255 - 0.5)).astype(np.float32)
+
+
+def model_of(method: str) -> Model:
+    made = random_model((SPEC,))
+    return dataclasses.replace(made, config=dataclasses.replace(made.config, method=method))
+
+
+@pytest.fixture(scope="module", params=["wct", "adain"])
+def model(request: pytest.FixtureRequest) -> Model:
+    return model_of(request.param)
+
+
+@pytest.fixture(scope="module")
+def encoded(model: Model) -> list[Style]:
+    return [encode_style(model, style) for style in STYLES]
+
+
+def test_stylised_features_have_the_styles_means_and_deviations() -> None:
+    model, content, style = pixels_as_features(), gentle(CONTENT), gentle(STYLES[0]) + 0.1
+    whole = np.asarray(stylize(model, content, style))
+    np.testing.assert_allclose(whole.mean((0, 1)), style.mean((0, 1)), atol=1e-5)
+    np.testing.assert_allclose(whole.std((0, 1)), style.std((0, 1)), rtol=1e-2)
+    np.testing.assert_array_equal(stylize_by_windows(model, content, style, memory=LITTLE), whole)
+    half = np.asarray(stylize(model, content, style, alpha=0.5))
+    np.testing.assert_allclose(half, (whole + content) / 2, atol=1e-5)
+
+
+def test_a_mixtures_features_are_the_weighted_mean_of_the_styles() -> None:
+    model, content = pixels_as_features(), gentle(CONTENT)
+    encoded = [encode_style(model, gentle(style)) for style in STYLES]
+    singles = np.stack([stylize(model, content, style) for style in encoded])
+    weights = np.array([0.6, 0.3, 0.1])
+    mixed = stylize(model, content, mix_styles(model, encoded, weights=weights))
+    np.testing.assert_allclose(mixed, np.tensordot(weights, singles, 1), atol=1e-5)
+    alike = stylize(model, content, mix_styles(model, encoded))
+    np.testing.assert_allclose(alike, singles.mean(0), atol=1e-5)
+    assert np.abs(np.asarray(mixed) - alike).max() > 1e-3
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_end_points_are_the_single_styles(model: Model, encoded: list[Style], place: int) -> None:
+    weights = np.eye(3)[place] * 5
+    mixture = mix_styles(model, encoded, weights=weights)
+    single = np.asarray(stylize(model, CONTENT, STYLES[place]))
+    np.testing.assert_array_equal(stylize(model, CONTENT, mixture), single)
+    by_windows = stylize_by_windows(model, CONTENT, mixture, memory=LITTLE)
+    np.testing.assert_array_equal(by_windows, single)
+
+
+def test_a_mixture_nears_its_end_points_without_a_jump(model: Model, encoded: list[Style]) -> None:
+    single = np.asarray(stylize(model, CONTENT, encoded[0]))
+    near = stylize(model, CONTENT, mix_styles(model, encoded[:2], weights=(1 - 1e-6, 1e-6)))
+    np.testing.assert_allclose(near, single, atol=1e-3)
+
+
+def test_windows_of_a_mixture_equal_the_whole(model: Model, encoded: list[Style]) -> None:
+    mixture = mix_styles(model, encoded, weights=(3, 2, 1))
+    whole = np.asarray(stylize(model, CONTENT, mixture, alpha=0.8))
+    result = stylize_by_windows(model, CONTENT, mixture, alpha=0.8, memory=LITTLE)
+    np.testing.assert_array_equal(result, whole)
+
+
+def test_only_proportions_of_weights_count(model: Model, encoded: list[Style]) -> None:
+    first, second = (
+        stylize(model, CONTENT, mix_styles(model, encoded, weights=weights))
+        for weights in ((2, 1, 1), (0.5, 0.25, 0.25))
+    )
+    np.testing.assert_array_equal(first, second)
+    # A style without a share is as good as not there.
+    first, second = (
+        stylize(model, CONTENT, mix_styles(model, encoded, weights=(1, 0, 3))),
+        stylize(model, CONTENT, mix_styles(model, encoded[::2], weights=(1, 3))),
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("styles", "weights", "message"),
+    [
+        (0, None, "at least one style"),
+        (2, (1, 1, 1), "2 styles need as many weights"),
+        (2, (0, 0), "not all of them 0"),
+        (2, (1, -1), "numbers from 0"),
+        (2, (1, float("nan")), "numbers from 0"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    model: Model,
+    encoded: list[Style],
+    styles: int,
+    weights: tuple[float, ...] | None,
+    message: str,
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        mix_styles(model, encoded[:styles], weights=weights)
+
+
+def test_styles_that_cannot_be_mixed_are_refused(model: Model, encoded: list[Style]) -> None:
+    batch = encode_style(model, np.stack(STYLES[:2]))
+    with pytest.raises(ValueError, match=r"not pair with|not batches"):
+        mix_styles(model, [encoded[0], batch])
+    other = encode_style(random_model((Spec(1, (5,)),)), STYLES[0])
+    with pytest.raises(ValueError, match="other stages or widths"):
+        mix_styles(model, [encoded[0], other])
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: c.png, the styles a.png, b.png and d.png, the models wct and adain."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cdjax.cli.main.use_compilation_cache", lambda: None)
+    for name, image in zip("cabd", [CONTENT, *STYLES], strict=True):
+        write_image(tmp_path / f"{name}.png", Picture(image))
+    for method in ("wct", "adain"):
+        save_model(tmp_path / method, model_of(method))
+    return tmp_path
+
+
+def command(output: str, *arguments: str, method: str = "adain") -> NDArray[np.uint8]:
+    options = ["--method", method, "--weights", f"./{method}", "-o", output]
+    assert main(["stylize", "c.png", *arguments, *options]) == 0
+    return read_image(output).pixels
+
+
+@pytest.mark.parametrize("method", ["wct", "adain"])
+def test_command_line_end_points_are_the_single_styles(files: Path, method: str) -> None:
+    options = ["a.png", "b.png", "--style-weights"]
+    singles = [command(f"{s}1.png", f"{s}.png", method=method) for s in "ab"]
+    first = command("1.png", *options, "1", "0", method=method)
+    second = command("2.png", *options, "0", "2.5", method=method)
+    windows = command("3.png", *options, "1", "0", "--memory", str(LITTLE), method=method)
+    np.testing.assert_array_equal(first, singles[0])
+    np.testing.assert_array_equal(second, singles[1])
+    np.testing.assert_array_equal(windows, singles[0])
+    assert not np.array_equal(*singles)
+
+
+def test_command_line_mixes_as_the_library_does(files: Path) -> None:
+    made = command("o.png", "a.png", "b.png", "d.png", "--style-weights", "3", "1", "0.5")
+    model = model_of("adain")
+    style = mix_styles(model, [encode_style(model, s) for s in STYLES], weights=(3, 1, 0.5))
+    expected = np.rint(np.asarray(stylize(model, CONTENT, style)) * 255)
+    np.testing.assert_array_equal(made, expected)
+    alike = command("p.png", "a.png", "b.png")
+    style = mix_styles(model, [encode_style(model, s) for s in STYLES[:2]])
+    expected = np.rint(np.asarray(stylize(model, CONTENT, style)) * 255)
+    np.testing.assert_array_equal(alike, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.png", "b.png", "--style-weights", "1"], "--style-weights: 1 for 2 style(s)"),
+        (["a.png", "b.png", "--style-weights", "0", "0"], "one at least must be above 0"),
+        (["a.png", "b.png", "--style-weights", "1", "-2"], "0 to 1000000"),
+        (["a.png", "a.png"], "a style is given twice"),
+        (["a.png", "none.png"], "style none.png: several styles are mixed"),
+        (["a.png", "--weights", "./wct"], "./wct: a model of method wct, not adain"),
+    ],
+)
+def test_wrong_mixtures_are_one_line(
+    files: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    options = ["--method", "adain", "--weights", "./adain", "-o", "o.png"]
+    assert main(["stylize", "c.png", *options, *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not Path("o.png").exists()
+
+
+def test_a_mixture_counts_as_one_style_for_a_folder_of_contents(files: Path) -> None:
+    (files / "in").mkdir()
+    for name in ("x.png", "y.jpg"):
+        (files / "in" / name).touch()
+    styles = (Path("a.png"), Path("b.png"))
+    assert plan(Path("in"), styles, "out") == [
+        Job(Path("in/x.png"), styles, Path("out/x__a+b.png")),
+        Job(Path("in/y.jpg"), styles, Path("out/y__a+b.jpg")),
+    ]
+    with pytest.raises(UsageError, match="each must be a file"):
+        plan(Path("c.png"), (Path("a.png"), Path("in")), "o.png")

@@ -1,0 +1,207 @@
+"""`stylize` and `encode_style` as their callers see them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cdjax import Model, ModelConfig, Spec, encode_style, stylize
+from tests import models
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return models.random_model()
+
+
+@pytest.fixture(scope="module")
+def shallow() -> Model:
+    return models.random_model([Spec(2, (6, 8)), Spec(1, (5,))])
+
+
+def test_cascade_equals_numpy_step_by_step(model: Model) -> None:
+    content, style = models.random_image(24, 32), models.random_image(20, 28, seed=2)
+
+    def covariance_root(features: models.Floats, exponent: float) -> models.Floats:
+        vectors, values, _ = np.linalg.svd(np.cov(features.T))
+        kept = values > 5e-7 * values[0]
+        return (vectors[:, kept] * values[kept] ** exponent) @ vectors[:, kept].T
+
+    image = content / 255
+    for spec in model.config.specs:
+        params = model.params[f"stage{spec.stage}"]
+        tap = f"relu{spec.stage}_1"
+        features = models.encode(spec, params["encoder"], image)[tap]
+        channels = features.shape[-1]
+        target = models.encode(spec, params["encoder"], style / 255)[tap].reshape(-1, channels)
+        centred = features.reshape(-1, channels) - features.mean((0, 1))
+        whitened = centred @ covariance_root(features.reshape(-1, channels), -0.5)
+        mapped = whitened @ covariance_root(target, 0.5) + target.mean(0)
+        mixed = 0.8 * mapped.reshape(features.shape) + 0.2 * features
+        image = models.decode(spec, params["decoder"], mixed)
+    result = stylize(model, content, style, alpha=0.8)
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result, np.clip(image, 0, 1), atol=2e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (37, 1), (16, 32), (19, 46)])
+def test_result_has_exactly_the_contents_size(model: Model, size: tuple[int, int]) -> None:
+    result = np.asarray(stylize(model, models.random_image(*size), models.random_image(18, 21)))
+    assert result.shape == (*size, 3)
+    assert np.isfinite(result).all()
+    assert result.min() >= 0
+    assert result.max() <= 1
+
+
+def test_style_of_one_pixel_and_constant_content_stay_finite(model: Model) -> None:
+    grey = np.full((20, 20, 3), 128, np.uint8)
+    for content, style in ((grey, models.random_image(24, 24)), (grey, grey[:1, :1])):
+        assert np.isfinite(stylize(model, content, style)).all()
+
+
+def test_alpha_zero_is_the_reconstruction_whatever_the_style(shallow: Model) -> None:
+    content = models.random_image(32, 32)
+    plain = stylize(shallow, content, models.random_image(16, 16, seed=5), alpha=0.0)
+    image = content / 255
+    for spec in shallow.config.specs:
+        params = shallow.params[f"stage{spec.stage}"]
+        features = models.encode(spec, params["encoder"], image)[f"relu{spec.stage}_1"]
+        image = models.decode(spec, params["decoder"], features)
+    np.testing.assert_allclose(plain, np.clip(image, 0, 1), atol=1e-4)
+
+
+def test_uint8_float_and_float16_inputs_mean_the_same(shallow: Model) -> None:
+    content, style = models.random_image(32, 32), models.random_image(16, 16, seed=5)
+    expected = stylize(shallow, content, style)
+    as_float = stylize(shallow, content / np.float32(255), style / np.float32(255))
+    np.testing.assert_allclose(as_float, expected, atol=1e-4)
+    with pytest.raises(TypeError, match=r"int64|int32"):
+        stylize(shallow, content.astype(np.int64), style)
+
+
+def test_encoded_style_equals_the_image(shallow: Model) -> None:
+    content, style = models.random_image(32, 32), models.random_image(17, 16, seed=5)
+    encoded = encode_style(shallow, style)
+    np.testing.assert_allclose(
+        stylize(shallow, content, encoded), stylize(shallow, content, style), atol=1e-6
+    )
+
+
+def test_batch_equals_single_images(shallow: Model) -> None:
+    contents = models.random_image(3, 32, 32)
+    styles = np.stack([models.random_image(24, 16, seed=seed) for seed in range(3)])
+    singles = [stylize(shallow, c, s) for c, s in zip(contents, styles, strict=True)]
+    np.testing.assert_allclose(stylize(shallow, contents, styles), np.stack(singles), atol=1e-4)
+    one_style = [stylize(shallow, content, styles[1]) for content in contents]
+    np.testing.assert_allclose(
+        stylize(shallow, contents, styles[1]), np.stack(one_style), atol=1e-4
+    )
+
+
+def test_composes_with_jit_and_with_vmap_over_styles(shallow: Model) -> None:
+    content = models.random_image(32, 32)
+    styles = np.stack([models.random_image(24, 16, seed=seed) for seed in range(2)])
+    encoded = encode_style(shallow, styles)
+    many = jax.jit(jax.vmap(lambda style: stylize(shallow, content, style)))(encoded)
+    expected = np.stack([stylize(shallow, content, style) for style in styles])
+    np.testing.assert_allclose(many, expected, atol=1e-4)
+
+
+def test_gradient_points_uphill(shallow: Model) -> None:
+    content = jnp.asarray(models.random_image(16, 16) / 255, jnp.float32)
+    style = jnp.asarray(models.random_image(16, 16, seed=4) / 255, jnp.float32)
+
+    @jax.jit
+    def brightness(content: jax.Array, style: jax.Array, model: Model) -> jax.Array:
+        return jnp.mean(stylize(model, content, style, alpha=0.5) ** 2)
+
+    gradients = jax.jit(jax.grad(brightness, (0, 1, 2)))(content, style, shallow)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+    for index, image in enumerate((content, style)):
+        slope = jnp.linalg.norm(gradients[index])
+        step = 0.02 * gradients[index] / slope
+        moved = [
+            (*(content, style)[:index], image + s, *(content, style)[index + 1 :])
+            for s in (step, -step)
+        ]
+        rise = (brightness(*moved[0], shallow) - brightness(*moved[1], shallow)) / 0.04
+        assert slope > 0
+        np.testing.assert_allclose(rise, slope, rtol=0.2)
+
+
+def test_flipped_images_give_the_flipped_result(model: Model) -> None:
+    def flip(spec_params: object) -> object:
+        return jax.tree.map(lambda leaf: leaf[:, ::-1] if leaf.ndim == 4 else leaf, spec_params)
+
+    content, style = models.random_image(32, 48), models.random_image(16, 32, seed=3)
+    mirrored = dataclasses.replace(model, params=flip(model.params))
+    plain = stylize(model, content, style)
+    flipped = stylize(mirrored, content[:, ::-1], style[:, ::-1])
+    np.testing.assert_allclose(flipped[:, ::-1], plain, atol=2e-3)
+
+
+def test_bfloat16_runs_and_differs_little(shallow: Model) -> None:
+    content, style = models.random_image(32, 32), models.random_image(16, 16, seed=5)
+    exact = stylize(shallow, content, style, alpha=0.5)
+    rounded = stylize(shallow, content, style, alpha=0.5, dtype=jnp.bfloat16)
+    assert rounded.dtype == jnp.float32
+    assert 0 < np.abs(rounded - exact).mean() < 0.02
+
+
+def test_adain_model_uses_adain(shallow: Model) -> None:
+    content, style = models.random_image(32, 32), models.random_image(16, 16, seed=5)
+    config = dataclasses.replace(shallow.config, method="adain")
+    adain = dataclasses.replace(shallow, config=config)
+    assert np.abs(stylize(adain, content, style) - stylize(shallow, content, style)).max() > 0.01
+
+
+def test_a_size_seen_before_compiles_nothing(shallow: Model) -> None:
+    compiled: list[str] = []
+
+    def listen(event: str, duration: float, **_: object) -> None:
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    pairs = [(models.random_image(26, 30, seed=s), models.random_image(18, 22)) for s in (0, 1)]
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        stylize(shallow, *pairs[0], alpha=1.0).block_until_ready()
+        assert compiled
+        compiled.clear()
+        stylize(shallow, *pairs[1], alpha=0.3).block_until_ready()
+        assert not compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize(
+    ("content", "style", "message"),
+    [
+        ((8, 8), (8, 8, 3), "content must be"),
+        ((8, 8, 4), (8, 8, 3), "content must be"),
+        ((8, 0, 3), (8, 8, 3), "at least 1 pixel"),
+        ((8, 8, 3), (8, 8), "style must be"),
+        ((2, 16, 16, 3), (3, 16, 16, 3), "3 styles do not pair with 2"),
+        ((16, 16, 3), (3, 16, 16, 3), "3 styles do not pair with 1"),
+    ],
+)
+def test_wrong_shapes_are_named(
+    shallow: Model, content: tuple[int, ...], style: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        stylize(shallow, np.zeros(content, np.uint8), np.zeros(style, np.uint8))
+
+
+def test_wrong_models_styles_and_dtypes_are_refused(model: Model, shallow: Model) -> None:
+    image = models.random_image(16, 16)
+    encoder = Model({}, ModelConfig("encoder", (Spec(1, (4,)),), "vgg19"))
+    with pytest.raises(ValueError, match="cannot stylise"):
+        stylize(encoder, image, image)
+    with pytest.raises(ValueError, match="other stages or widths"):
+        stylize(model, image, encode_style(shallow, image))
+    with pytest.raises(ValueError, match="float32 or bfloat16"):
+        stylize(shallow, image, image, dtype=jnp.float16)
+    with pytest.raises(ValueError, match="deepest first"):
+        ModelConfig("wct", (Spec(1, (4,)), Spec(2, (4, 4))), "x")

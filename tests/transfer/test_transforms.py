@@ -1,0 +1,132 @@
+"""Statistics and the affine maps made of them."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cdjax.transfer.statistics import Moments, moments
+from cdjax.transfer.transforms import adain, wct
+
+
+def features(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+    generator = np.random.default_rng(seed)
+    mix = generator.normal(size=(shape[-1], shape[-1]))
+    return (np.maximum(generator.normal(size=shape) @ mix, 0) + seed).astype(np.float32)
+
+
+def covariance(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.cov(np.asarray(features, np.float64).reshape(-1, features.shape[-1]).T)
+
+
+def original_wct(content: NDArray[np.float32], style: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The paper's formula in float64, with singular values."""
+
+    def flat(image: NDArray[np.float32]) -> NDArray[np.float64]:
+        return image.reshape(-1, image.shape[-1]).T.astype(np.float64)
+
+    def power(matrix: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
+        vectors, values, _ = np.linalg.svd(matrix)
+        kept = values > 1e-12 * values[0]
+        return (vectors[:, kept] * values[kept] ** exponent) @ vectors[:, kept].T
+
+    c, s = flat(content), flat(style)
+    whitened = power(np.cov(c), -0.5) @ (c - c.mean(1, keepdims=True))
+    coloured = power(np.cov(s), 0.5) @ whitened + s.mean(1, keepdims=True)
+    return coloured.T.reshape(content.shape)
+
+
+def test_moments_equal_numpy() -> None:
+    image = features(7, 9, 4)
+    result = moments(jnp.asarray(image))
+    assert result.count == 63
+    np.testing.assert_allclose(result.mean, image.reshape(-1, 4).mean(0), rtol=1e-5)
+    np.testing.assert_allclose(result.covariance, covariance(image), rtol=1e-4)
+
+
+def test_wct_equals_the_formula_in_float64() -> None:
+    content, style = features(20, 30, 16), features(25, 15, 16, seed=1)
+    result = wct(moments(jnp.asarray(content)), moments(jnp.asarray(style)))(jnp.asarray(content))
+    expected = original_wct(content, style)
+    assert np.abs(result - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_wct_gives_the_styles_mean_and_covariance() -> None:
+    content, style = features(20, 30, 16), features(25, 15, 16, seed=1)
+    result = wct(moments(jnp.asarray(content)), moments(jnp.asarray(style)))(jnp.asarray(content))
+    np.testing.assert_allclose(result.mean((0, 1)), style.mean((0, 1)), atol=1e-3)
+    np.testing.assert_allclose(covariance(np.asarray(result)), covariance(style), atol=1e-2)
+
+
+def test_adain_gives_the_styles_mean_and_deviation_only() -> None:
+    content, style = features(20, 30, 8), features(25, 15, 8, seed=1)
+    result = adain(moments(jnp.asarray(content)), moments(jnp.asarray(style)))(jnp.asarray(content))
+    np.testing.assert_allclose(result.mean((0, 1)), style.mean((0, 1)), atol=1e-3)
+    np.testing.assert_allclose(result.std((0, 1)), style.std((0, 1)), rtol=2e-3)
+    correlation = np.corrcoef(np.asarray(result).reshape(-1, 8).T)
+    np.testing.assert_allclose(correlation, np.corrcoef(content.reshape(-1, 8).T), atol=1e-3)
+
+
+@pytest.mark.parametrize("transform", [wct, adain])
+def test_alpha_blends_from_identity(transform: object) -> None:
+    content, style = jnp.asarray(features(9, 9, 4)), jnp.asarray(features(9, 9, 4, seed=2))
+    pair = moments(content), moments(style)
+    none, half, full = (transform(*pair, alpha)(content) for alpha in (0.0, 0.5, 1.0))  # type: ignore[operator]
+    np.testing.assert_allclose(none, content, atol=1e-5)
+    np.testing.assert_allclose(half, (none + full) / 2, atol=1e-3)
+
+
+DEGENERATE = {
+    "constant": np.full((6, 6, 8), 0.7, np.float32),
+    "zero": np.zeros((6, 6, 8), np.float32),
+    "one position": features(1, 1, 8),
+    "fewer positions than channels": features(2, 2, 8),
+    "dead channels": features(9, 9, 8) * np.array([1, 1, 0, 1, 0, 0, 1, 1], np.float32),
+    "linearly dependent": np.concatenate([features(9, 9, 4)] * 2, axis=-1),
+}
+
+
+@pytest.mark.parametrize("transform", [wct, adain])
+@pytest.mark.parametrize("content", DEGENERATE)
+@pytest.mark.parametrize("style", ["constant", "one position", "dead channels"])
+def test_degenerate_features_stay_finite_with_finite_gradients(
+    transform: object, content: str, style: str
+) -> None:
+    def loss(content: jax.Array, style: jax.Array) -> jax.Array:
+        return jnp.sum(transform(moments(content), moments(style))(content) ** 2)  # type: ignore[operator]
+
+    pair = jnp.asarray(DEGENERATE[content]), jnp.asarray(DEGENERATE[style])
+    value, gradients = jax.value_and_grad(loss, (0, 1))(*pair)
+    assert np.isfinite(value)
+    # The mean of the style is reached whatever the content's rank.
+    assert value > 0
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    mapped = transform(*map(moments, pair))(pair[0])  # type: ignore[operator]
+    np.testing.assert_allclose(mapped.mean((0, 1)), pair[1].mean((0, 1)), atol=2e-2)
+    limit = 20 * (np.abs(pair[1]).max() + 1)
+    assert np.abs(mapped).max() < limit
+
+
+def test_gradient_of_wct_equals_finite_differences() -> None:
+    content, style = jnp.asarray(features(12, 12, 5)), jnp.asarray(features(12, 12, 5, seed=3))
+    weights = jnp.asarray(np.random.default_rng(5).normal(size=content.shape), jnp.float32)
+
+    def loss(content: jax.Array) -> jax.Array:
+        return jnp.sum(weights * wct(moments(content), moments(style))(content))
+
+    gradient = jax.grad(loss)(content)
+    direction = gradient / jnp.linalg.norm(gradient)
+    slope = jnp.linalg.norm(gradient)
+    difference = (loss(content + 0.01 * direction) - loss(content - 0.01 * direction)) / 0.02
+    np.testing.assert_allclose(slope, difference, rtol=2e-2)
+
+
+def test_eigenvalues_of_a_batch_are_not_found_at_once() -> None:
+    """Two batched decompositions in one program can wait for each other for ever on a CPU."""
+    batch = Moments(jnp.full((2,), 9.0), jnp.zeros((2, 4)), jnp.stack([jnp.eye(4)] * 2))
+    found = re.findall(r":f64\[([\d,]*)\].* = eigh", str(jax.make_jaxpr(wct)(batch, batch)))
+    assert found
+    assert {shape.count(",") for shape in found} == {1}
