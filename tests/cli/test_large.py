@@ -16,7 +16,7 @@ from PIL import Image
 import cdjax.cli.large
 import cdjax.io.vips
 from cdjax import Spec, save_model
-from cdjax.cli import main
+from cdjax.cli.main import main
 from cdjax.io.images import Picture, read_image, write_image
 from cdjax.tiling.budget import parse_size
 from tests.models import random_image, random_model

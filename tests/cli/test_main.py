@@ -15,8 +15,7 @@ from PIL import Image
 
 import cdjax.transfer.stylize
 from cdjax import Model, ModelConfig, Spec, load_model, save_model, stylize
-from cdjax.cli import main
-from cdjax.cli.main import use_compilation_cache
+from cdjax.cli.main import main, use_compilation_cache
 from cdjax.io.images import Picture, read_image, resize, write_image
 from tests.models import random_image, random_model
 

@@ -19,8 +19,8 @@ from cdjax import (
     stylize,
     stylize_by_windows,
 )
-from cdjax.cli import main
 from cdjax.cli.jobs import Job, UsageError, plan
+from cdjax.cli.main import main
 from cdjax.io.images import Picture, read_image, write_image
 from tests.models import random_image, random_model
 
