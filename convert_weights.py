@@ -4,10 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cdjax.checkpoints.download import DownloadError, torchvision_weights
+from cdjax.checkpoints.download import torchvision_weights
 from cdjax.checkpoints.layer_table import Row, layer_rows
 from cdjax.checkpoints.pytorch import SOURCES
 from cdjax.checkpoints.store import save_model
+from cdjax.errors import DownloadError
 
 _EPILOG = """\
 sources:

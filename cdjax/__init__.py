@@ -7,6 +7,24 @@ read images never load JAX.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cdjax.errors import (
+    BrokenImageError,
+    CdjaxError,
+    CheckpointError,
+    ConversionError,
+    DataError,
+    DownloadError,
+    EvaluationError,
+    HostsError,
+    ImageError,
+    OptimizationError,
+    PickleFileError,
+    TeacherError,
+    TorchFileError,
+    TrainingError,
+    UsageError,
+)
+
 if TYPE_CHECKING:
     from cdjax.checkpoints.load import load_model
     from cdjax.checkpoints.store import save_model
@@ -19,11 +37,26 @@ if TYPE_CHECKING:
     from cdjax.transfer.stylize import Style, encode_style, stylize
 
 __all__ = [
+    "BrokenImageError",
+    "CdjaxError",
+    "CheckpointError",
+    "ConversionError",
+    "DataError",
+    "DownloadError",
+    "EvaluationError",
+    "HostsError",
+    "ImageError",
     "Model",
     "ModelConfig",
     "Optimization",
+    "OptimizationError",
+    "PickleFileError",
     "Spec",
     "Style",
+    "TeacherError",
+    "TorchFileError",
+    "TrainingError",
+    "UsageError",
     "encode_style",
     "load_model",
     "mix_styles",

@@ -167,7 +167,8 @@ def _run(command: "Command") -> None:
     from cdjax.checkpoints.teachers import load_teacher
     from cdjax.cli.main import use_compilation_cache
     from cdjax.distillation.pipeline import distill
-    from cdjax.evaluation.compare import EvaluationError, compare
+    from cdjax.errors import EvaluationError
+    from cdjax.evaluation.compare import compare
     from experiments.watch import Watch, write_text
 
     recipe = command.recipe
@@ -200,17 +201,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         print(f"ablate: {', '.join(missing)} missing: pip install 'cdjax[train]'", file=sys.stderr)
         return 2
-    from cdjax.distillation.train_loop import TrainingError
+    from cdjax.errors import TrainingError
     from experiments.ablate_options import parse
 
     try:
         _run(parse(arguments))
-    except (ValueError, OSError) as error:
-        print(f"ablate: {error}", file=sys.stderr)
-        return 2
     except TrainingError as error:
         print(f"ablate: {error}", file=sys.stderr)
         return 1
+    except (ValueError, OSError) as error:
+        print(f"ablate: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("ablate: interrupted; the same command goes on from here", file=sys.stderr)
         return 130

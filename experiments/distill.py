@@ -66,17 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         print(f"distill: {', '.join(missing)} missing: pip install 'cdjax[train]'", file=sys.stderr)
         return 2
-    from cdjax.distillation.train_loop import TrainingError
+    from cdjax.errors import TrainingError
     from experiments.distill_options import parse
 
     try:
         _run(parse(arguments))
-    except (ValueError, OSError) as error:
-        print(f"distill: {error}", file=sys.stderr)
-        return 2
     except TrainingError as error:
         print(f"distill: {error}", file=sys.stderr)
         return 1
+    except (ValueError, OSError) as error:
+        print(f"distill: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("distill: interrupted; the same command goes on from here", file=sys.stderr)
         return 130

@@ -30,8 +30,8 @@ from tqdm import tqdm
 from cdjax import Model
 from cdjax.checkpoints.teachers import load_teacher, normalized_teacher
 from cdjax.cli.main import use_compilation_cache
+from cdjax.errors import EvaluationError
 from cdjax.evaluation.compare import (
-    EvaluationError,
     Photographs,
     Size,
     check_comparable,

@@ -18,8 +18,18 @@ import numpy as np
 
 from cdjax.cli.allocator import TRAINING, start_again_tuned
 from cdjax.cli.interrupts import Gate
-from cdjax.cli.jobs import Job, UsageError, plan
-from cdjax.io.images import ImageError, Picture, check_size, read_image, resize, write_image
+from cdjax.cli.jobs import (
+    Job,
+    plan,
+)
+from cdjax.errors import ImageError, UsageError
+from cdjax.io.images import (
+    Picture,
+    check_size,
+    read_image,
+    resize,
+    write_image,
+)
 from experiments.gatys_options import parse, settings_of
 
 if TYPE_CHECKING:

@@ -16,8 +16,12 @@ from pathlib import Path
 
 from cdjax import Model
 from cdjax.cli.main import use_compilation_cache
-from cdjax.evaluation.compare import EvaluationError, with_stages
-from cdjax.io.images import ImageError, Picture, write_image
+from cdjax.errors import EvaluationError, ImageError
+from cdjax.evaluation.compare import with_stages
+from cdjax.io.images import (
+    Picture,
+    write_image,
+)
 from cdjax.model import ModelConfig
 from experiments.measure import WorkerError
 from experiments.model_files import load_named, models_there, short_names, stored_bytes

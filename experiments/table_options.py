@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from cdjax.io.images import ImageError, check_suffix
+from cdjax.errors import ImageError
+from cdjax.io.images import check_suffix
 from cdjax.tiling.budget import parse_size
 from experiments.picture_pairs import add_pair_options
 from experiments.table_measurements import MULTIPLE, Ways

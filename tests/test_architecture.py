@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LEVELS: tuple[frozenset[str], ...] = (
-    frozenset({"errors"}),
+    frozenset({"errors", "progress"}),
     frozenset({"ops"}),
     frozenset({"networks"}),
     frozenset({"io", "data", "transfer", "checkpoints"}),

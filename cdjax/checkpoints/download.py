@@ -7,15 +7,12 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
+from cdjax.errors import DownloadError
 from cdjax.io.cache import cache_folder
 
 TORCHVISION = "https://download.pytorch.org/models"
 _FILES = {"vgg19": "vgg19-dcbb9e9d.pth", "vgg16": "vgg16-397923af.pth"}
 _BLOCK = 1 << 20
-
-
-class DownloadError(RuntimeError):
-    """A file that could not be fetched or is not the one it should be."""
 
 
 def _matches(path: Path, prefix: str) -> bool:

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from cdjax.checkpoints.pretrained import bundled_file, read_bundled
-from cdjax.checkpoints.store import CheckpointError, read_checkpoint
+from cdjax.checkpoints.store import read_checkpoint
+from cdjax.errors import CheckpointError
 from cdjax.model import Model
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from cdjax.errors import PickleFileError
+
 _NAMES = {
     "numpy ndarray": "ndarray",
     "numpy dtype": "dtype",
@@ -26,10 +28,6 @@ _DATA = {
     "BININT", "BININT1", "BININT2", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES",
     "BINBYTES8",
 }  # fmt: skip
-
-
-class PickleFileError(ValueError):
-    """A file that is no pickle of arrays, is damaged, or asks for more than that."""
 
 
 @dataclass(frozen=True)

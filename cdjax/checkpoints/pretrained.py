@@ -40,7 +40,11 @@ def read_bundled(path: Path) -> "Model":
     import jax
     import numpy as np
 
-    from cdjax.checkpoints.store import CheckpointError, check_params, config_from_json
+    from cdjax.checkpoints.store import (
+        check_params,
+        config_from_json,
+    )
+    from cdjax.errors import CheckpointError
     from cdjax.model import Model
 
     try:
@@ -75,7 +79,8 @@ def write_bundled(path: Path, model: "Model") -> None:
     import jax
     import numpy as np
 
-    from cdjax.checkpoints.store import CheckpointError, config_to_json
+    from cdjax.checkpoints.store import config_to_json
+    from cdjax.errors import CheckpointError
 
     params = {
         stage: {name: part for name, part in networks.items() if name != "embedding"}

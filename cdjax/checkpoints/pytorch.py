@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cdjax.checkpoints.torch_file import read_torch_file
+from cdjax.errors import ConversionError
 from cdjax.model import Model, ModelConfig, Params
 from cdjax.networks.spec import (
     TEACHER_WIDTHS,
@@ -35,10 +36,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _DEPTHS = {"vgg16": VGG16_DEPTHS, "vgg19": VGG19_DEPTHS}
 _CLASSIFIER = tuple(f"classifier.{n}.{part}" for n in (0, 3, 6) for part in ("weight", "bias"))
 _Tensors = Mapping[str, Any]
-
-
-class ConversionError(ValueError):
-    """Weights that are not what they should be; the message names every tensor at fault."""
 
 
 @dataclass(frozen=True)

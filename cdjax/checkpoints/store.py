@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cdjax.errors import CheckpointError
 from cdjax.io.processes import is_first, shared_folder
 from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import TEACHER_WIDTHS, Spec
@@ -23,10 +24,6 @@ FORMAT_VERSION = 1
 _FORMAT = "cdjax model"
 _ARRAYS = "params"
 _SUMS = "SHA256SUMS"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be written or read; the message says what is wrong with it."""
 
 
 def abstract_params(config: ModelConfig, *, embeddings: bool | Collection[int] = False) -> Any:

@@ -21,6 +21,7 @@ from cdjax.checkpoints.load import load_model
 from cdjax.checkpoints.pickle_file import read_array_pickle
 from cdjax.checkpoints.pytorch import convert_vgg, convert_wct_vgg19, vgg_model
 from cdjax.checkpoints.torch_file import read_torch_file
+from cdjax.errors import TeacherError
 from cdjax.model import Model, Params
 from cdjax.networks.spec import VGG16_DEPTHS, Spec
 from cdjax.networks.steps import coloured, encoder_steps, run_step
@@ -28,10 +29,6 @@ from cdjax.networks.steps import coloured, encoder_steps, run_step
 _WCT_ENCODERS = "vgg_normalised_conv?_1.pth"
 _DEAD = 1e-4
 """A filter whose mean activation is below this fraction of its layer's mean has no scale."""
-
-
-class TeacherError(ValueError):
-    """A teacher that cannot be found or used; the message says what to do."""
 
 
 def normalize(spec: Spec, params: Params, images: NDArray[np.uint8], *, batch: int = 8) -> Params:

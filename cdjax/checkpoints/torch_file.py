@@ -22,6 +22,8 @@ from typing import Any, BinaryIO
 import ml_dtypes  # noqa: F401  (registers the dtype "bfloat16" with NumPy)
 import numpy as np
 
+from cdjax.errors import TorchFileError
+
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _STORAGES = {
@@ -43,10 +45,6 @@ _LARGEST_INTEGER = 2**48
 # What the standard library's parsers raise on a damaged file.
 _DAMAGE: tuple[type[Exception], ...] = (ValueError, TypeError, LookupError, AttributeError)
 _DAMAGE += (EOFError, OverflowError, RuntimeError, Warning, struct.error, zipfile.BadZipFile)
-
-
-class TorchFileError(ValueError):
-    """A file that is not a PyTorch checkpoint, is damaged, or asks for more than tensors."""
 
 
 @dataclass(frozen=True)

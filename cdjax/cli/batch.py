@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from cdjax.cli.jobs import Job, Settings
 from cdjax.cli.large import encode_large, goes_whole, make_large, open_picture, raster
-from cdjax.io.images import ImageError, Picture, check_size, write_image
+from cdjax.errors import ImageError
+from cdjax.io.images import (
+    Picture,
+    check_size,
+    write_image,
+)
 
 if TYPE_CHECKING:
     from cdjax.io.vips import VipsImage

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cdjax.errors import UsageError
 from cdjax.io.images import FORMATS, READABLE, check_suffix
-
-
-class UsageError(ValueError):
-    """Arguments that cannot be followed; the message is one line that says why."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cdjax.cli.jobs import Job, Settings
-from cdjax.io.images import MAX_PIXELS, ImageError, Picture, image_size, read_image, resize
+from cdjax.errors import ImageError
+from cdjax.io.images import (
+    MAX_PIXELS,
+    Picture,
+    image_size,
+    read_image,
+    resize,
+)
 
 if TYPE_CHECKING:
     from cdjax.cli.interrupts import Gate

@@ -189,8 +189,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _samples(options: argparse.Namespace) -> int:
-    from cdjax.cli.jobs import UsageError
     from cdjax.cli.samples import landscape, painting
+    from cdjax.errors import UsageError
     from cdjax.io.images import Picture, write_image
 
     targets = {options.folder / "content.png": landscape, options.folder / "style.png": painting}
@@ -206,7 +206,8 @@ def _samples(options: argparse.Namespace) -> int:
 
 def _stylize(options: argparse.Namespace) -> int:
     from cdjax.checkpoints.pretrained import bundled_file
-    from cdjax.cli.jobs import UsageError, plan
+    from cdjax.cli.jobs import plan
+    from cdjax.errors import UsageError
 
     _check_style_weights(options)
     if options.deepzoom:
@@ -233,7 +234,8 @@ def _stylize(options: argparse.Namespace) -> int:
 
 
 def _deepzoom_job(options: argparse.Namespace) -> "Job":
-    from cdjax.cli.jobs import UsageError, plan_folder
+    from cdjax.cli.jobs import plan_folder
+    from cdjax.errors import UsageError
     from cdjax.io import vips
 
     job = plan_folder(options.content, options.styles, options.output)
@@ -246,7 +248,7 @@ def _deepzoom_job(options: argparse.Namespace) -> "Job":
 
 
 def _check_style_weights(options: argparse.Namespace) -> None:
-    from cdjax.cli.jobs import UsageError
+    from cdjax.errors import UsageError
 
     weights = options.style_weights
     if weights is None:
@@ -260,7 +262,8 @@ def _check_style_weights(options: argparse.Namespace) -> None:
 def _run(jobs: Sequence["Job"], weights: str, options: argparse.Namespace, single: bool) -> int:
     from cdjax.cli.batch import run
     from cdjax.cli.interrupts import Gate
-    from cdjax.cli.jobs import Settings, UsageError
+    from cdjax.cli.jobs import Settings
+    from cdjax.errors import UsageError
 
     def load() -> "Model":
         from cdjax.checkpoints.load import load_model

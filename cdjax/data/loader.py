@@ -23,9 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.data.dead_leaves import dead_leaves
-from cdjax.data.sources import BrokenImageError, DataError, Folder, Source, TfdsImages
-
-__all__ = ["Batches", "BrokenImageError", "DataConfig", "DataError", "batches"]
+from cdjax.data.sources import (
+    Folder,
+    Source,
+    TfdsImages,
+)
+from cdjax.errors import BrokenImageError, DataError
 
 DEAD_LEAVES_PER_EPOCH = 10_000
 """No dead-leaves image ever comes again; this many are called an epoch."""

@@ -7,7 +7,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cdjax.data.loader import Batches, DataConfig, DataError, batches
+from cdjax.data.loader import (
+    Batches,
+    DataConfig,
+    batches,
+)
+from cdjax.errors import DataError
 
 
 class Pairs(Iterator[NDArray[np.uint8]]):

@@ -16,19 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from cdjax.errors import BrokenImageError, DataError
 from cdjax.io.images import READABLE, Picture, picture_of, resize
 
 _MOST_ELONGATED = 50
 _FORMATS = tuple(dict.fromkeys(READABLE.values()))  # No EPS: Pillow would run Ghostscript.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, RuntimeError)
-
-
-class DataError(ValueError):
-    """Images that cannot be had as configured; the message is one line that says what to do."""
-
-
-class BrokenImageError(ValueError):
-    """One image that cannot be read; the message names it and says why."""
 
 
 class Source(Protocol):

@@ -2,9 +2,7 @@
 
 import jax
 
-
-class HostsError(ValueError):
-    """Half-given options; the message says which are missing."""
+from cdjax.errors import HostsError
 
 
 def initialize(coordinator: str | None, processes: int | None, index: int | None) -> None:

@@ -25,7 +25,6 @@ import numpy as np
 from cdjax.checkpoints.load import load_model
 from cdjax.checkpoints.store import save_model
 from cdjax.checkpoints.teachers import (
-    TeacherError,
     load_teacher,
     normalized_teacher,
     teacher_encoder,
@@ -44,6 +43,7 @@ from cdjax.distillation.previews import reconstructions
 from cdjax.distillation.train_loop import train
 from cdjax.distillation.train_step import initial_state
 from cdjax.distillation.whitened_adam import input_factors
+from cdjax.errors import TeacherError
 from cdjax.io.processes import barrier
 from cdjax.model import Method, Model, ModelConfig, Params
 from cdjax.networks.spec import Spec, student

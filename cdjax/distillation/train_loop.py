@@ -18,14 +18,11 @@ from numpy.typing import NDArray
 
 from cdjax.distillation.config import Task
 from cdjax.distillation.train_step import State, train_step
+from cdjax.errors import TrainingError
 from cdjax.model import Params
 
 Report = Callable[[int, dict[str, float]], None]
 Inspect = Callable[[int, State], None]
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on; the message says at which step and from where it can."""
 
 
 class Batches(Protocol):

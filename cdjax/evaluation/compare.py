@@ -13,8 +13,9 @@ import numpy as np
 
 from cdjax.checkpoints.layer_table import layer_rows
 from cdjax.checkpoints.teachers import teacher_encoder
-from cdjax.data.sources import BrokenImageError, Folder
+from cdjax.data.sources import Folder
 from cdjax.distillation.initialization.layer_samples import Images
+from cdjax.errors import BrokenImageError, EvaluationError
 from cdjax.evaluation.explained_variance import Form, Progress, no_progress, unexplained_variances
 from cdjax.evaluation.image_quality import Quality, Stylized, reconstruction, stylization_quality
 from cdjax.model import Model, ModelConfig
@@ -25,10 +26,6 @@ FLOPS_SIZE = 3000
 
 Unexplained = dict[Form, dict[int, dict[str, float]]]
 """{form of the embedding: {stage: {tap: share of the teacher's variance}}}"""
-
-
-class EvaluationError(ValueError):
-    """What cannot be measured; the message is one line that says why and what to do."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cdjax.errors import ImageError
 from cdjax.io.cache import cache_folder
-from cdjax.io.images import ImageError
 from cdjax.io.vips import VipsImage, image_of, reported
 
 VERSION = "6.1.1"

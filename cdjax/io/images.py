@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from cdjax.errors import ImageError
+
 FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -37,10 +39,6 @@ MAX_PIXELS = 2**29
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF tags
 _pillow_limit = threading.Lock()
-
-
-class ImageError(ValueError):
-    """A file that cannot be read or written as an image; the message names it and says why."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageCms
 
-from cdjax.io.images import FORMATS, ImageError, check_size, check_suffix
+from cdjax.errors import ImageError
+from cdjax.io.images import (
+    FORMATS,
+    check_size,
+    check_suffix,
+)
 
 _LOADERS = ("gifload", "heifload", "jpegload", "pngload", "tiffload", "webpload")
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb": 3, "rgb16": 3, "scrgb": 3, "cmyk": 4}

@@ -7,12 +7,9 @@ from typing import Literal
 import jax.numpy as jnp
 from jax import Array
 
+from cdjax.errors import OptimizationError
 from cdjax.optimization.losses import Weights
 from cdjax.optimization.minimize import Method
-
-
-class OptimizationError(ValueError):
-    """Settings, images or a model that do not fit each other; the message is one line."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from cdjax.errors import OptimizationError
 from cdjax.model import Model, Params
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import FAST, compiled
-from cdjax.optimization.config import Optimization, OptimizationError, weights_of
+from cdjax.optimization.config import (
+    Optimization,
+    weights_of,
+)
 from cdjax.optimization.losses import Targets, Weights, find_targets, image_losses
 from cdjax.optimization.minimize import Descent, Losses, Method, begin, descend
 from cdjax.transfer.stylize import LEVEL, checked, stylize

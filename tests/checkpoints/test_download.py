@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cdjax.checkpoints.download import DownloadError, download, torchvision_weights
+from cdjax.checkpoints.download import (
+    download,
+    torchvision_weights,
+)
+from cdjax.errors import DownloadError
 from cdjax.io.cache import cache_folder
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from cdjax import Spec, load_model, save_model, stylize, stylize_by_windows
 from cdjax.checkpoints import pretrained
-from cdjax.checkpoints.store import CheckpointError
 from cdjax.cli.main import main
+from cdjax.errors import CheckpointError
 from cdjax.io.images import read_image
 from experiments import bundle
 from tests.models import random_image, random_model

@@ -13,14 +13,13 @@ import pytest
 from cdjax.checkpoints.layer_table import layer_rows
 from cdjax.checkpoints.pytorch import (
     SOURCES,
-    ConversionError,
     convert_paper_16x,
     convert_vgg,
     convert_wct_vgg19,
     vgg_model,
 )
 from cdjax.checkpoints.store import abstract_params
-from cdjax.checkpoints.torch_file import TorchFileError
+from cdjax.errors import ConversionError, TorchFileError
 from cdjax.model import Model
 from cdjax.networks.decoder import Decoder
 from cdjax.networks.embedding import Embedding

@@ -20,7 +20,12 @@ import pytest
 import convert_weights
 from cdjax.checkpoints.load import load_model
 from cdjax.checkpoints.pytorch import convert_paper_16x
-from cdjax.checkpoints.store import FORMAT_VERSION, CheckpointError, abstract_params, save_model
+from cdjax.checkpoints.store import (
+    FORMAT_VERSION,
+    abstract_params,
+    save_model,
+)
+from cdjax.errors import CheckpointError
 from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec, student
 from tests.torch_files import paper_files, wct_files

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from cdjax import Model, ModelConfig, Spec, save_model
-from cdjax.checkpoints.pickle_file import PickleFileError, read_array_pickle
+from cdjax.checkpoints.pickle_file import read_array_pickle
 from cdjax.checkpoints.teachers import (
-    TeacherError,
     load_teacher,
     normalize,
     normalized_teacher,
     teacher_encoder,
 )
+from cdjax.errors import PickleFileError, TeacherError
 from cdjax.networks.encoder import Encoder
 from cdjax.networks.layers import apply
 from cdjax.networks.spec import VGG16_DEPTHS, teacher

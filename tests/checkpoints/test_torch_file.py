@@ -13,7 +13,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from cdjax.checkpoints.torch_file import TorchFileError, read_torch_file
+from cdjax.checkpoints.torch_file import read_torch_file
+from cdjax.errors import TorchFileError
 from tests.torch_files import (
     STORAGES,
     Raw,

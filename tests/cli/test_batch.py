@@ -17,7 +17,12 @@ from cdjax.cli import batch
 from cdjax.cli.batch import run
 from cdjax.cli.interrupts import Gate
 from cdjax.cli.jobs import Job, Settings, plan
-from cdjax.io.images import ImageError, Picture, read_image, write_image
+from cdjax.errors import ImageError
+from cdjax.io.images import (
+    Picture,
+    read_image,
+    write_image,
+)
 from tests.models import random_image, random_model
 
 SIZE = (24, 32)

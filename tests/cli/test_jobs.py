@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cdjax.cli.jobs import Job, UsageError, plan
-from cdjax.io.images import ImageError
+from cdjax.cli.jobs import (
+    Job,
+    plan,
+)
+from cdjax.errors import ImageError, UsageError
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,11 @@ import numpy as np
 import pytest
 
 from cdjax.data.dead_leaves import dead_leaves
-from cdjax.data.loader import DataConfig, DataError, batches
+from cdjax.data.loader import (
+    DataConfig,
+    batches,
+)
+from cdjax.errors import DataError
 from tests.pictures import numbers, picture
 
 COUNT = 10

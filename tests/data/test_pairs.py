@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cdjax.data.loader import DataConfig, DataError, batches
+from cdjax.data.loader import (
+    DataConfig,
+    batches,
+)
 from cdjax.data.pairs import Pairs
 from cdjax.distillation.config import Recipe, Styles
 from cdjax.distillation.presets import PRESETS
+from cdjax.errors import DataError
 from tests.pictures import numbers, picture
 
 

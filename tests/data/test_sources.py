@@ -16,10 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from cdjax.data.loader import DataConfig, DataError, batches
+from cdjax.data.loader import (
+    DataConfig,
+    batches,
+)
 from cdjax.data.pairs import Pairs
 from cdjax.data.sources import decode
 from cdjax.distillation.config import Recipe, Styles
+from cdjax.errors import DataError
 from tests.pictures import encoded, numbers, picture
 
 COUNT = 10

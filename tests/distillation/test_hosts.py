@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from cdjax import load_model
-from cdjax.distillation.hosts import HostsError, initialize
+from cdjax.distillation.hosts import initialize
+from cdjax.errors import HostsError
 from experiments.distill_report import read_log
 from tests.distillation.test_pipeline import vgg
 

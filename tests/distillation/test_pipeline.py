@@ -12,13 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from cdjax import Model, ModelConfig, Spec, encode_style, load_model, save_model, stylize
-from cdjax.checkpoints.store import CheckpointError
-from cdjax.checkpoints.teachers import TeacherError
-from cdjax.data.loader import DataConfig, DataError
+from cdjax.data.loader import DataConfig
 from cdjax.distillation.config import Phase, Recipe, Start, Training, Weights
 from cdjax.distillation.pipeline import PhaseObserver, distill
 from cdjax.distillation.presets import PRESETS
-from cdjax.distillation.train_loop import TrainingError
+from cdjax.errors import CheckpointError, DataError, TeacherError, TrainingError
 from cdjax.networks.spec import VGG16_DEPTHS
 from tests import models
 

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdjax.distillation.train_loop import TrainingError, train
+from cdjax.distillation.train_loop import train
 from cdjax.distillation.train_step import initial_state
+from cdjax.errors import TrainingError
 from tests.distillation.test_train_step import networks, task
 from tests.training_run import Noise, run
 

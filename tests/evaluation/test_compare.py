@@ -8,8 +8,8 @@ import pytest
 
 from cdjax import Model, Spec, student, stylize
 from cdjax.checkpoints.store import abstract_params
+from cdjax.errors import EvaluationError
 from cdjax.evaluation.compare import (
-    EvaluationError,
     check_comparable,
     compare,
     measured_size,

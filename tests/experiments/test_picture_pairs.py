@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdjax.cli.jobs import UsageError
-from cdjax.io.images import ImageError
+from cdjax.errors import ImageError, UsageError
 from experiments.picture_pairs import read_pairs
 from tests.pictures import numbers, picture
 

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from cdjax.io.images import FORMATS, ImageError, Picture, read_image, write_image
+from cdjax.errors import ImageError
+from cdjax.io.images import (
+    FORMATS,
+    Picture,
+    read_image,
+    write_image,
+)
 from tests.image_files import deep_png, deep_tiff, linear_profile, smooth, written
 from tests.models import random_image
 

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cdjax.errors import ImageError
 from cdjax.io import images as image_module
-from cdjax.io.images import FORMATS, ImageError, Picture, read_image, resize, write_image
+from cdjax.io.images import (
+    FORMATS,
+    Picture,
+    read_image,
+    resize,
+    write_image,
+)
 from tests.image_files import smooth, written
 from tests.models import random_image
 

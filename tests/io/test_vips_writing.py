@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cdjax.errors import ImageError
 from cdjax.io import vips
-from cdjax.io.images import FORMATS, ImageError, Picture, read_image
+from cdjax.io.images import (
+    FORMATS,
+    Picture,
+    read_image,
+)
 from cdjax.io.images import write_image as write_picture
 from cdjax.io.vips import open_image, write_image
 from tests.image_files import linear_profile, smooth, written

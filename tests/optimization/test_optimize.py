@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cdjax import Model, Optimization, Spec, optimize_image, stylize
-from cdjax.optimization.config import OptimizationError
+from cdjax.errors import OptimizationError
 from cdjax.optimization.optimize import CHUNK, Progress, scale_sizes
 from tests import models
 

@@ -19,8 +19,12 @@ from cdjax import (
     stylize,
     stylize_by_windows,
 )
-from cdjax.cli.jobs import Job, UsageError, plan
+from cdjax.cli.jobs import (
+    Job,
+    plan,
+)
 from cdjax.cli.main import main
+from cdjax.errors import UsageError
 from cdjax.io.images import Picture, read_image, write_image
 from tests.models import random_image, random_model
 
