@@ -164,7 +164,7 @@ def _report(command: "Command", found: list[Variant], comparison: "Comparison") 
 def _run(command: "Command") -> None:
     from dataclasses import asdict
 
-    from cdjax.checkpoints.teachers import load_teacher
+    from cdjax.checkpoints.load import load_model
     from cdjax.cli.main import use_compilation_cache
     from cdjax.distillation.pipeline import distill
     from cdjax.errors import EvaluationError
@@ -185,7 +185,7 @@ def _run(command: "Command") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _share(first, folder, recipe.stages[0])
         models[variant.name] = distill(variant.recipe, folder, watch)
-    teacher = load_teacher(first / "teacher")
+    teacher = load_model(first / "teacher")
     comparison = compare(models, teacher, fit, test, **_pairs(command, test))
     text = _report(command, found, comparison)
     write_text(command.output / "ablation.md", text)

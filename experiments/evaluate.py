@@ -27,8 +27,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cdjax import Model
-from cdjax.checkpoints.teachers import load_teacher, normalized_teacher
+from cdjax import Model, load_model
 from cdjax.cli.main import use_compilation_cache
 from cdjax.errors import EvaluationError
 from cdjax.evaluation.compare import (
@@ -39,8 +38,9 @@ from cdjax.evaluation.compare import (
     read_photographs,
     with_stages,
 )
+from cdjax.networks.teachers import normalized_teacher
 from experiments.evaluation_report import Measured, report
-from experiments.model_files import load_named, short_names, stored_bytes
+from experiments.model_files import short_names, stored_bytes
 from experiments.whole_numbers import positive
 
 
@@ -108,7 +108,7 @@ def _load_models(options: argparse.Namespace) -> tuple[dict[str, Model], dict[st
     names = short_names(options.models)
     models, stored = {}, {}
     for name, text in zip(names, options.models, strict=True):
-        models[name], stored[name] = load_named(text), stored_bytes(text)
+        models[name], stored[name] = load_model(text), stored_bytes(text)
         if options.stages:
             try:
                 models[name] = with_stages(models[name], options.stages)
@@ -205,7 +205,7 @@ def _write(path: Path, text: str) -> None:
 
 def _measure(options: argparse.Namespace, command: str) -> Measured:
     models, stored = _load_models(options)
-    teacher = load_teacher(options.teacher)
+    teacher = load_model(options.teacher)
     # Before anything that takes time.
     check_comparable(models, teacher, size=options.size, pairs=options.styles is not None)
     photographs = _read(options)

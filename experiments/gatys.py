@@ -33,21 +33,8 @@ from cdjax.io.images import (
 from experiments.gatys_options import parse, settings_of
 
 if TYPE_CHECKING:
-    from cdjax import Model, Optimization
+    from cdjax import Optimization
     from cdjax.optimization.optimize import Progress
-
-
-def load_encoder(text: str) -> "Model":
-    """A bundled model, or what `cdjax.checkpoints.teachers.load_teacher` takes.
-
-    Raises:
-        ValueError: if there is none; the message is one line.
-    """
-    from cdjax import load_model
-    from cdjax.checkpoints.pretrained import bundled_file
-    from cdjax.checkpoints.teachers import load_teacher
-
-    return load_model(text) if bundled_file(text) else load_teacher(text)
 
 
 def _job(options: argparse.Namespace) -> Job:
@@ -105,12 +92,12 @@ class _Watch:
 def _run(options: argparse.Namespace, job: Job, settings: "Optimization", gate: Gate) -> None:
     import jax
 
-    from cdjax import optimize_image
+    from cdjax import load_model, optimize_image
     from cdjax.cli.main import use_compilation_cache
 
     use_compilation_cache()
-    model = load_encoder(options.model)
-    finish = load_encoder(options.finish) if options.finish is not None else None
+    model = load_model(options.model)
+    finish = load_model(options.finish) if options.finish is not None else None
     content = _read(job.content, options.content_size)
     style = _read(job.styles[0], options.style_size)
     height, width = content.pixels.shape[:2]

@@ -17,15 +17,14 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from cdjax import Model, Optimization, Spec, save_model
-from cdjax.checkpoints.teachers import load_teacher, normalized_teacher
+from cdjax import Model, Optimization, Spec, load_model, save_model
 from cdjax.cli.allocator import TRAINING
 from cdjax.data.dead_leaves import dead_leaves
 from cdjax.evaluation.metrics import ssim, style_distance
 from cdjax.model import Params
+from cdjax.networks.teachers import normalized_teacher
 from cdjax.optimization.losses import features_of
 from cdjax.optimization.optimize import check_layers, check_start, scale_sizes
-from experiments.gatys import load_encoder
 from experiments.gatys_report import ENCODERS, Course, GatysComparison, gatys_report
 from experiments.measure import BenchmarkError, Worker, worker
 from experiments.picture_pairs import Pairs, add_pair_options, read_pairs
@@ -184,7 +183,7 @@ def load_encoders(options: argparse.Namespace) -> tuple[Model, Model]:
             pictures of one of the sizes; or a picture cannot be read.
     """
     pictures = _pairs(options, _NORMAL_SIZE)
-    student, teacher = load_encoder(options.weights or "wct-16x"), load_teacher(options.teacher)
+    student, teacher = load_model(options.weights or "wct-16x"), load_model(options.teacher)
     if options.teacher == "vgg16" or Path(options.teacher).is_file():
         leaves = [dead_leaves(0, index, size=_NORMAL_SIZE) for index in range(_NORMAL_IMAGES)]
         images = np.concatenate([pictures.contents, pictures.styles, leaves])

@@ -7,32 +7,9 @@ that comes with the package.
 from collections.abc import Sequence
 from pathlib import Path
 
-from cdjax import Model, load_model
-from cdjax.checkpoints.pretrained import bundled_file, bundled_names
-from cdjax.checkpoints.pytorch import convert_paper_16x, convert_wct_vgg19
+from cdjax.checkpoints.pretrained import available_models, bundled_file
 
 _STUDENTS, _TEACHERS = "[1-5]S[ED].pth", "*conv[1-5]_1.pth"
-
-
-def load_named(name: str) -> Model:
-    """A model by its name or folder.
-
-    Args:
-        name: a checkpoint's folder, a folder of `{k}SE.pth` and `{k}SD.pth` (the published 16x
-            students) or of `vgg_normalised_conv{k}_1.pth` and `feature_invertor_conv{k}_1.pth`
-            (the original WCT), or a bundled model's name.
-
-    Raises:
-        CheckpointError, ConversionError, TorchFileError: if it cannot be read; a line that says
-            why.
-    """
-    path = Path(name)
-    if bundled_file(name) is None:
-        if any(path.glob(_STUDENTS)):
-            return convert_paper_16x(path)
-        if any(path.glob(_TEACHERS)):
-            return convert_wct_vgg19(path)
-    return load_model(name)
 
 
 def stored_bytes(name: str) -> int | None:
@@ -63,4 +40,5 @@ def models_there(folder: Path) -> list[str]:
 
     # `./` tells a folder from a bundled model of the same name.
     found = [f"./{path}" if path == Path(path.name) else str(path) for path in folder.glob("*")]
-    return [*bundled_names(), *sorted(name for name in found if is_model(Path(name)))]
+    bundled = [model.name for model in available_models() if bundled_file(model.name)]
+    return [*bundled, *sorted(name for name in found if is_model(Path(name)))]

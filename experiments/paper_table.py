@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from cdjax import Model
+from cdjax import Model, load_model
 from cdjax.cli.main import use_compilation_cache
 from cdjax.errors import EvaluationError, ImageError
 from cdjax.evaluation.compare import with_stages
@@ -24,7 +24,7 @@ from cdjax.io.images import (
 )
 from cdjax.model import ModelConfig
 from experiments.measure import WorkerError
-from experiments.model_files import load_named, models_there, short_names, stored_bytes
+from experiments.model_files import models_there, short_names, stored_bytes
 from experiments.picture_pairs import read_pairs
 from experiments.picture_sheet import draw_sheet
 from experiments.table_measurements import Taken, Ways, Worker, measure_model
@@ -58,7 +58,7 @@ def _load(options: argparse.Namespace) -> tuple[Sorted, dict[str, int | None]]:
     models: dict[str, Model] = {}
     unfit: dict[str, str] = {}
     for text, name in names.items():
-        model = load_named(text)
+        model = load_model(text)
         try:
             models[name] = with_stages(model, options.stages) if options.stages else model
         except EvaluationError as error:

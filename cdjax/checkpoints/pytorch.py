@@ -251,19 +251,23 @@ def _cascade(
     return Model(jax.device_put(params), config)
 
 
-def convert_vgg(path: str | os.PathLike[str], name: str) -> Model:
+def convert_vgg(path: str | os.PathLike[str], name: str | None = None) -> Model:
     """A lone encoder from a file of torchvision's VGG; see `vgg_model`.
 
     Args:
         path: the PyTorch file.
-        name: `"vgg19"` or `"vgg16"`.
+        name: `"vgg19"` or `"vgg16"`; by default the one whose layers the file has.
 
     Raises:
         TorchFileError: if the file cannot be read as a PyTorch file.
         ConversionError: if its tensors are not those of the network.
     """
     path = Path(path)
-    return vgg_model(_state_dict(path), name, file=str(path), sources=(_source(path),))
+    tensors = _state_dict(path)
+    if name is None:
+        # Only VGG-19 has a convolution at 16 (conv3_4); up to relu3_1 the two networks are alike.
+        name = "vgg19" if "features.16.weight" in tensors else "vgg16"
+    return vgg_model(tensors, name, file=str(path), sources=(_source(path),))
 
 
 def convert_wct_vgg19(folder: str | os.PathLike[str]) -> Model:

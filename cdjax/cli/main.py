@@ -205,7 +205,7 @@ def _samples(options: argparse.Namespace) -> int:
 
 
 def _stylize(options: argparse.Namespace) -> int:
-    from cdjax.checkpoints.pretrained import bundled_file
+    from cdjax.checkpoints.load import find_model
     from cdjax.cli.jobs import plan
     from cdjax.errors import UsageError
 
@@ -219,10 +219,7 @@ def _stylize(options: argparse.Namespace) -> int:
     if single and not todo:
         raise UsageError(f"output {jobs[0].output}: is there already; --overwrite replaces it")
     weights = options.weights or f"{options.method or DEFAULT_METHOD}-16x"
-    if bundled_file(weights) is None and not Path(weights).is_dir():
-        there = Path(weights).exists()
-        what = "not a checkpoint's folder" if there else "no such checkpoint"
-        raise UsageError(f"weights {weights}: {what}; convert_weights.py makes one")
+    find_model(weights)
     failed = _run(todo, weights, options, single) if todo else 0
     if not single:
         skipped = len(jobs) - len(todo)

@@ -191,7 +191,7 @@ class Recipe:
     """A whole distillation.
 
     Attributes:
-        teacher: as for `cdjax.checkpoints.teachers.load_teacher`; one with decoders brings them
+        teacher: as for `cdjax.load_model`; one with decoders brings them
             along.
         method: the transform that the networks are for: `"wct"` or `"adain"`.
         data: the images to train on, and the seed of all that is random.

@@ -24,11 +24,6 @@ import numpy as np
 
 from cdjax.checkpoints.load import load_model
 from cdjax.checkpoints.store import save_model
-from cdjax.checkpoints.teachers import (
-    load_teacher,
-    normalized_teacher,
-    teacher_encoder,
-)
 from cdjax.data.loader import Batches, batches
 from cdjax.data.pairs import Pairs
 from cdjax.distillation.config import Phase, Recipe
@@ -47,6 +42,7 @@ from cdjax.errors import TeacherError
 from cdjax.io.processes import barrier
 from cdjax.model import Method, Model, ModelConfig, Params
 from cdjax.networks.spec import Spec, student
+from cdjax.networks.teachers import normalized_teacher, teacher_encoder
 
 _NORMALIZED_OVER = 1000
 _WHITENED_OVER = 256
@@ -160,7 +156,7 @@ def _saved(path: Path, observer: Observer, make: Callable[[], Model]) -> Model:
 
 
 def _make_teacher(recipe: Recipe, observer: Observer) -> Model:
-    model = load_teacher(recipe.teacher)
+    model = load_model(recipe.teacher)
     if model.config.teacher.endswith("-normalised"):
         return model
     observer.say(f"teacher {model.config.teacher}: normalising its filters")

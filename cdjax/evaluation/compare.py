@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cdjax.checkpoints.layer_table import layer_rows
-from cdjax.checkpoints.teachers import teacher_encoder
 from cdjax.data.sources import Folder
 from cdjax.distillation.initialization.layer_samples import Images
 from cdjax.errors import BrokenImageError, EvaluationError
 from cdjax.evaluation.explained_variance import Form, Progress, no_progress, unexplained_variances
 from cdjax.evaluation.image_quality import Quality, Stylized, reconstruction, stylization_quality
 from cdjax.model import Model, ModelConfig
+from cdjax.networks.teachers import teacher_encoder
 
 FLOPS_SIZE = 3000
 """Pixels a side of the content and the style whose stylisation `Size.gflops` counts."""

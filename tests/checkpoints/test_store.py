@@ -243,7 +243,7 @@ def test_metadata_of_another_kind(change: Any, message: str, tmp_path: Path) -> 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     for name in ("wct-64x", tmp_path / "none"):
-        with pytest.raises(CheckpointError, match="no such directory, and no model of this name"):
+        with pytest.raises(CheckpointError, match="no such file or folder; models known by name"):
             load_model(name)
     with pytest.raises(CheckpointError, match="no checkpoint of cdjax"):
         load_model(tmp_path)

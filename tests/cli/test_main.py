@@ -225,8 +225,11 @@ WRONG = {
     "size text": ([*PAIR, "--content-size", "1.5"], "'1.5'"),
     "quality": ([*PAIR, "--quality", "101"], "1 to 100"),
     "dtype": ([*PAIR, "--dtype", "int8"], "'int8'"),
-    "no weights": ([*PAIR, "--weights", "w"], "weights w: no such checkpoint"),
-    "a file as weights": ([*PAIR, "--weights", "c.png"], "c.png: not a checkpoint's folder"),
+    "no weights": (
+        [*PAIR, "--weights", "w"],
+        "w: no such file or folder; models",
+    ),
+    "a file as weights": ([*PAIR, "--weights", "c.png"], "c.png: not a PyTorch file"),
     "other weights": ([*PAIR, "--weights", "empty"], "empty: no checkpoint"),
 }
 

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from cdjax import Model, load_model, stylize
-from cdjax.checkpoints.teachers import teacher_encoder
 from cdjax.data.dead_leaves import dead_leaves
 from cdjax.distillation.config import Recipe, Styles, Task, Training, Weights
 from cdjax.distillation.pipeline import distill
@@ -23,6 +22,7 @@ from cdjax.distillation.presets import PRESETS
 from cdjax.distillation.train_step import loss
 from cdjax.errors import DataError
 from cdjax.evaluation.image_quality import stylization_quality
+from cdjax.networks.teachers import teacher_encoder
 from experiments.distill import main
 from experiments.distill_report import read_log
 from tests.distillation.test_pipeline import SMALL, Notes, leaves, vgg

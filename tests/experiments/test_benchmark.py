@@ -197,7 +197,7 @@ def test_wrong_arguments_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_failing_processes_are_told_in_one_line(tmp_path: Path) -> None:
     with (
-        pytest.raises(WorkerError, match=r"the cdjax worker ended with 1: .*no such directory"),
+        pytest.raises(WorkerError, match=r"the cdjax worker ended with 1: .*no such file"),
         worker("cdjax", tmp_path, dtype="float32"),
     ):
         pass

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from cdjax import encode_style, load_model, stylize
-from cdjax.checkpoints.teachers import teacher_encoder
 from cdjax.data.dead_leaves import dead_leaves
 from cdjax.distillation.config import Task
 from cdjax.distillation.presets import PRESETS
 from cdjax.distillation.train_step import loss
 from cdjax.networks.spec import student
+from cdjax.networks.teachers import teacher_encoder
 from experiments import watch
 from experiments.distill import main
 from experiments.distill_report import read_log

@@ -148,7 +148,7 @@ def test_fitted_on_another_folder(work: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["none", *COMMON], "none: no such directory"),
+        (["none", *COMMON], "none: no such file or folder"),
         (["small", "--teacher", "none", *COMMON[2:]], "none: no such file or folder"),
         (["small", *COMMON, "--images", "none"], "none: no such folder"),
         (["small", *COMMON, "--styles", "large"], "large: no images"),

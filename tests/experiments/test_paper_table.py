@@ -224,7 +224,7 @@ def test_seconds_of_a_step_leave_out_start_and_end(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["none"], "none: no such directory"),
+        (["none"], "none: no such file or folder"),
         (["models/lone"], "no compressed model among models/lone"),
         (["--models", "none"], "no compressed model among none"),
         (["models/small", "--stages", "3"], "models/small: it has the stages 2, 1, not all of 3"),

@@ -66,7 +66,7 @@ def initialize_encoder(
         key: random key; `lsq` draws from it the positions it looks at, `l1` the embeddings alone.
         student: what to make.
         teacher: spec and parameters of the encoder to imitate, of the same stage and depths; best
-            with filters of mean activation 1 (`cdjax.checkpoints.teachers.normalize`).
+            with filters of mean activation 1 (`cdjax.networks.teachers.normalize`).
         images: (N, H, W, 3) uint8 RGB; read by `lsq` only. The last eighth is kept out of every
             fit and ends it: crops of one photograph belong beside each other.
         method: `"random"` (He), `"l1"` (filters of the largest L1 norm) or `"lsq"`.

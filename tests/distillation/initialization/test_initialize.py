@@ -8,7 +8,6 @@ from PIL import Image
 
 from cdjax import Spec, student
 from cdjax.checkpoints.pytorch import convert_wct_vgg19
-from cdjax.checkpoints.teachers import normalize
 from cdjax.checkpoints.torch_file import read_torch_file
 from cdjax.distillation.initialization.initialize import initialize_decoder, initialize_encoder
 from cdjax.evaluation.metrics import psnr
@@ -16,6 +15,7 @@ from cdjax.networks.decoder import Decoder
 from cdjax.networks.embedding import Embedding
 from cdjax.networks.encoder import Encoder
 from cdjax.networks.layers import apply
+from cdjax.networks.teachers import normalize
 from tests.evaluated import unexplained_variance
 from tests.models import random_image, random_model
 
