@@ -262,3 +262,29 @@ def wct_files(folder: Path, stage: int) -> _Files:
     for name, tensors in zip(("vgg_normalised", "feature_invertor"), files, strict=True):
         write_zip(folder / f"{name}_conv{stage}_1.pth", Ordered(tensors))
     return files
+
+
+def doubled(leaf: bytes = b"K\x01", slot: int = 0) -> bytes:
+    """Opcodes of a tuple of 2**40 elements in all, made of forty tuples of two references."""
+    put, get = b"q" + bytes([slot]), b"h" + bytes([slot])
+    return leaf + (put + get + b"\x86") * 40
+
+
+def doubled_everywhere() -> dict[str, bytes]:
+    """Opcodes that put such a tuple wherever a reader could format, compare or hash it."""
+    big, ordered = doubled(), name_of("collections", "OrderedDict")
+    tensor = name_of("torch._utils", "_rebuild_tensor_v2")
+    array = name_of("numpy.core.multiarray", "_reconstruct")
+    return {
+        "a key": b"}" + big + b"K\x01s",
+        "the name of a function": big + big + b"\x93",
+        "a called function": big + b")R",
+        "arguments": ordered + big + b"R",
+        "arguments of a tensor": tensor + big + b"R",
+        "arguments of an array": array + big + b"R",
+        "a persistent id": big + b"Q",
+        "the parts of one": b"(U\x07storage" + big * 4 + b"tQ",
+        "items of a list of pairs": ordered + b"](" + big + b"e\x85R",
+        "a state": ordered + big + b"b" + big,
+        "two equal ones": b"](" + doubled(slot=1) + doubled(slot=2) + b"e",
+    }

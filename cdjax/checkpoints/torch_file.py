@@ -1,17 +1,14 @@
 """Reads PyTorch checkpoints without PyTorch, and without executing the pickle inside them.
 
-Both containers are read: the zip of PyTorch 1.6 and later, and the older ("legacy") row of
-pickles followed by raw storages. The pickle is not given to `pickle`: a small interpreter walks
-its opcodes (parsed by the standard library's `pickletools`), knows only those that dictionaries
-of tensors are made of, and calls nothing but functions of this module. So there is no import,
-no `__setstate__`, no extension registry and no class of the file's choosing to abuse. Every
-size is compared with the length of the file before memory is taken for it.
+Both formats are read: the zip of PyTorch 1.6 and later, and the older ("legacy") sequence of
+pickles followed by raw storages. Pickles are given to the restricted interpreter of
+`cdjax.checkpoints.pickle_interpreter`. Every size is compared with the length of the file before
+memory is allocated for it.
 """
 
 import math
 import mmap
 import os
-import pickletools
 import struct
 import sys
 import zipfile
@@ -22,7 +19,15 @@ from typing import Any, BinaryIO
 import ml_dtypes  # noqa: F401  (registers the dtype "bfloat16" with NumPy)
 import numpy as np
 
-from cdjax.errors import TorchFileError
+from cdjax.checkpoints.pickle_interpreter import (
+    DAMAGE,
+    MAX_OBJECTS,
+    Name,
+    PickleInterpreter,
+    printable,
+    update,
+)
+from cdjax.errors import PickleFileError, TorchFileError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
@@ -37,21 +42,12 @@ _STORAGES = {
 }
 _REBUILD = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _FUNCTIONS = ("collections.OrderedDict", "torch.Size", "torch._utils._rebuild_parameter", *_REBUILD)
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-# Tied weights are stored once and copied here; a file that asks for more than a few copies of
-# itself is an attack on memory, not a checkpoint.
-_MOST_COPIES = 4
-_LARGEST_INTEGER = 2**48
-# What the standard library's parsers raise on a damaged file.
-_DAMAGE: tuple[type[Exception], ...] = (ValueError, TypeError, LookupError, AttributeError)
-_DAMAGE += (EOFError, OverflowError, RuntimeError, Warning, struct.error, zipfile.BadZipFile)
-
-
-@dataclass(frozen=True)
-class _Global:
-    """A name that the pickle may use; inert, unlike what it names in PyTorch."""
-
-    name: str
+# Tied weights are stored once and copied here. A file that asks for more copies than this is an
+# attack on memory.
+_MAX_COPIES = 4
+_MAX_INTEGER = 2**48
+_MAX_DIMENSIONS = 32
+_DAMAGE: tuple[type[Exception], ...] = (*DAMAGE, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -64,13 +60,8 @@ class _Storage:
     numel: int
 
 
-def _plain(text: object) -> str:
-    """A text out of the file, made safe to print on one line."""
-    return ascii(text)[1:-1][:120]
-
-
 def _integer(value: object) -> int:
-    if type(value) is not int or not 0 <= value < _LARGEST_INTEGER:
+    if type(value) is not int or not 0 <= value < _MAX_INTEGER:
         raise TorchFileError("a size, stride or offset is not a sensible whole number")
     return value
 
@@ -84,101 +75,67 @@ def _overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     return False
 
 
-def _global(name: str) -> _Global:
-    if name not in _FUNCTIONS and name not in _STORAGES:
-        raise TorchFileError(f"refused: the file wants to run {_plain(name)}")
-    return _Global(name)
+class _TorchInterpreter(PickleInterpreter):
+    """Tensors in pickles are allocated, and filled by `fill` afterwards."""
 
-
-def _update(target: object, items: list[Any]) -> None:
-    if not isinstance(target, dict):
-        raise TorchFileError("damaged: the pickle sets an item of what is no dictionary")
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        if not isinstance(key, str | int | float | None):
-            raise TorchFileError("damaged: a dictionary key is neither a string nor a number")
-        if key in target:
-            raise TorchFileError(f"the name {_plain(str(key))} is there twice")
-        target[key] = value
-
-
-class _Interpreter:
-    """Runs the opcodes of pickles; tensors in them are allocated, and filled afterwards."""
+    names = frozenset(_FUNCTIONS) | _STORAGES.keys()
 
     def __init__(self, file_length: int) -> None:
+        super().__init__()
         self.storages: dict[str, tuple[np.dtype, int]] = {}  # (dtype, elements) by key
         self._pending: dict[str, list[tuple[np.ndarray, int, tuple[int, ...]]]] = {}
         self._file_length = file_length
-        self._bytes_left = _MOST_COPIES * file_length
-        self._items_left = file_length
+        self._bytes_left = _MAX_COPIES * file_length
+        self._items_left = min(file_length, MAX_OBJECTS)
 
-    def run(self, stream: Any) -> Any:
-        """The value of the pickle at the stream's position; the stream stops behind its end."""
-        stack: list[Any] = []
-        below: list[list[Any]] = []
-        memo: dict[Any, Any] = {}
-        argument: Any
-        for opcode, argument, _ in pickletools.genops(stream):
-            match opcode.name:
-                case "PROTO" | "FRAME":
-                    pass
-                case "STOP":
-                    return stack.pop()
-                case (
-                    "BININT" | "BININT1" | "BININT2" | "LONG1" | "LONG4" | "BINFLOAT" |
-                    "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8" |
-                    "BINSTRING" | "SHORT_BINSTRING" | "BINBYTES" | "SHORT_BINBYTES"
-                ):  # fmt: skip
-                    stack.append(argument)
-                case constant if constant in _CONSTANTS:
-                    stack.append(_CONSTANTS[constant])
-                case "EMPTY_DICT":
-                    stack.append({})
-                case "EMPTY_LIST":
-                    stack.append([])
-                case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                    count = int(opcode.name[-1])
-                    stack[-count:] = [tuple(stack[-count:])]
-                case "MARK":
-                    below.append(stack)
-                    stack = []
-                case "TUPLE" | "APPENDS" | "SETITEMS":
-                    items, stack = stack, below.pop()
-                    if opcode.name == "TUPLE":
-                        stack.append(tuple(items))
-                    elif opcode.name == "APPENDS":
-                        stack[-1].extend(items)  # Of all that can be here only lists have it.
-                    else:
-                        _update(stack[-1], items)
-                case "APPEND":
-                    item = stack.pop()
-                    stack[-1].append(item)
-                case "SETITEM":
-                    items = [stack.pop(-2), stack.pop()]
-                    _update(stack[-1], items)
-                case "BINPUT" | "LONG_BINPUT":
-                    memo[argument] = stack[-1]
-                case "MEMOIZE":
-                    memo[len(memo)] = stack[-1]
-                case "BINGET" | "LONG_BINGET":
-                    stack.append(memo[argument])
-                case "GLOBAL":
-                    stack.append(_global(argument.replace(" ", ".", 1)))
-                case "STACK_GLOBAL":
-                    name, module = stack.pop(), stack.pop()
-                    stack.append(_global(f"{module}.{name}"))
-                case "BINPERSID":
-                    stack.append(self._storage(stack.pop()))
-                case "REDUCE":
-                    arguments, function = stack.pop(), stack.pop()
-                    stack.append(self._call(function, arguments))
-                case "BUILD":
-                    stack.pop()  # The attributes of a state dict (its `_metadata`) are no tensors.
-                    if not isinstance(stack[-1], dict):
-                        raise TorchFileError("refused: the file wants to set an object's state")
-                case name:
-                    what = f"{name} {_plain(str(argument))}"
-                    raise TorchFileError(f"refused: the file uses the pickle opcode {what}")
-        raise TorchFileError("the pickle has no end")
+    def set_state(self, target: Any, state: Any) -> None:
+        """Ignores the attributes of a state dict (its `_metadata`); they are not tensors."""
+        if not isinstance(target, dict):
+            super().set_state(target, state)
+
+    def persistent(self, identifier: Any) -> _Storage:
+        """A storage, or a legacy view of one."""
+        match identifier:
+            case ("storage", Name(name), str(key), _, numel) if name in _STORAGES:
+                view = None
+            case ("storage", Name(name), str(key), _, numel, view) if name in _STORAGES:
+                pass
+            case _:
+                raise TorchFileError("refused: a persistent id that is not a tensor's storage")
+        dtype = _STORAGES[name]
+        if _integer(numel) * dtype.itemsize > self._file_length:
+            raise TorchFileError(f"storage {printable(key)} claims more than the whole file")
+        if self.storages.setdefault(key, (dtype, numel)) != (dtype, numel):
+            raise TorchFileError(f"storage {printable(key)} is declared twice, differently")
+        if view is None:
+            return _Storage(key, dtype, 0, numel)
+        _, start, size = view
+        if _integer(start) + _integer(size) > numel:
+            raise TorchFileError(f"a view reaches beyond the end of storage {printable(key)}")
+        return _Storage(key, dtype, start, size)
+
+    def call(self, function: str, arguments: tuple[Any, ...]) -> Any:
+        """Dictionaries, shapes and tensors."""
+        match function, arguments:
+            case "collections.OrderedDict", ():
+                return {}
+            case "collections.OrderedDict", (list(pairs),):
+                # Each call copies its list: without a limit a small file could fill the memory.
+                self._items_left -= len(pairs)
+                if self._items_left < 0:
+                    raise TorchFileError("refused: too many dictionary items for a file this long")
+                result: dict[Any, Any] = {}
+                for key, value in pairs:
+                    update(result, [key, value])
+                return result
+            case "torch.Size", (tuple(sizes),):
+                return sizes
+            case "torch._utils._rebuild_parameter", (np.ndarray() as array, *_):
+                return array
+            case name, (_Storage() as storage, offset, tuple(shape), tuple(strides), *_):
+                if name in _REBUILD:
+                    return self._tensor(storage, offset, shape, strides)
+        raise TorchFileError(f"damaged: {function} is called with the wrong arguments")
 
     def fill(self, key: str, raw: bytes, byteorder: str) -> None:
         """Copies a storage's bytes into the arrays that are made of it."""
@@ -186,7 +143,7 @@ class _Interpreter:
         size = dtype.itemsize
         if len(raw) != numel * size:
             have = f"has {len(raw)} bytes instead of {numel * size}"
-            raise TorchFileError(f"truncated or damaged: storage {_plain(key)} {have}")
+            raise TorchFileError(f"truncated or damaged: storage {printable(key)} {have}")
         if byteorder != sys.byteorder and numel:
             raw = np.frombuffer(raw, np.uint8).reshape(numel, size)[:, ::-1].tobytes()
         if dtype == np.bool_:  # Any byte may stand for a bool in a file, only 0 and 1 in NumPy.
@@ -196,52 +153,11 @@ class _Interpreter:
             steps = [stride * size for stride in strides]
             array[...] = np.ndarray(array.shape, dtype, raw, start * size, steps)
 
-    def _storage(self, identifier: Any) -> _Storage:
-        match identifier:
-            case ("storage", _Global(name), str(key), _, numel, *view) if name in _STORAGES:
-                dtype = _STORAGES[name]
-            case _:
-                raise TorchFileError("refused: a persistent id that is not a tensor's storage")
-        if _integer(numel) * dtype.itemsize > self._file_length:
-            raise TorchFileError(f"storage {_plain(key)} claims more than the whole file")
-        if self.storages.setdefault(key, (dtype, numel)) != (dtype, numel):
-            raise TorchFileError(f"storage {_plain(key)} is declared twice, differently")
-        if not view or view[0] is None:
-            return _Storage(key, dtype, 0, numel)
-        _, start, size = view[0]
-        if _integer(start) + _integer(size) > numel:
-            raise TorchFileError(f"a view reaches beyond the end of storage {_plain(key)}")
-        return _Storage(key, dtype, start, size)
-
-    def _call(self, function: object, arguments: object) -> Any:
-        if not isinstance(function, _Global) or not isinstance(arguments, tuple):
-            raise TorchFileError("refused: the file wants to call what is no function")
-        match function.name, arguments:
-            case "collections.OrderedDict", ():
-                return {}
-            case "collections.OrderedDict", (list(pairs),):
-                # Each call copies its list: without a limit a small file could fill the memory.
-                self._items_left -= len(pairs)
-                if self._items_left < 0:
-                    raise TorchFileError("refused: more dictionary items than the file has bytes")
-                result: dict[Any, Any] = {}
-                for key, value in pairs:
-                    _update(result, [key, value])
-                return result
-            case "torch.Size", (tuple(sizes),):
-                return sizes
-            case "torch._utils._rebuild_parameter", (np.ndarray() as array, *_):
-                return array
-            case name, (_Storage() as storage, offset, tuple(shape), tuple(strides), *_):
-                if name in _REBUILD:
-                    return self._tensor(storage, offset, shape, strides)
-        raise TorchFileError(f"damaged: {function.name} is called with the wrong arguments")
-
     def _tensor(self, storage: _Storage, offset: int, shape: Any, strides: Any) -> np.ndarray:
+        if len(shape) != len(strides) or len(shape) > _MAX_DIMENSIONS:
+            raise TorchFileError("damaged: a tensor's shape and strides do not fit together")
         for number in (offset, *shape, *strides):
             _integer(number)
-        if len(shape) != len(strides) or len(shape) > 32:
-            raise TorchFileError("damaged: a tensor's shape and strides do not fit together")
         here = f"a tensor of shape {shape}, strides {strides} and offset {offset}"
         numel = math.prod(shape)
         last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
@@ -251,7 +167,7 @@ class _Interpreter:
             raise TorchFileError(f"{here} overlaps itself")
         self._bytes_left -= numel * storage.dtype.itemsize
         if self._bytes_left < 0:
-            raise TorchFileError(f"the tensors need more than {_MOST_COPIES} times the file's size")
+            raise TorchFileError(f"the tensors need more than {_MAX_COPIES} times the file's size")
         array = np.empty(shape, storage.dtype)
         if numel:
             pending = self._pending.setdefault(storage.key, [])
@@ -275,19 +191,19 @@ def _read_zip(file: BinaryIO, length: int) -> Any:
         order = f"{root}byteorder"
         byteorder = archive.read(order).decode() if order in entries else "little"
         if byteorder not in ("little", "big"):
-            raise TorchFileError(f"damaged: the byte order is {_plain(byteorder)}")
-        interpreter = _Interpreter(length)
+            raise TorchFileError(f"damaged: the byte order is {printable(byteorder)}")
+        interpreter = _TorchInterpreter(length)
         with archive.open(f"{root}data.pkl") as stream:
             result = interpreter.run(stream)
         for key in interpreter.storages:
             if f"{root}data/{key}" not in entries:
-                raise TorchFileError(f"damaged: storage {_plain(key)} is missing")
+                raise TorchFileError(f"damaged: storage {printable(key)} is missing")
             interpreter.fill(key, archive.read(f"{root}data/{key}"), byteorder)
     return result
 
 
 def _read_legacy(stream: mmap.mmap, length: int) -> Any:
-    interpreter = _Interpreter(length)
+    interpreter = _TorchInterpreter(length)
     if interpreter.run(stream) != _LEGACY_MAGIC:
         raise TorchFileError("not a PyTorch file: a pickle without PyTorch's magic number")
     if interpreter.run(stream) != _LEGACY_PROTOCOL:
@@ -295,12 +211,14 @@ def _read_legacy(stream: mmap.mmap, length: int) -> Any:
     interpreter.run(stream)  # The sizes of the writer's C types, on which storages do not depend.
     result = interpreter.run(stream)
     keys = interpreter.run(stream)
-    if not isinstance(keys, list) or sorted(keys) != sorted(interpreter.storages):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise TorchFileError("damaged: the list of storages is not one of names")
+    if sorted(keys) != sorted(interpreter.storages):
         raise TorchFileError("damaged: the list of storages is not that of the tensors")
     for key in keys:
         dtype, numel = interpreter.storages[key]
         if stream.read(8) != struct.pack("<q", numel):
-            raise TorchFileError(f"truncated or damaged: storage {_plain(key)} has another size")
+            raise TorchFileError(f"truncated or damaged: storage {printable(key)} has another size")
         interpreter.fill(key, stream.read(numel * dtype.itemsize), "little")
     return result
 
@@ -337,10 +255,10 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, Any]:
                 raise TorchFileError("not a PyTorch file: neither a zip nor a pickle")
         if not isinstance(result, dict) or not all(isinstance(key, str) for key in result):
             raise TorchFileError("holds no dictionary with names for keys")
-    except TorchFileError as error:
+    except (TorchFileError, PickleFileError) as error:
         raise TorchFileError(f"{path}: {error}") from None
     except _DAMAGE as error:
-        raise TorchFileError(f"{path}: truncated or damaged ({_plain(str(error))})") from error
+        raise TorchFileError(f"{path}: truncated or damaged ({printable(str(error))})") from error
     except OSError as error:
         raise TorchFileError(f"{path}: cannot be read ({error.strerror})") from error
     return result

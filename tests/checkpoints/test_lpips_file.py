@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from cdjax import load_model
-from cdjax.checkpoints.pickle_file import read_array_pickle
+from cdjax.checkpoints.lpips_file import read_array_pickle
 from cdjax.errors import PickleFileError
 from cdjax.networks.spec import VGG16_DEPTHS, teacher
+from tests.torch_files import doubled_everywhere
 
 
 def lpips_like():
@@ -81,3 +82,28 @@ def test_damaged_pickles_are_refused_in_one_line(tmp_path: Path):
         assert all(isinstance(value, np.ndarray) for value in values.values())
     with pytest.raises(PickleFileError, match="cannot be read"):
         read_array_pickle(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("opcodes", doubled_everywhere().values(), ids=list(doubled_everywhere()))
+def test_a_tuple_doubled_forty_times_takes_no_time(tmp_path: Path, opcodes: bytes) -> None:
+    path = tmp_path / "doubled.ckpt"
+    path.write_bytes(b"\x80\x04}U\x01x" + opcodes + b"s.")
+    with pytest.raises(PickleFileError) as caught:
+        read_array_pickle(path)
+    assert str(caught.value).isprintable()
+
+
+def test_small_files_cannot_ask_for_much_memory_or_time(tmp_path: Path) -> None:
+    path = tmp_path / "large.ckpt"
+    # One array that is given its content, number 19 of the memo, again and again.
+    path.write_bytes(pickle.dumps(np.ones(1000), 4)[:-1] + b"h\x13b" * 50 + b".")
+    with pytest.raises(PickleFileError, match="more than 4 times the file's size"):
+        read_array_pickle(path)
+    # A tree of 100**8 entries.
+    tree = b"}q\x00"
+    for _ in range(8):
+        items = b"".join(b"U\x02%02dh\x00" % n for n in range(100))
+        tree += b"}(" + items + b"uq\x00"
+    path.write_bytes(b"\x80\x02" + tree + b".")
+    with pytest.raises(PickleFileError, match="refused: more than 1048576 entries"):
+        read_array_pickle(path)
