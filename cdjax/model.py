@@ -19,19 +19,26 @@ class ModelConfig:
         method: `"wct"` or `"adain"`, the feature transform the networks were made for;
             `"encoder"` for a lone encoder (a teacher without decoders), which cannot stylise.
         specs: one `Spec` a stage, in the order in which the cascade runs them (deepest first).
-        teacher: name of the network that the features come from, e.g. `"vgg19-normalised"`.
+        teacher: name of the network that the features come from, e.g. `"vgg19-normalised"`; all
+            names, separated by commas, where they differ by stage.
         sources: (file name, SHA-256) of every file the parameters were read from.
+        teachers: (stage, teacher) of every stage where teachers differ by stage, else empty.
     """
 
     method: Method
     specs: tuple[Spec, ...]
     teacher: str
     sources: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    teachers: tuple[tuple[int, str], ...] = ()
 
     def __post_init__(self) -> None:
         stages = [spec.stage for spec in self.specs]
         if not stages or stages != sorted(set(stages), reverse=True):
             raise ValueError(f"specs must be of distinct stages, deepest first, not {stages}")
+
+    def teacher_of(self, stage: int) -> str:
+        """Name of the network that a stage's features come from."""
+        return dict(self.teachers).get(stage, self.teacher)
 
 
 @jax.tree_util.register_dataclass

@@ -97,7 +97,8 @@ def check_params(
 
 
 def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[str, Any]:
-    """What a file says of a model, as JSON; `embeddings` are the stages that have them."""
+    """A configuration as JSON; `embeddings` are the stages that have them."""
+    teachers = dict(config.teachers)
     return {
         "format": _FORMAT,
         "format_version": FORMAT_VERSION,
@@ -111,6 +112,7 @@ def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[
                 "padding": spec.padding,
                 "embedding": spec.stage in embeddings,
             }
+            | ({"teacher": teachers[spec.stage]} if spec.stage in teachers else {})
             for spec in config.specs
         ],
         "sources": [{"file": name, "sha256": digest} for name, digest in config.sources],
@@ -130,7 +132,9 @@ def config_from_json(metadata: Any) -> tuple[ModelConfig, list[int]]:
     if metadata["method"] not in ("wct", "adain", "encoder"):
         raise ValueError(f"unknown method {metadata['method']!r}")
     sources = tuple((source["file"], source["sha256"]) for source in metadata["sources"])
-    config = ModelConfig(metadata["method"], tuple(specs), str(metadata["teacher"]), sources)
+    teachers = tuple((s["stage"], str(s["teacher"])) for s in metadata["stages"] if "teacher" in s)
+    teacher = str(metadata["teacher"])
+    config = ModelConfig(metadata["method"], tuple(specs), teacher, sources, teachers)
     return config, [s["stage"] for s in metadata["stages"] if s["embedding"]]
 
 

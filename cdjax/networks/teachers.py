@@ -78,8 +78,10 @@ def normalized_teacher(model: Model, images: NDArray[np.uint8], *, batch: int = 
     Its name gets `-normalised` behind it. A decoder made for the old features is left out.
     """
     spec, params = teacher_encoder(model, model.config.specs[0].stage)
-    name = f"{model.config.teacher}-normalised"
-    config = dataclasses.replace(model.config, method="encoder", specs=(spec,), teacher=name)
+    name = f"{model.config.teacher_of(spec.stage)}-normalised"
+    config = dataclasses.replace(
+        model.config, method="encoder", specs=(spec,), teacher=name, teachers=()
+    )
     encoder = normalize(spec, params, images, batch=batch)
     return Model({f"stage{spec.stage}": {"encoder": encoder}}, config)
 

@@ -1,0 +1,43 @@
+"""Combines stages of several models into one."""
+
+from collections.abc import Sequence
+
+from cdjax.errors import CheckpointError
+from cdjax.model import Model, ModelConfig
+
+
+def combine_models(models: Sequence[Model]) -> Model:
+    """One model of the stages of several; stages of later models replace those of earlier ones.
+
+    Each stage of WCT encodes, transforms and decodes by itself, so that stages may come from
+    different teachers; the new configuration says which.
+
+    Args:
+        models: of one method, `"wct"` or `"encoder"`.
+
+    Returns:
+        The combined model; its parameters are shared with `models`.
+
+    Raises:
+        CheckpointError: if there are no models, or their methods differ or are `"adain"`.
+    """
+    methods = {model.config.method for model in models}
+    if not methods or len(methods) > 1 or "adain" in methods:
+        found = ", ".join(sorted(methods)) or "none"
+        raise CheckpointError(
+            f"only models of one method, wct or encoder, can be combined; these are of {found}"
+        )
+    origins = {spec.stage: (spec, model) for model in models for spec in model.config.specs}
+    stages = sorted(origins, reverse=True)
+    teachers = {stage: origins[stage][1].config.teacher_of(stage) for stage in stages}
+    names = dict.fromkeys(teachers.values())
+    used = [model for model in models if any(model is origin for _, origin in origins.values())]
+    config = ModelConfig(
+        models[0].config.method,
+        tuple(origins[stage][0] for stage in stages),
+        ", ".join(names),
+        tuple(dict.fromkeys(source for model in used for source in model.config.sources)),
+        tuple(teachers.items()) if len(names) > 1 else (),
+    )
+    params = {f"stage{k}": origins[k][1].params[f"stage{k}"] for k in stages}
+    return Model(params, config)

@@ -1,0 +1,74 @@
+"""Stages of several models in one, each with its teacher."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cdjax import Model, ModelConfig, Spec, load_model, save_model
+from cdjax.checkpoints import pretrained
+from cdjax.checkpoints.combine import combine_models
+from cdjax.errors import CheckpointError
+from cdjax.networks.spec import VGG16_DEPTHS
+from tests.models import random_model
+
+DEEP, SHALLOW = Spec(2, (6, 8)), Spec(1, (5,))
+
+
+def model_of(teacher: str, *specs: Spec, seed: int) -> Model:
+    model = random_model(specs, seed=seed)
+    sources = ((f"{teacher}.pth", "0" * 64),)
+    config = ModelConfig("wct", specs, teacher, sources)
+    return dataclasses.replace(model, config=config)
+
+
+def test_later_stages_replace_earlier_ones_and_keep_their_teacher(tmp_path: Path) -> None:
+    one = model_of("vgg19-normalised", DEEP, SHALLOW, seed=1)
+    two = model_of("vgg16-normalised", Spec(3, (4, 5, 6), VGG16_DEPTHS), SHALLOW, seed=2)
+    model = combine_models([one, two])
+    assert [spec.depths for spec in model.config.specs] == [
+        VGG16_DEPTHS,
+        DEEP.depths,
+        SHALLOW.depths,
+    ]
+    assert model.config.teacher == "vgg16-normalised, vgg19-normalised"
+    assert [model.config.teacher_of(stage) for stage in (3, 2, 1)] == [
+        "vgg16-normalised",
+        "vgg19-normalised",
+        "vgg16-normalised",
+    ]
+    assert model.config.sources == one.config.sources + two.config.sources
+    assert model.params["stage2"] is one.params["stage2"]
+    assert model.params["stage1"] is two.params["stage1"]
+
+    save_model(tmp_path / "combined", model)
+    pretrained.write_bundled(tmp_path / "combined.npz", model)
+    loaded = load_model(tmp_path / "combined")
+    assert (
+        loaded.config == model.config == pretrained.read_bundled(tmp_path / "combined.npz").config
+    )
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, loaded.params, model.params)))
+    again = combine_models([loaded, one])
+    assert again.config.teacher_of(3) == "vgg16-normalised"
+    assert again.config.teacher_of(1) == "vgg19-normalised"
+
+
+def test_one_teacher_is_named_once() -> None:
+    one, two = model_of("vgg", DEEP, seed=1), model_of("vgg", SHALLOW, seed=2)
+    config = combine_models([two, one]).config
+    assert (config.teacher, config.teachers) == ("vgg", ())
+    assert config.specs == (DEEP, SHALLOW)
+    assert combine_models([one, model_of("other", DEEP, seed=3)]).config.teacher == "other"
+
+
+def test_only_stages_of_one_method_that_stand_alone_are_combined() -> None:
+    adain = random_model((DEEP,), method="adain")
+    for models, found in (
+        ([], "none"),
+        ([adain, adain], "adain"),
+        ([random_model(), random_model((DEEP,), method="encoder")], "encoder, wct"),
+    ):
+        with pytest.raises(CheckpointError, match=f"can be combined; these are of {found}$"):
+            combine_models(models)
