@@ -46,7 +46,8 @@ class Variant:
 
 
 def variants(recipe: "Recipe") -> list[Variant]:
-    """The recipe, whose student_encoder phase has all losses, and it with a part left out."""
+    """The recipe, whose student_encoder phase has all losses, and it with parts left out."""
+    whole, recipe = recipe, replace(recipe, student_transfer=type(recipe.student_transfer)())
     encoder = recipe.student_encoder
     weights = encoder.weights
 
@@ -74,6 +75,11 @@ def variants(recipe: "Recipe") -> list[Variant]:
             with_weights(**dict.fromkeys(losses, 0.0)),
         ),
         *starts,
+        *(
+            [Variant("with_transfer", "everything, then student_transfer", whole)]
+            if whole.student_transfer.steps
+            else []
+        ),
     ]
 
 
@@ -109,8 +115,8 @@ def _unseen(command: "Command", data: "DataConfig", count: int) -> "Images":
 
 
 def _pairs(command: "Command", contents: "Images") -> dict[str, Any]:
-    """What AdaIN is measured on: contents and as many styles."""
-    if command.recipe.method != "adain":
+    """What transfers are measured on: contents and as many styles."""
+    if command.recipe.method != "adain" and not command.recipe.student_transfer.steps:
         return {}
     styles = _unseen(command, command.recipe.style_data, len(contents))
     return {"contents": contents, "styles": styles[np.arange(len(contents)) % len(styles)]}
@@ -118,14 +124,16 @@ def _pairs(command: "Command", contents: "Images") -> dict[str, Any]:
 
 def _quality(result: "Evaluation", stage: int) -> dict[str, str]:
     """How good the pictures are, for the table."""
+    found = {}
+    if quality := result.reconstruction.get(stage):
+        found = {"PSNR, dB": f"{quality.psnr:.2f}", "SSIM": f"{quality.ssim:.3f}"}
     if result.stylized:
-        return {
+        found |= {
             "content loss": f"{result.stylized.content_loss:.4g}",
             "style loss": f"{result.stylized.style_loss:.4g}",
             "content SSIM": f"{result.stylized.content_ssim:.3f}",
         }
-    quality = result.reconstruction[stage]
-    return {"PSNR, dB": f"{quality.psnr:.2f}", "SSIM": f"{quality.ssim:.3f}"}
+    return found
 
 
 def _table(found: list[Variant], comparison: "Comparison", stage: int) -> str:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from cdjax.distillation.config import PHASES, Recipe
+from cdjax.distillation.config import STAGE_PHASES, Recipe
 from experiments.watch import write_text
 
 _LOSSES = ("loss", "embedding", "pixel", "perceptual", "content", "style")
@@ -64,13 +64,15 @@ def write_report(folder: Path, recipe: Recipe) -> Path:
         The report's path.
     """
     rows, sections = [], []
-    for stage in sorted(recipe.stages):
-        for phase in PHASES:
-            log = folder / f"stage{stage}" / phase / "log.jsonl"
-            records = read_log(log) if log.is_file() else []
-            if not records:
-                continue
-            title = f"stage {stage}, {phase}"
+    logs = [
+        (f"stage {stage}, {phase}", folder / f"stage{stage}" / phase / "log.jsonl")
+        for stage in sorted(recipe.stages)
+        for phase in STAGE_PHASES
+    ]
+    logs.append(("all stages, student_transfer", folder / "student_transfer" / "log.jsonl"))
+    for title, log in logs:
+        records = read_log(log) if log.is_file() else []
+        if records:
             rows.append(_row(title, records))
             _curves(records, log.with_name("losses.png"), title)
             where = log.parent.relative_to(folder).as_posix()

@@ -1,11 +1,11 @@
-"""A folder, a TensorFlow Datasets name or nothing but a seed -> endless batches of crops.
+"""Endless batches of image crops, from a folder, a TensorFlow Datasets name or dead leaves.
 
-Everything about an image (which one, which crop, whether it is mirrored) is a function of the seed
-and of its position in the endless sequence. Worker processes therefore cannot change the sequence,
-and a position is all that it takes to go on from any batch. Grain moves the work into processes.
+Everything about a crop (the image, the place, the scale, whether it is mirrored) is a function of
+the seed and of its position in the endless sequence. So the number of worker processes does not
+change the sequence, and a position is enough to resume from any batch. Grain runs the workers.
 
-Batches are uint8 NHWC RGB. Worker processes are spawned: they import the main module, so a script
-that uses them needs the usual `if __name__ == "__main__":`.
+Batches are uint8 NHWC RGB. Worker processes are spawned and import the main module, so a script
+that uses them needs `if __name__ == "__main__":`.
 """
 
 import multiprocessing
@@ -16,49 +16,46 @@ import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.data.dead_leaves import dead_leaves
-from cdjax.data.sources import (
-    Folder,
-    Source,
-    TfdsImages,
-)
+from cdjax.data.sources import Folder, Source, TfdsImages
 from cdjax.errors import BrokenImageError, DataError
 
 DEAD_LEAVES_PER_EPOCH = 10_000
-"""No dead-leaves image ever comes again; this many are called an epoch."""
+"""Dead-leaves images never repeat; this many are called an epoch."""
 
-_NAMED = 10  # Broken images whose names are kept.
-_MOST_TRIED = 64  # Broken images in a row that end the run.
-_ENDLESS = 2**40  # Batches; Grain's data sets have a length.
-_ORDER, _REPLACEMENT, _CROP = range(3)  # Streams of random numbers of a seed.
+_MOST_NAMED = 10  # Broken images whose names are kept.
+_MOST_TRIED = 64  # Broken images in a row after which the run ends.
+_ENDLESS = 2**40  # Number of batches; Grain's data sets need a length.
+_ORDER, _REPLACEMENT, _CROP, _SCALE = range(4)  # Independent random streams of a seed.
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and what becomes of them.
+    """Which images to read, and how crops are taken from them.
 
     Attributes:
         source: a folder (searched to any depth), `"tfds:NAME"` for a data set prepared by
-            TensorFlow Datasets as in `"tfds:coco/2014"`, or `"dead-leaves"` for images made on
-            the spot (of the size of the crop; the shorter side means nothing to them).
-        shorter_side: to which each image is scaled, up or down, aspect kept, in pixels.
-        crop: side of the random square cut from it, at most `shorter_side`.
+            TensorFlow Datasets, as in `"tfds:coco/2014"`, or `"dead-leaves"` for synthetic images
+            of the size of the crop, for which `shorter_side` and `scales` have no meaning.
+        shorter_side: length in pixels to which each image's shorter side is scaled, up or down.
+        crop: side of the random square crop, in pixels; at most `shorter_side`.
         batch: images in a batch, over all processes of a run.
         flip: whether half of the crops are mirrored left to right.
-        seed: of all that is random, at least 0.
-        workers: processes that read and decode; with 0 it happens in `next` itself. The
-            batches are the same for every number.
+        seed: of everything random, at least 0.
+        workers: processes that read and decode images; with 0, `next` does it. The batches are the
+            same for every number.
         split: of a TensorFlow Datasets source, e.g. `"train"` or `"train[:90%]"`.
-        data_dir: where TensorFlow Datasets has prepared it; `None` for its own default.
+        data_dir: where TensorFlow Datasets has prepared it; `None` for its default.
+        scales: lowest and highest factor of `shorter_side`, drawn log-uniformly for every crop.
+            The scaled side is never smaller than the crop.
 
     Raises:
-        DataError: if a number is out of its range.
+        DataError: if a number is out of range.
     """
 
     source: str
@@ -70,45 +67,44 @@ class DataConfig:
     workers: int = 0
     split: str = "train"
     data_dir: str | None = None
+    scales: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         for name, least in (("crop", 1), ("batch", 1), ("seed", 0), ("workers", 0)):
             if getattr(self, name) < least:
                 raise DataError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not 0 < self.scales[0] <= self.scales[1]:
+            raise DataError(f"scales must be two ascending numbers above 0, not {self.scales}")
         if self.source != "dead-leaves" and self.crop > self.shorter_side:
             raise DataError(
                 f"crop {self.crop} does not fit into a shorter side of {self.shorter_side}"
             )
 
 
-def batches(config: DataConfig, *, process_index: int = 0, process_count: int = 1) -> "Batches":
-    """Opens the source and returns its batches, none of which is read yet.
+class Batches(Iterator[NDArray[np.uint8]]):
+    """Endless iterator over batches, (batch / process_count, crop, crop, 3) uint8.
+
+    Worker processes start at the first `next`. They end at `close`, at the end of a `with` block,
+    when the iterator is no longer referenced, and when this process ends in any way.
+    `next` skips and counts broken images, and raises `DataError` if many in a row are broken.
 
     Args:
         config: which images; the same in every process of a run.
-        process_index: of this process, from 0. Each yields its own part of every batch: joined
-            in the order of the processes, the parts are what a single process would yield.
-        process_count: how many processes the run has; must divide the batch.
+        process_index: of this process, from 0. Each process yields its own part of every batch;
+            the parts, joined in this order, equal the batch of a single process.
+        process_count: number of processes; must divide the batch.
 
     Raises:
-        DataError: if the source cannot be had (each message says what to do), or the processes
+        DataError: if the source cannot be opened (the message says what to do), or the processes
             do not fit the batch.
     """
-    return Batches(config, process_index=process_index, process_count=process_count)
 
-
-class Batches(Iterator[NDArray[np.uint8]]):
-    """The iterator that `batches` returns: (batch / processes, crop, crop, 3), without end.
-
-    Its worker processes start at the first `next` and end at `close`, at the end of a `with`
-    block, when the iterator is no longer referred to, and when this process ends, however it does.
-    `next` raises `DataError` where many images in a row are broken; a few are skipped and counted.
-    """
-
-    def __init__(self, config: DataConfig, *, process_index: int, process_count: int) -> None:
+    def __init__(
+        self, config: DataConfig, *, process_index: int = 0, process_count: int = 1
+    ) -> None:
         self._closed = False
-        # Grain's iterator, once there is one. It must end with this object, and before the modules
-        # that it needs when Python exits: more than `__del__` can promise.
+        # Grain's iterator, once there is one. It must end with this object, and on exit before the
+        # modules that it needs; `__del__` cannot guarantee that.
         self._running: list[Any] = []
         weakref.finalize(self, _stop, self._running)
         if not 0 <= process_index < process_count:
@@ -125,21 +121,21 @@ class Batches(Iterator[NDArray[np.uint8]]):
 
     @property
     def examples_per_epoch(self) -> int:
-        """How many images the source has; batches run on over the end of an epoch."""
+        """Number of images of the source; a batch may span the end of an epoch."""
         return len(self._examples)
 
     @property
     def skipped(self) -> int:
-        """How many different images of the source this process has found broken so far."""
+        """Number of different images that this process has found broken so far."""
         return len(self._skipped)
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """The names of the first of them, and what is wrong with each."""
+        """For the first of them, the name and what is wrong."""
         return tuple(self._broken)
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs to go on with the batch after the last one: a JSON object."""
+        """The position after the last batch, for `restore`: a JSON object."""
         return {
             **self._identity(),
             "batch": self._batch,
@@ -148,18 +144,18 @@ class Batches(Iterator[NDArray[np.uint8]]):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Makes the next batch the one that came next when `state` was taken.
+        """Goes to the position at which `state` was taken.
 
-        The number of workers and of processes, the crop and the folder's place may differ.
+        The number of workers and processes, the crop and the location of the folder may differ.
 
         Raises:
-            DataError: if the state is of other images, another batch size or another seed.
+            DataError: if the state belongs to other images, another batch size or another seed.
         """
         for name, mine in self._identity().items():
             if state.get(name) != mine:
                 raise DataError(
-                    f"this position is not of these batches: {name} was {state.get(name)} and is "
-                    f"{mine}; restore it with the data it was saved with, or start anew"
+                    f"the saved position belongs to other data: {name} was {state.get(name)}, not "
+                    f"{mine}; use the data that it was saved with, or start again"
                 )
         _stop(self._running)
         self._batch = int(state["batch"])
@@ -167,7 +163,7 @@ class Batches(Iterator[NDArray[np.uint8]]):
         self._broken = list(state["broken"])
 
     def close(self) -> None:
-        """Ends the worker processes; there is no next batch after it."""
+        """Ends the worker processes; `next` then raises `ValueError`."""
         self._closed = True
         _stop(self._running)
 
@@ -179,12 +175,12 @@ class Batches(Iterator[NDArray[np.uint8]]):
         try:
             batch: _Batch = next(self._running[0])
         except BaseException:
-            # Grain's iterator cannot go on after an error; a new one tries the same batch again.
+            # Grain's iterator cannot continue after an error; a new one repeats the batch.
             _stop(self._running)
             raise
         self._batch += 1
         for index, reason in batch.broken:
-            if index not in self._skipped and len(self._broken) < _NAMED:
+            if index not in self._skipped and len(self._broken) < _MOST_NAMED:
                 self._broken.append(reason)
             self._skipped.add(index)
         return batch.images
@@ -192,12 +188,7 @@ class Batches(Iterator[NDArray[np.uint8]]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _identity(self) -> dict[str, Any]:
@@ -217,8 +208,8 @@ class Batches(Iterator[NDArray[np.uint8]]):
         if self._config.workers:
             from absl import flags
 
-            # Grain reads its flags when it starts processes, which absl allows only after the
-            # parsing of a command line, and ours is not absl's.
+            # Grain reads absl flags when it starts processes, which is an error before absl has
+            # parsed a command line.
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(
@@ -235,10 +226,10 @@ def _stop(running: list[Any]) -> None:
 
 @dataclass(frozen=True)
 class _Batch:
-    """A batch on its way from a worker process.
+    """A batch that a worker process returns.
 
-    Not a tuple: Grain would look into it and lay the array into shared memory, of which a
-    container has 64 MB unless told otherwise, and a worker dies where it is full.
+    Not a tuple: Grain would put the array of a tuple into shared memory. Containers have 64 MB of
+    it by default, and a worker dies when it is full.
     """
 
     images: NDArray[np.uint8]
@@ -247,7 +238,7 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Parts:
-    """This process's parts of the batches from `first` on, as a Grain source."""
+    """A Grain source: this process's parts of the batches, starting at batch `first`."""
 
     examples: "_DeadLeaves | _Photographs"
     batch: int
@@ -279,7 +270,7 @@ class _DeadLeaves:
 
 @dataclass(frozen=True)
 class _Photographs:
-    """The crop at each position of the endless sequence; broken images are added to a list."""
+    """The crop at each position of the endless sequence."""
 
     config: DataConfig
     source: Source
@@ -292,18 +283,22 @@ class _Photographs:
         return len(self.source)
 
     def example(self, position: int, broken: list[tuple[int, str]]) -> NDArray[np.uint8]:
-        image = self._image(position, broken)
-        crop = self.config.crop
+        crop, side = self.config.crop, self.config.shorter_side
+        if self.config.scales != (1.0, 1.0):
+            low, high = np.log(self.config.scales)
+            scale = np.random.default_rng([self.config.seed, _SCALE, position]).uniform(low, high)
+            side = max(crop, round(side * float(np.exp(scale))))
+        image = self._image(position, side, broken)
         rng = np.random.default_rng([self.config.seed, _CROP, position])
         top, left = rng.integers(0, [image.shape[0] - crop + 1, image.shape[1] - crop + 1])
         image = image[top : top + crop, left : left + crop]
         return image[:, ::-1] if rng.random() < 0.5 and self.config.flip else image
 
-    def _image(self, position: int, broken: list[tuple[int, str]]) -> NDArray[np.uint8]:
+    def _image(self, position: int, side: int, broken: list[tuple[int, str]]) -> NDArray[np.uint8]:
         tried = 0
         for index in self._candidates(position):
             try:
-                return self.source.read(index, shorter_side=self.config.shorter_side)
+                return self.source.read(index, shorter_side=side)
             except BrokenImageError as error:
                 broken.append((index, str(error)))
                 tried += 1
@@ -312,12 +307,12 @@ class _Photographs:
         )
 
     def _candidates(self, position: int) -> Iterator[int]:
-        """The image for a position, then those that take its place while they are broken."""
+        """Indices for a position: the image itself, then replacements in case it is broken."""
         seed, count = self.config.seed, len(self.source)
         epoch, place = divmod(position, count)
         order = _order(seed, epoch, count)
         yield int(order[place])
-        # Not the next in the order: as a rule it is in the same batch already.
+        # Not the next in the order, which is usually in the same batch already.
         start = int(np.random.default_rng([seed, _REPLACEMENT, position]).integers(count))
         for i in range(min(count, _MOST_TRIED)):
             yield int(order[(start + i) % count])
@@ -334,14 +329,14 @@ def _open(config: DataConfig) -> _DeadLeaves | _Photographs:
     return _Photographs(config, source)
 
 
-@lru_cache(maxsize=2)  # A batch may lie across the end of an epoch.
+@lru_cache(maxsize=2)  # A batch may span the end of an epoch.
 def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
 
 
 def _start_worker(index: int, count: int) -> None:
-    # Ctrl-C is for the main process, which ends its workers in its own time. A main process that
-    # is killed cannot: each worker watches it.
+    # Only the main process handles Ctrl-C, and ends its workers itself. It cannot if it is killed,
+    # so each worker also watches it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

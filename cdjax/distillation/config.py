@@ -11,13 +11,17 @@ from cdjax.distillation.initialization.initialize import Initialization
 from cdjax.networks.spec import Spec
 
 Transfer = Literal["wct", "adain"]
-Phase = Literal["teacher_decoder", "student_encoder", "student_decoder", "student_pair"]
-PHASES: tuple[Phase, ...] = (
+Phase = Literal[
+    "teacher_decoder", "student_encoder", "student_pair", "student_decoder", "student_transfer"
+]
+STAGE_PHASES: tuple[Phase, ...] = (
     "teacher_decoder",
     "student_encoder",
-    "student_decoder",
     "student_pair",
+    "student_decoder",
 )
+"""The phases of each stage, in the order in which they run."""
+PHASES: tuple[Phase, ...] = (*STAGE_PHASES, "student_transfer")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ PAPER_WEIGHTS: dict[Phase, Weights] = {
     "student_encoder": Weights(),
     "student_decoder": Weights(perceptual=0.01),
     "student_pair": Weights(),
+    "student_transfer": Weights(pixel=100.0, content=3.0, style=1.0),
 }
 
 
@@ -83,6 +88,7 @@ class Task:
             accumulation: the same step from less memory).
         dtype: `"float32"` or `"bfloat16"`, in which the networks compute; parameters, gradients
             and losses are float32 always.
+        cascade: the student's stages in the order in which they run (`student_transfer` only).
 
     Raises:
         ValueError: if the specs are of different stages.
@@ -102,6 +108,7 @@ class Task:
     judge: Literal["teacher", "student"] = "teacher"
     microbatches: int = 1
     dtype: str = "float32"
+    cascade: tuple[Spec, ...] = ()
 
     def __post_init__(self) -> None:
         if self.student.stage != self.teacher.stage:
@@ -119,11 +126,15 @@ class Styles:
         source: as `DataConfig.source`.
         split: likewise.
         data_dir: likewise.
+        scales: as `DataConfig.scales`.
+        contents: share of the styles that are drawn from the contents' source instead.
     """
 
     source: str = "dead-leaves"
     split: str = "train"
     data_dir: str | None = None
+    scales: tuple[float, float] = (1.0, 1.0)
+    contents: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -202,6 +213,7 @@ class Recipe:
         student_encoder: phase 2.
         student_pair: the encoder with its own decoder, after phase 2 or in its place.
         student_decoder: phase 3.
+        student_transfer: all stages together, through the transform.
         dtype: in which networks compute.
         microbatches: parts that each batch is cut into to save memory.
         save_every: steps between checkpoints.
@@ -219,6 +231,7 @@ class Recipe:
     student_encoder: Training = field(default_factory=Training)
     student_pair: Training = field(default_factory=Training)
     student_decoder: Training = field(default_factory=Training)
+    student_transfer: Training = field(default_factory=Training)
     dtype: Literal["float32", "bfloat16"] = "float32"
     microbatches: int = 1
     save_every: int = 500
@@ -289,7 +302,9 @@ class Recipe:
     @property
     def style_data(self) -> DataConfig:
         """The styles as the contents' equals, drawn by another seed."""
-        return replace(self.data, seed=self.data.seed + 1, **asdict(self.styles))
+        styles = asdict(self.styles)
+        del styles["contents"]
+        return replace(self.data, seed=self.data.seed + 1, **styles)
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as JSON gives it back."""

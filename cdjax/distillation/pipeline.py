@@ -24,9 +24,9 @@ import numpy as np
 
 from cdjax.checkpoints.load import load_model
 from cdjax.checkpoints.store import save_model
-from cdjax.data.loader import Batches, batches
+from cdjax.data.loader import Batches
 from cdjax.data.pairs import Pairs
-from cdjax.distillation.config import Phase, Recipe
+from cdjax.distillation.config import PHASES, STAGE_PHASES, Phase, Recipe, Task
 from cdjax.distillation.initialization.initialize import Initialization
 from cdjax.distillation.initialization.layer_samples import Images
 from cdjax.distillation.initialization.starts import (
@@ -36,7 +36,8 @@ from cdjax.distillation.initialization.starts import (
 )
 from cdjax.distillation.previews import reconstructions
 from cdjax.distillation.train_loop import train
-from cdjax.distillation.train_step import initial_state
+from cdjax.distillation.train_step import State, initial_state
+from cdjax.distillation.transfer_objective import TRAINED, as_model, as_trained
 from cdjax.distillation.whitened_adam import input_factors
 from cdjax.errors import TeacherError
 from cdjax.io.processes import barrier
@@ -99,7 +100,7 @@ def sample_images(recipe: Recipe, count: int | None = None) -> Images:
     start, data = recipe.start, recipe.data
     side = data.shorter_side if data.source == "dead-leaves" else max(data.shorter_side, start.crop)
     config = replace(data, crop=start.crop, shorter_side=side, batch=1, workers=0)
-    with batches(config) as crops:
+    with Batches(config) as crops:
         wanted = start.images if count is None else count
         if data.source != "dead-leaves":
             # A second crop of a photograph would be on both sides of lsq's split.
@@ -125,8 +126,10 @@ def distill(recipe: Recipe, folder: Path, observer: Observer) -> Model:
     """
     stages = sorted(recipe.stages, reverse=True)
     if not all((folder / f"stage{stage}" / "model").is_dir() for stage in stages):
-        with _batches(recipe):  # Fails now rather than after hours.
-            pass
+        for phase in PHASES:
+            if recipe.phase(phase).steps:
+                with _batches(recipe, phase):  # Fails now rather than after hours.
+                    pass
     teacher = _saved(folder / "teacher", observer, partial(_make_teacher, recipe, observer))
     run = _Run(recipe, folder, observer, teacher)
     for stage in stages:
@@ -140,6 +143,9 @@ def distill(recipe: Recipe, folder: Path, observer: Observer) -> Model:
     specs = tuple(model.config.specs[0] for model in made)
     params = {name: part for model in made for name, part in model.params.items()}
     model = Model(params, ModelConfig(recipe.method, specs, teacher.config.teacher))
+    if recipe.student_transfer.steps:
+        path = folder / "student_transfer"
+        model = _saved(path / "model", observer, partial(_train_transfer, run, model, path))
     save_model(folder / "model", model, overwrite=True)
     return model
 
@@ -164,10 +170,30 @@ def _make_teacher(recipe: Recipe, observer: Observer) -> Model:
     return normalized_teacher(model, sample_images(recipe, count))
 
 
+def _train_transfer(run: _Run, model: Model, folder: Path) -> Model:
+    """The model after all its stages have learnt together (phase `student_transfer`)."""
+    networks = as_trained(model.params)
+    specs = model.config.specs
+    spec, teacher = teacher_encoder(run.teacher, specs[0].stage)
+    task = replace(run.recipe.task("student_transfer", specs[0], spec), cascade=specs)
+    held: dict[str, Params] = {"teacher": teacher}
+    if task.whitened:
+        held["factors"] = {}
+        for each in specs:
+            parts = {part: model.params[f"stage{each.stage}"][part] for part in TRAINED}
+            factors = input_factors(parts, run.images[:_WHITENED_OVER], student=each)
+            held["factors"] |= as_trained({f"stage{each.stage}": factors})
+    state = _run_phase(run, task, folder, networks, held)
+    return Model(as_model(state.params), model.config)
+
+
 def _make_stage(run: _Run, stage: int) -> Model:
     """The student of a stage: encoder, embedding and decoder."""
     recipe, folder = run.recipe, run.folder / f"stage{stage}"
     spec, name = student(stage, depths=run.depths), f"stage{stage}"
+    if recipe.start.model and not any(recipe.phase(phase).steps for phase in STAGE_PHASES):
+        networks = student_to_go_on_from(recipe.start.model, spec)
+        return _model(run, spec, {part: networks[part] for part in ("encoder", "decoder")})
     teacher = {"teacher": teacher_encoder(run.teacher, stage)[1]}
     big: Params | None = None
     if recipe.needs_teacher_decoder:
@@ -272,12 +298,11 @@ def _train(
 
     The teacher's decoder is `shown` in pictures where a phase does not need it itself.
     """
-    recipe, training = run.recipe, run.recipe.phase(phase)
-    if not training.steps:
+    if not run.recipe.phase(phase).steps:
         return networks
     folder, name = run.folder / f"stage{spec.stage}" / phase, f"stage{spec.stage}"
     # The teacher's own decoder has no student; its task does not look at one.
-    task = recipe.task(phase, spec, teacher_encoder(run.teacher, spec.stage)[0])
+    task = run.recipe.task(phase, spec, teacher_encoder(run.teacher, spec.stage)[0])
 
     def make() -> Model:
         held = dict(frozen)
@@ -287,25 +312,7 @@ def _train(
             factors = input_factors(own, images, student=spec)
             held["factors"] = {part: factors[part] for part in networks}
         seen = held if shown is None else {**held, "decoder": shown}
-        show = partial(reconstructions, task, _shown(recipe), seen)
-        hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        with (
-            _batches(recipe, **hosts) as data,
-            run.observer.phase(
-                spec.stage, phase, folder, steps=training.steps, batch=recipe.data.batch
-            ) as watch,
-        ):
-            state = train(
-                initial_state(_copy(networks), task=task), held, data, folder / "checkpoints",
-                task=task, steps=training.steps, save_every=recipe.save_every, keep=recipe.keep,
-                report=watch.step, inspect_every=recipe.pictures_every,
-                inspect=lambda step, state: watch.pictures(
-                    step, show(jax.device_get(state.params))
-                ),
-                about=recipe.to_json(),
-            )  # fmt: skip
-            if data.skipped:
-                run.observer.say(f"{data.skipped} broken images skipped: {', '.join(data.broken)}")
+        state = _run_phase(run, task, folder, networks, held, seen)
         # A model is whole: a decoder is stored with the encoder that it inverts.
         beside = {"encoder": frozen.get("encoder", frozen["teacher"])}
         return _model(run, spec, beside | state.params)
@@ -314,19 +321,51 @@ def _train(
     return {part: model.params[name][part] for part in networks}
 
 
+def _run_phase(
+    run: _Run,
+    task: Task,
+    folder: Path,
+    networks: dict[str, Params],
+    held: dict[str, Params],
+    seen: dict[str, Params] | None = None,
+) -> State:
+    """Trains the networks; pictures are made of them with those that are held, or `seen`."""
+    recipe, training = run.recipe, run.recipe.phase(task.phase)
+    images = _shown(recipe, task.phase)
+    show = partial(reconstructions, task, images, held if seen is None else seen)
+    hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    with (
+        _batches(recipe, task.phase, **hosts) as data,
+        run.observer.phase(
+            task.student.stage, task.phase, folder, steps=training.steps, batch=recipe.data.batch
+        ) as watch,
+    ):
+        state = train(
+            initial_state(_copy(networks), task=task), held, data, folder / "checkpoints",
+            task=task, steps=training.steps, save_every=recipe.save_every, keep=recipe.keep,
+            report=watch.step, inspect_every=recipe.pictures_every,
+            inspect=lambda step, state: watch.pictures(step, show(jax.device_get(state.params))),
+            about=recipe.to_json(),
+        )  # fmt: skip
+        if data.skipped:
+            run.observer.say(f"{data.skipped} broken images skipped: {', '.join(data.broken)}")
+    return state
+
+
 def _copy(networks: dict[str, Params]) -> dict[str, Params]:
     """Arrays of their own for the state, which is donated."""
     return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), networks)
 
 
-def _shown(recipe: Recipe) -> Images:
+def _shown(recipe: Recipe, phase: Phase) -> Images:
     """The few crops whose reconstructions are shown."""
     config = replace(recipe.data, batch=_SHOWN, seed=recipe.data.seed + 2, workers=0)
-    with _batches(replace(recipe, data=config)) as crops:
+    with _batches(replace(recipe, data=config), phase) as crops:
         return next(crops)
 
 
-def _batches(recipe: Recipe, **hosts: int) -> Batches | Pairs:
-    if recipe.method == "adain":
-        return Pairs(recipe.data, recipe.style_data, **hosts)
-    return batches(recipe.data, **hosts)
+def _batches(recipe: Recipe, phase: Phase, **hosts: int) -> Batches | Pairs:
+    if recipe.method == "adain" or phase == "student_transfer":
+        share = recipe.styles.contents
+        return Pairs(recipe.data, recipe.style_data, contents_as_styles=share, **hosts)
+    return Batches(recipe.data, **hosts)

@@ -10,6 +10,7 @@ from jax import Array
 from cdjax.distillation.config import Task
 from cdjax.distillation.initialization.layer_samples import Images
 from cdjax.distillation.train_step import COLLABORATIONS
+from cdjax.distillation.transfer_objective import cascade
 from cdjax.model import Params
 from cdjax.networks.decoder import Decoder
 from cdjax.networks.embedding import Embedding
@@ -41,6 +42,26 @@ def _made(
     return found
 
 
+_cascade = jax.jit(cascade, static_argnums=0)
+_ALPHAS = (0.0, 0.6, 1.0)
+
+
+def _pictures(
+    task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
+) -> dict[str, Array]:
+    if task.phase == "student_transfer":
+        contents, styles = images[:, 0], images[:, 1]
+        return {
+            f"alpha {alpha:g}": _cascade(
+                task, params, contents, styles, jnp.full(len(images), alpha)
+            )
+            for alpha in _ALPHAS
+        }
+    made = _made(task, params, frozen, images)
+    # `jax.jit` has sorted them.
+    return {name: made[name] for name in ("teacher", "student") if name in made}
+
+
 def reconstructions(
     task: Task, images: Images, frozen: dict[str, Params], params: dict[str, Params]
 ) -> dict[str, Images]:
@@ -58,12 +79,10 @@ def reconstructions(
         `"input"`, uint8; teacher or student are missing where the phase has no decoder for them.
     """
     unit = images.astype(np.float32) / 255
-    made = jax.device_get(_made(task, params, frozen, jnp.asarray(unit)))
-    grey = {name: (np.clip(a, 0, 1) * 255 + 0.5).astype(np.uint8) for name, a in made.items()}
-    adain = task.method == "adain"
-    inputs = {"content": images[:, 0], "style": images[:, 1]} if adain else {"input": images}
-    # `jax.jit` has sorted them.
+    made = jax.device_get(_pictures(task, params, frozen, jnp.asarray(unit)))
+    pairs = images.ndim == 5
+    inputs = {"content": images[:, 0], "style": images[:, 1]} if pairs else {"input": images}
     return {
         **inputs,
-        **{name: grey[name] for name in ("teacher", "student") if name in grey},
+        **{name: (np.clip(a, 0, 1) * 255 + 0.5).astype(np.uint8) for name, a in made.items()},
     }

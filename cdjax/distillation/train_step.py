@@ -34,6 +34,7 @@ from cdjax.distillation.objectives import (
     Collaboration,
     Metrics,
 )
+from cdjax.distillation.transfer_objective import transfer_loss
 from cdjax.distillation.whitened_adam import whitened_adam
 from cdjax.model import Params
 from cdjax.ops.jit import FAST, compiled
@@ -59,7 +60,12 @@ COLLABORATIONS: dict[Transfer, Collaboration] = {"wct": RECONSTRUCTION, "adain":
 
 
 def loss(
-    params: dict[str, Params], frozen: dict[str, Params], images: ArrayLike, *, task: Task
+    params: dict[str, Params],
+    frozen: dict[str, Params],
+    images: ArrayLike,
+    step: ArrayLike = 0,
+    *,
+    task: Task,
 ) -> tuple[Array, Metrics]:
     """The loss of a phase (paper, eqs. 2 to 5).
 
@@ -71,6 +77,7 @@ def loss(
             what only losses of weight 0 need may be missing.
         images: (N, H, W, 3), uint8 or float32 in [0, 1]; for AdaIN pairs, (N, 2, H, W, 3), of a
             content and a style.
+        step: number of the batch, which decides the alphas of student_transfer.
         task: which phase, networks and weights.
 
     Returns:
@@ -81,6 +88,8 @@ def loss(
     images = jnp.asarray(images)
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.float32) / 255
+    if task.phase == "student_transfer":
+        return transfer_loss(task, params, frozen, images, jnp.asarray(step))
     collaboration = COLLABORATIONS[task.method]
     return PHASE_LOSSES[task.phase](collaboration, task, params, frozen, images)
 
@@ -136,17 +145,19 @@ def train_step(
     parts = images.reshape(task.microbatches, -1, *images.shape[1:])
     gradient = jax.grad(partial(loss, task=task), has_aux=True)
 
-    def accumulate(total: Any, part: Array) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, gradient(state.params, frozen, part)), None
+    numbers = state.step * task.microbatches + jnp.arange(task.microbatches)
+
+    def accumulate(total: Any, part: tuple[Array, Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, gradient(state.params, frozen, *part)), None
 
     if task.microbatches == 1:
-        summed = gradient(state.params, frozen, images)
+        summed = gradient(state.params, frozen, images, numbers[0])
     else:
         zeros = jax.tree.map(
             lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(gradient, state.params, frozen, parts[0]),
+            jax.eval_shape(gradient, state.params, frozen, parts[0], numbers[0]),
         )
-        summed, _ = jax.lax.scan(accumulate, zeros, parts)
+        summed, _ = jax.lax.scan(accumulate, zeros, (parts, numbers))
     gradients, metrics = jax.tree.map(lambda leaf: leaf / task.microbatches, summed)
     updates, optimizer_state = optimizer(task).update(
         gradients, state.optimizer, state.params, factors=frozen.get("factors")

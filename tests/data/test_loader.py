@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,10 +17,7 @@ import numpy as np
 import pytest
 
 from cdjax.data.dead_leaves import dead_leaves
-from cdjax.data.loader import (
-    DataConfig,
-    batches,
-)
+from cdjax.data.loader import Batches, DataConfig
 from cdjax.errors import DataError
 from tests.pictures import numbers, picture
 
@@ -34,7 +32,7 @@ def flipped(images: np.ndarray) -> np.ndarray:
 
 
 def taken(config: DataConfig, count: int, **process: int) -> list[np.ndarray]:
-    with batches(config, **process) as data:
+    with Batches(config, **process) as data:
         return list(islice(data, count))
 
 
@@ -56,7 +54,7 @@ def config(folder: Path) -> DataConfig:
 
 
 def test_shape_and_type(config: DataConfig) -> None:
-    with batches(config) as data:
+    with Batches(config) as data:
         assert data.examples_per_epoch == COUNT
         images = next(data)
     assert type(images) is np.ndarray
@@ -86,6 +84,21 @@ def test_crops_and_flips_vary_and_cover_the_image(config: DataConfig) -> None:
     assert upright[..., :2].max() > 230
 
 
+def test_scales_vary_the_size_of_what_is_cropped(folder: Path, config: DataConfig) -> None:
+    # The first channel of a picture rises from 0 to 240 over its width.
+    def slopes(config: DataConfig) -> np.ndarray:
+        red = np.concatenate(taken(config, 5))[..., 0].astype(int)
+        return np.abs(red[:, 0, -1] - red[:, 0, 0])
+
+    plain = DataConfig(str(folder), **SMALL, flip=False)
+    varied = slopes(replace(plain, scales=(0.8, 4.0)))
+    assert varied.min() < 0.5 * slopes(plain).min()
+    # Never smaller than the crop.
+    assert taken(replace(plain, scales=(0.1, 0.2)), 1)[0].shape == (4, 32, 32, 3)
+    with pytest.raises(DataError, match="scales must be"):
+        replace(plain, scales=(2.0, 1.0))
+
+
 def test_without_flips_the_crops_stay_the_same(folder: Path, config: DataConfig) -> None:
     plain = np.concatenate(taken(DataConfig(str(folder), **SMALL, flip=False), 3))
     images = np.concatenate(taken(config, 3))
@@ -108,7 +121,7 @@ def test_the_shorter_side_is_scaled_and_small_images_are_enlarged(tmp_path: Path
 
 
 def test_real_photographs(shared: Path) -> None:
-    with batches(DataConfig(str(shared / "images" / "content"), batch=8)) as data:
+    with Batches(DataConfig(str(shared / "images" / "content"), batch=8)) as data:
         images = next(data)
         assert data.examples_per_epoch == 3678
         assert data.skipped == 0
@@ -125,10 +138,10 @@ def test_goes_on_with_the_exact_next_batch(config: DataConfig) -> None:
     expected = taken(config, 9)
     # In the middle of an epoch, across the end of one (batch 2 holds it), and at one.
     for done in (1, 2, 5):
-        with batches(config) as data:
+        with Batches(config) as data:
             list(islice(data, done))
             state = json.loads(json.dumps(data.state()))
-        with batches(config) as data:
+        with Batches(config) as data:
             data.restore(state)
             np.testing.assert_array_equal(list(islice(data, 4)), expected[done : done + 4])
 
@@ -137,17 +150,17 @@ def test_goes_on_with_the_exact_next_batch(config: DataConfig) -> None:
 def test_workers_change_nothing(source: str, folder: Path) -> None:
     path = str(folder) if source == "folder" else source
     expected = taken(DataConfig(path, **SMALL), 7)
-    with batches(DataConfig(path, **SMALL, workers=2)) as data:
+    with Batches(DataConfig(path, **SMALL, workers=2)) as data:
         np.testing.assert_array_equal(list(islice(data, 3)), expected[:3])
         # What has been read ahead does not count.
         state = json.loads(json.dumps(data.state()))
-    with batches(DataConfig(path, **SMALL, workers=1)) as data:
+    with Batches(DataConfig(path, **SMALL, workers=1)) as data:
         data.restore(state)
         np.testing.assert_array_equal(list(islice(data, 4)), expected[3:])
 
 
 def test_an_iterator_can_go_back(config: DataConfig) -> None:
-    with batches(config) as data:
+    with Batches(config) as data:
         state = data.state()
         first = next(data)
         data.restore(state)
@@ -155,13 +168,13 @@ def test_an_iterator_can_go_back(config: DataConfig) -> None:
 
 
 def test_a_position_of_other_data_is_refused(folder: Path, config: DataConfig) -> None:
-    state = batches(config).state()
+    state = Batches(config).state()
     for other in ({"seed": 1}, {"batch": 2}):
         with pytest.raises(DataError, match=next(iter(other))):
-            batches(DataConfig(**{"source": str(folder), **SMALL, **other})).restore(state)
+            Batches(DataConfig(**{"source": str(folder), **SMALL, **other})).restore(state)
     picture(0).save(folder / "new.png")
     with pytest.raises(DataError, match="source"):
-        batches(config).restore(state)
+        Batches(config).restore(state)
 
 
 @pytest.mark.parametrize("source", ["folder", "dead-leaves"])
@@ -183,7 +196,7 @@ def broken_files(folder: Path) -> None:
 
 def test_broken_images_are_skipped_and_counted(folder: Path, config: DataConfig) -> None:
     broken_files(folder)
-    with batches(config) as data:
+    with Batches(config) as data:
         before = list(islice(data, 2))
         state = data.state()
         after = list(islice(data, 6))
@@ -196,7 +209,7 @@ def test_broken_images_are_skipped_and_counted(folder: Path, config: DataConfig)
     seen = np.concatenate(before + after)
     assert set(numbers(seen[:14])) == set(numbers(seen[14:28])) == set(range(COUNT))
     helped = DataConfig(str(folder), **SMALL, workers=1)
-    with batches(helped) as data:
+    with Batches(helped) as data:
         data.restore(state)
         np.testing.assert_array_equal(list(islice(data, 6)), after)
         assert data.state() == final
@@ -206,7 +219,7 @@ def test_broken_images_are_skipped_and_counted(folder: Path, config: DataConfig)
 def test_nothing_but_broken_images_is_an_error(tmp_path: Path, workers: int) -> None:
     broken_files(tmp_path)
     with (
-        batches(DataConfig(str(tmp_path), **SMALL, workers=workers)) as data,
+        Batches(DataConfig(str(tmp_path), **SMALL, workers=workers)) as data,
         pytest.raises(DataError, match=r"images in a row are broken; the last: \w+\.") as error,
     ):
         next(data)
@@ -215,9 +228,9 @@ def test_nothing_but_broken_images_is_an_error(tmp_path: Path, workers: int) -> 
 
 def test_no_images_no_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no images"):
-        batches(DataConfig(str(tmp_path)))
+        Batches(DataConfig(str(tmp_path)))
     with pytest.raises(DataError, match=r"no such folder.*tfds:"):
-        batches(DataConfig("coco/2014"))
+        Batches(DataConfig("coco/2014"))
 
 
 @pytest.mark.parametrize(
@@ -230,13 +243,13 @@ def test_numbers_out_of_range(wrong: dict[str, int]) -> None:
 
 def test_processes_that_do_not_fit(config: DataConfig) -> None:
     with pytest.raises(DataError, match="3 parts"):
-        batches(config, process_count=3)
+        Batches(config, process_count=3)
     with pytest.raises(DataError, match="no process 2"):
-        batches(config, process_index=2, process_count=2)
+        Batches(config, process_index=2, process_count=2)
 
 
 def test_dead_leaves_are_batches_too() -> None:
-    with batches(DataConfig("dead-leaves", crop=48, batch=3, seed=5)) as data:
+    with Batches(DataConfig("dead-leaves", crop=48, batch=3, seed=5)) as data:
         list(islice(data, 2))
         images = next(data)
         assert data.examples_per_epoch > 1000
@@ -248,7 +261,7 @@ def test_dead_leaves_are_batches_too() -> None:
 
 def test_workers_end_when_closed_and_when_dropped(folder: Path) -> None:
     for dropped in (False, True):
-        data = batches(DataConfig(str(folder), **SMALL, workers=1))
+        data = Batches(DataConfig(str(folder), **SMALL, workers=1))
         assert not multiprocessing.active_children()
         next(data)
         assert len(multiprocessing.active_children()) == 1
@@ -276,9 +289,9 @@ def test_workers_end_with_the_main_process(config: DataConfig, tmp_path: Path, e
     script = tmp_path / "script.py"
     script.write_text(
         "import multiprocessing, sys\n"
-        "from cdjax.data.loader import DataConfig, batches\n"
+        "from cdjax.data.loader import Batches, DataConfig\n"
         "if __name__ == '__main__':\n"
-        f"    data = batches(DataConfig({config.source!r}, crop=32, workers=1))\n"
+        f"    data = Batches(DataConfig({config.source!r}, crop=32, workers=1))\n"
         "    next(data)\n"
         "    print(*[p.pid for p in multiprocessing.active_children()], flush=True)\n"
         "    sys.stdin.readline()\n"

@@ -8,10 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cdjax.data.loader import (
-    DataConfig,
-    batches,
-)
+from cdjax.data.loader import Batches, DataConfig
 from cdjax.data.pairs import Pairs
 from cdjax.distillation.config import Recipe, Styles
 from cdjax.distillation.presets import PRESETS
@@ -31,7 +28,8 @@ def recipe(tmp_path: Path) -> Recipe:
 
 
 def pairs(recipe: Recipe, **hosts: int) -> Pairs:
-    return Pairs(recipe.data, recipe.style_data, **hosts)
+    share = recipe.styles.contents
+    return Pairs(recipe.data, recipe.style_data, contents_as_styles=share, **hosts)
 
 
 def taken(recipe: Recipe, count: int, **hosts: int) -> np.ndarray:
@@ -78,7 +76,7 @@ def test_a_position_is_found_again(recipe: Recipe) -> None:
 
 
 def test_positions_of_other_data_are_refused(recipe: Recipe) -> None:
-    with pairs(recipe) as data, batches(recipe.data) as alone:
+    with pairs(recipe) as data, Batches(recipe.data) as alone:
         with pytest.raises(DataError, match="not one of pairs"):
             data.restore(alone.state())
         state = data.state()
@@ -87,7 +85,26 @@ def test_positions_of_other_data_are_refused(recipe: Recipe) -> None:
         data.restore(state)
 
 
-def test_processes_share_every_batch(recipe: Recipe) -> None:
+def test_a_share_of_the_styles_are_contents(recipe: Recipe) -> None:
+    mixed = replace(recipe, styles=replace(recipe.styles, contents=0.4))
+    images, plain = taken(mixed, 20), taken(recipe, 20)
+    np.testing.assert_array_equal(images[:, 0], plain[:, 0])
+    same = (images[:, 1] == plain[:, 1]).all((1, 2, 3))
+    assert 0.2 < np.mean(~same) < 0.6
+    assert set(numbers(images[~same][:, 1])) == set(range(5))
+    with pairs(mixed) as data:
+        next(data)
+        state = data.state()
+    with pairs(mixed) as data:
+        data.restore(state)
+        np.testing.assert_array_equal(next(data), images[4:8])
+    with pytest.raises(DataError, match="share of contents"):
+        pairs(replace(recipe, styles=replace(recipe.styles, contents=1.5)))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_processes_share_every_batch(recipe: Recipe, share: float) -> None:
+    recipe = replace(recipe, styles=replace(recipe.styles, contents=share))
     whole = taken(recipe, 1)
     parts = [taken(recipe, 1, process_index=i, process_count=2) for i in range(2)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)

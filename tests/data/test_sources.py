@@ -16,10 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from cdjax.data.loader import (
-    DataConfig,
-    batches,
-)
+from cdjax.data.loader import Batches, DataConfig
 from cdjax.data.pairs import Pairs
 from cdjax.data.sources import decode
 from cdjax.distillation.config import Recipe, Styles
@@ -129,23 +126,23 @@ def coco(tfds_dir: Path, **more: Any) -> DataConfig:
 
 
 def test_tfds_images_are_read_and_the_broken_one_is_skipped(tfds_dir: Path) -> None:
-    with batches(coco(tfds_dir)) as data:
+    with Batches(coco(tfds_dir)) as data:
         assert data.examples_per_epoch == COUNT + 1
         images = np.concatenate(list(islice(data, 6)))
         assert data.skipped == 1
         assert re.match(r"coco/2014/1.1.0 train \d+: ", data.broken[0])
     seen = numbers(images)
     assert set(seen) == set(range(COUNT))
-    with batches(coco(tfds_dir, split="train[:5]")) as data:
+    with Batches(coco(tfds_dir, split="train[:5]")) as data:
         assert data.examples_per_epoch == 5
 
 
 def test_tfds_position(tfds_dir: Path) -> None:
-    with batches(coco(tfds_dir)) as data:
+    with Batches(coco(tfds_dir)) as data:
         list(islice(data, 2))
         state = data.state()
         expected = list(islice(data, 4))
-    with batches(coco(tfds_dir, workers=1)) as data:
+    with Batches(coco(tfds_dir, workers=1)) as data:
         data.restore(state)
         np.testing.assert_array_equal(list(islice(data, 4)), expected)
 
@@ -172,12 +169,12 @@ def test_tensorflow_is_never_imported(tfds_dir: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        "from cdjax.data.loader import DataConfig, DataError, batches\n"
+        "from cdjax.data.loader import DataConfig, Batches, DataError\n"
         "if __name__ == '__main__':\n"
         "    for name, workers in (('coco/2014', 0), ('coco/2014', 1), ('coco/2017', 0)):\n"
         f"        options = dict({SMALL!r}, workers=workers, data_dir={str(tfds_dir)!r})\n"
         "        try:\n"
-        "            with batches(DataConfig('tfds:' + name, **options)) as data:\n"
+        "            with Batches(DataConfig('tfds:' + name, **options)) as data:\n"
         "                print(next(data).shape)\n"
         "        except DataError:\n"
         "            print('not prepared')\n"
@@ -198,18 +195,18 @@ def test_tensorflow_is_never_imported(tfds_dir: Path, tmp_path: Path) -> None:
 def test_tfds_that_cannot_be_had(tfds_dir: Path, tmp_path: Path) -> None:
     command = f"tfds build coco/2017 --file_format=array_record --data_dir={tfds_dir}"
     with pytest.raises(DataError, match=re.escape(command)) as error:
-        batches(DataConfig("tfds:coco/2017", data_dir=str(tfds_dir)))
+        Batches(DataConfig("tfds:coco/2017", data_dir=str(tfds_dir)))
     assert "\n" not in str(error.value)
     with pytest.raises(DataError, match=r"Unknown split 'test'"):
-        batches(coco(tfds_dir, split="test"))
+        Batches(coco(tfds_dir, split="test"))
     copy = tmp_path / "copy"
     shutil.copytree(tfds_dir, copy)
     (info,) = copy.rglob("dataset_info.json")
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(DataError, match=rf"tfds convert_format .*{info.parent}"):
-        batches(coco(copy))
+        Batches(coco(copy))
     info.write_text(info.read_text().replace("tfrecord", "array_record"))
     (shard,) = copy.rglob("*.array_record*")
     shard.unlink()
     with pytest.raises(DataError, match=f"{shard.name} is missing"):
-        batches(coco(copy))
+        Batches(coco(copy))

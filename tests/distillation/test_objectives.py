@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cdjax.distillation.config import PHASES, Phase, Task, Weights
+from cdjax.distillation.config import STAGE_PHASES, Phase, Task, Weights
 from cdjax.distillation.losses import style_loss
 from cdjax.distillation.train_step import initial_state, loss, train_step
 from cdjax.model import Params
@@ -91,7 +91,7 @@ def weighted(losses: Mapping[str, float]) -> float:
     return sum(getattr(WEIGHTS, name) * value for name, value in losses.items())
 
 
-CASES = [*((phase, "teacher") for phase in PHASES), ("student_decoder", "student")]
+CASES = [*((phase, "teacher") for phase in STAGE_PHASES), ("student_decoder", "student")]
 
 
 @pytest.mark.parametrize(("phase", "judge"), CASES)

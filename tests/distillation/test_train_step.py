@@ -11,7 +11,7 @@ import pytest
 
 from cdjax import Spec
 from cdjax.checkpoints.pytorch import convert_paper_16x, convert_wct_vgg19
-from cdjax.distillation.config import PAPER_WEIGHTS, PHASES, Phase, Task, Weights
+from cdjax.distillation.config import PAPER_WEIGHTS, STAGE_PHASES, Phase, Task, Weights
 from cdjax.distillation.losses import tap_losses
 from cdjax.distillation.train_step import initial_state, loss, train_step
 from cdjax.distillation.whitened_adam import input_factors
@@ -130,7 +130,7 @@ def test_one_decoder_gradient_of_the_original_code(shared: Path, stage: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("phase", "rectified"), [*((phase, False) for phase in PHASES), ("student_encoder", True)]
+    ("phase", "rectified"), [*((phase, False) for phase in STAGE_PHASES), ("student_encoder", True)]
 )
 def test_losses_equal_numpy(phase: Phase, rectified: bool) -> None:
     params, frozen = networks(phase)
@@ -172,7 +172,7 @@ def test_losses_equal_numpy(phase: Phase, rectified: bool) -> None:
         np.testing.assert_allclose(value, expected if name == "loss" else sums[name] / 2, rtol=1e-4)
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", STAGE_PHASES)
 def test_training_lowers_the_loss_and_leaves_conv0_alone(phase: Phase) -> None:
     params, frozen = networks(phase)
     before = jax.tree.map(np.asarray, params)

@@ -9,7 +9,7 @@ import pytest
 
 from cdjax.checkpoints.load import load_model
 from cdjax.data.pairs import Pairs
-from cdjax.distillation.config import Weights
+from cdjax.distillation.config import Training, Weights
 from experiments import ablate
 from experiments.ablate import main, variants
 from experiments.ablate_options import Command, default_recipe
@@ -46,6 +46,12 @@ def test_each_variant_leaves_out_one_part() -> None:
     assert [found[name].start.method for name in NAMES[3:]] == ["l1", "random"]
     budgets = {(r.student_encoder.steps, r.student_decoder.steps) for r in found.values()}
     assert len(budgets) == 1
+
+
+def test_student_transfer_is_a_variant_where_the_recipe_has_it() -> None:
+    recipe = replace(default_recipe(), student_transfer=Training(5))
+    found = {variant.name: variant.recipe.student_transfer.steps for variant in variants(recipe)}
+    assert found == {**dict.fromkeys(NAMES, 0), "with_transfer": 5}
 
 
 def test_adain_collaborates_by_transfer() -> None:

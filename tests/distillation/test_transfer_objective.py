@@ -1,0 +1,196 @@
+"""The objective that trains a whole cascade on the pictures it makes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cdjax import Model, Spec, load_model, save_model, stylize
+from cdjax.data.loader import DataConfig
+from cdjax.distillation.config import Recipe, Start, Styles, Task, Training, Transfer, Weights
+from cdjax.distillation.pipeline import PhaseObserver, distill
+from cdjax.distillation.train_step import initial_state, train_step
+from cdjax.distillation.transfer_objective import (
+    alphas,
+    as_trained,
+    cascade,
+    content_disagreement,
+    style_disagreement,
+)
+from cdjax.model import Params
+from experiments.watch import Silent
+from tests import models
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
+METHODS: tuple[Transfer, ...] = ("wct", "adain")
+WEIGHTS = Weights(pixel=100.0, content=3.0, style=1.0)
+DEPTHS = (1, 1, 1, 1, 1)
+CASCADES = {
+    "wct": (Spec(2, (3, 4), DEPTHS), Spec(1, (3,), DEPTHS)),
+    "adain": (Spec(1, (4,), DEPTHS),),
+}
+PAIRS = np.stack([models.random_image(4, 16, 16, seed=seed) for seed in (5, 6)], axis=1)
+
+
+def task(method: Transfer, **changes: Any) -> Task:
+    specs = CASCADES[method]
+    teacher = replace(specs[0], widths=(6, 8)[: specs[0].stage])
+    whole = Task(
+        "student_transfer", specs[0], teacher, WEIGHTS, method, learning_rate=1e-2, cascade=specs
+    )
+    return replace(whole, **changes)
+
+
+def networks(work: Task) -> tuple[dict[str, Params], dict[str, Params]]:
+    teacher = models.random_model([work.teacher], seed=1).params[f"stage{work.teacher.stage}"]
+    params = as_trained(models.random_model(work.cascade, seed=4).params)
+    return params, {"teacher": teacher["encoder"]}
+
+
+def test_alphas_cover_the_range_and_are_a_function_of_the_step() -> None:
+    many = np.ravel(jax.vmap(lambda step: alphas(step, 2))(jnp.arange(100_000, 100_500)))
+    assert np.mean(many == 0) == pytest.approx(0.2, abs=0.01)
+    assert np.mean(many == 1) == pytest.approx(0.3, abs=0.01)
+    between = many[(many > 0) & (many < 1)]
+    assert between.min() >= 0.4
+    assert between.mean() == pytest.approx(0.7, abs=0.01)
+    np.testing.assert_array_equal(alphas(7, 3), alphas(jnp.int32(7), 3))
+    assert not np.array_equal(alphas(7, 3), alphas(8, 3))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_judges_the_pictures_that_stylize_makes(method: Transfer) -> None:
+    work = task(method)
+    params, _ = networks(work)
+    unit = jnp.asarray(PAIRS, jnp.float32) / 255
+    alpha = jnp.asarray([0.0, 0.4, 0.7, 1.0])
+    made = jnp.clip(
+        jax.jit(cascade, static_argnums=0)(work, params, *unit.swapaxes(0, 1), alpha), 0, 1
+    )
+    model = models.random_model(work.cascade, method=method, seed=4)
+    for i in range(len(PAIRS)):
+        expected = stylize(model, PAIRS[i, 0], PAIRS[i, 1], alpha=alpha[i])
+        np.testing.assert_allclose(made[i], expected, atol=2e-3)
+
+
+def test_style_disagreement_is_relative_to_the_styles_statistics() -> None:
+    generator = np.random.default_rng(0)
+    found, target = (np.abs(generator.normal(size=(2, 5, 6, 3))) * s for s in (1.0, 1.7))
+    got = style_disagreement({"relu1_1": jnp.asarray(found)}, {"relu1_1": jnp.asarray(target)})
+    for i in range(2):
+        a, b = (x[i].reshape(-1, 3) for x in (found, target))
+        grams = [x.T @ x / len(x) for x in (a, b)]
+        expected = np.linalg.norm(grams[0] - grams[1]) / np.linalg.norm(grams[1])
+        errors = sum(np.sum((f(a, 0) - f(b, 0)) ** 2) for f in (np.mean, np.std))
+        expected += errors / sum(np.sum(f(b, 0) ** 2) for f in (np.mean, np.std))
+        assert float(got[i]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_content_disagreement_ignores_each_channels_mean_and_size() -> None:
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 4)), jnp.float32)
+    moved = features * jnp.asarray([1, 2, 3, 9.0]) + 5
+    other = jnp.flip(features, 1)
+    assert np.all(np.abs(content_disagreement({"relu4_1": moved}, {"relu4_1": features})) < 5e-3)
+    assert np.all(content_disagreement({"relu4_1": other}, {"relu4_1": features}) > 0.5)
+    # Shallow taps do not count where there are deep ones.
+    both = {"relu2_1": other, "relu4_1": features}
+    same = {"relu2_1": features, "relu4_1": features}
+    assert np.all(content_disagreement(both, same) < 5e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_training_lowers_the_loss_and_leaves_the_colour_convolution(method: Transfer) -> None:
+    work = task(method)
+    params, frozen = networks(work)
+    before = jax.device_get(params)
+    state = initial_state(params, task=work)
+    losses = []
+    for _ in range(25):
+        state, metrics = train_step(state, frozen, PAIRS, task=work)
+        assert set(metrics) >= {"loss", "style", "content", "pixel"}
+        losses.append(float(metrics["loss"]))
+    # The alphas of five steps of four pairs are spread alike.
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    for name, part in before.items():
+        same = {
+            layer: np.array_equal(part[layer]["kernel"], state.params[name][layer]["kernel"])
+            for layer in part
+        }
+        assert {layer for layer, equal in same.items() if equal} == ({"conv0"} & set(part))
+
+
+def test_microbatches_take_the_same_step() -> None:
+    np.testing.assert_array_equal(jnp.concatenate([alphas(10, 2), alphas(11, 2)]), alphas(5, 4))
+    work = task("adain")
+    losses = []
+    for parts in (1, 2):
+        params, frozen = networks(work)
+        state = initial_state(params, task=work)
+        _, metrics = train_step(state, frozen, PAIRS, task=replace(work, microbatches=parts))
+        losses.append((float(metrics["loss"]), float(metrics["gradient_norm"])))
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
+class Stops(Silent):
+    """Interrupts the run after a step."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    @contextmanager
+    def phase(self, *args: Any, **options: Any) -> Iterator[PhaseObserver]:
+        with super().phase(*args, **options) as watch:
+            inner = watch.step
+
+            def step(number: int, metrics: dict[str, float]) -> None:
+                inner(number, metrics)
+                if number == self.after:
+                    raise KeyboardInterrupt
+
+            watch.step = step  # type: ignore[method-assign]
+            yield watch
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    folder = tmp_path_factory.mktemp("networks")
+    specs = (Spec(2, (16, 32), DEPTHS), Spec(1, (24,), DEPTHS))
+    save_model(folder / "start", models.random_model(specs, seed=2))
+    big = models.random_model([Spec(2, (6, 8), DEPTHS)], seed=1)
+    encoder = {"stage2": {"encoder": big.params["stage2"]["encoder"]}}
+    config = replace(big.config, method="encoder", teacher="small-normalised")
+    save_model(folder / "teacher", Model(encoder, config))  # type: ignore[arg-type]
+    return Recipe(
+        teacher=str(folder / "teacher"),
+        data=DataConfig("dead-leaves", crop=16, batch=2),
+        styles=Styles(contents=0.5),
+        stages=(2, 1),
+        start=Start(model=str(folder / "start"), images=4, crop=16),
+        student_transfer=Training(4, WEIGHTS, 1e-3, whitened=True),
+        save_every=2,
+        pictures_every=4,
+    )
+
+
+def test_a_distillation_ends_with_it_and_goes_on_after_a_stop(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    whole = distill(recipe, tmp_path / "whole", Silent())
+    with pytest.raises(KeyboardInterrupt):
+        distill(recipe, tmp_path / "stopped", Stops(3))
+    again = distill(recipe, tmp_path / "stopped", Silent())
+    jax.tree.map(np.testing.assert_array_equal, whole.params, again.params)
+    first = load_model(recipe.start.model or "")
+    for stage, parts in first.params.items():
+        for part, network in parts.items():
+            assert not np.array_equal(
+                network["conv1_1"]["kernel"], whole.params[stage][part]["conv1_1"]["kernel"]
+            )
+    assert whole.config.specs == first.config.specs
