@@ -78,7 +78,7 @@ def encode(spec: Spec, params: Params, image: Floats) -> dict[str, Floats]:
         features = np.maximum(convolve(features, **params[conv.name], mode=mode), 0)
         if conv.name.endswith("_1"):
             taps[f"relu{conv.name[4:]}"] = features
-        if conv.resample:
+        if conv.pooled:
             height, width = features.shape[0] // 2 * 2, features.shape[1] // 2 * 2
             rows = np.maximum(features[0:height:2], features[1:height:2])
             features = np.maximum(rows[:, 0:width:2], rows[:, 1:width:2])
@@ -89,7 +89,7 @@ def decode(spec: Spec, params: Params, features: Floats) -> Floats:
     """The image that one (h, w, C) feature map decodes to."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     for conv in spec.decoder:
-        features = np.maximum(convolve(features, **params[conv.name]), 0)
-        if conv.resample:
+        if conv.upsampled:
             features = features.repeat(2, axis=0).repeat(2, axis=1)
+        features = np.maximum(convolve(features, **params[conv.name]), 0)
     return features

@@ -80,9 +80,9 @@ def _sequential(
     """Convolutions by name in a `Sequential` of (padding,) convolution, ReLU, (resampling)."""
     names = {}
     for conv in convs:
-        first += padded
+        first += padded + conv.upsampled
         names[f"{prefix}{first}"] = conv
-        first += 3 if conv.resample else 2
+        first += 2 + conv.pooled
     return names
 
 

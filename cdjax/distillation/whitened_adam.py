@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from cdjax.distillation.initialization.layer_samples import (
     Images,
+    coloured,
     patches,
     positions_of,
     sample_positions,
 )
 from cdjax.model import Params
-from cdjax.networks.spec import Spec
-from cdjax.networks.steps import Step, coloured, decoder_steps, encoder_steps, run_step
+from cdjax.networks.layers import run_layers
+from cdjax.networks.spec import Conv, Spec
 from cdjax.ops.matmul import product
 from cdjax.ops.padding import Padding
 
@@ -43,18 +44,18 @@ def _gram(rows: Array) -> Array:
 def _walk(
     features: Array,
     params: Params,
-    steps: tuple[Step, ...],
+    convs: tuple[Conv, ...],
     where: tuple[Array, ...],
     padding: Padding,
 ) -> tuple[Array, dict[str, Array], dict[str, Array]]:
     """A network's output, the Gram matrix of what each convolution reads, and of each tap."""
     grams, taps = {}, {}
-    for step, positions in zip(steps, where, strict=True):
-        grams[step.name] = _gram(patches(features, positions, step, padding))
-        before, features = run_step(features, params, step, padding)
-        if step.name.endswith("_1"):
-            tap = jax.nn.relu(positions_of(before, positions))
-            taps[f"relu{step.name[4:]}"] = _gram(tap)
+    features, layers = run_layers(params, convs, features, padding=padding)
+    for conv, positions in zip(convs, where, strict=True):
+        layer = layers[conv.name]
+        grams[conv.name] = _gram(patches(layer.inputs, positions, conv, padding))
+        if conv.is_tap:
+            taps[conv.layer] = _gram(positions_of(layer.outputs, positions))
     return features, grams, taps
 
 
@@ -69,15 +70,14 @@ def _grams(
     features, encoder, embedding = _walk(
         coloured(networks["encoder"], images),
         networks["encoder"],
-        encoder_steps(student),
+        student.encoder,
         where[0],
         student.padding,
     )
     found = {"encoder": encoder, "embedding": embedding}
     if "decoder" in networks:
-        steps = decoder_steps(student)
         _, found["decoder"], _ = _walk(
-            features, networks["decoder"], steps, where[1], student.padding
+            features, networks["decoder"], student.decoder, where[1], student.padding
         )
     return found
 
@@ -109,8 +109,8 @@ def input_factors(
     """
     generator = np.random.default_rng(seed)
     where = tuple(
-        sample_positions(generator, steps, images.shape[:3], most=rows)
-        for steps in (encoder_steps(student), decoder_steps(student))
+        sample_positions(generator, convs, images.shape[:3], most=rows)
+        for convs in (student.encoder, student.decoder)
     )
     total: Any = None
     for start in range(0, len(images), batch):

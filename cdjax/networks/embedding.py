@@ -21,8 +21,8 @@ def _embed_forward(features: Array, kernel: Array, bias: Array) -> tuple[Array, 
 
 def _embed_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
     features, kernel = saved
-    # JAX's own gradients have XLA transpose all of `gradient` in memory, and read it once more for
-    # the bias, which here is the weight of a feature that is 1 everywhere.
+    # JAX's own gradients make XLA transpose `gradient` in memory and read it once more for the
+    # bias, which here is the weight of an additional feature that is 1 everywhere.
     rows, columns = (array.reshape(-1, array.shape[-1]) for array in (features, gradient))
     rows = jnp.concatenate([rows, jnp.ones_like(rows[:, :1])], 1)
     by_both = jax.lax.dot_general(
@@ -39,11 +39,11 @@ _embed.defvjp(_embed_forward, _embed_backward)
 
 
 class Embedding(nn.Module):
-    """The linear embeddings Q_j (paper, section 3.2): a 1x1 convolution a tap. Training only.
+    """The linear embeddings Q_j (paper, section 3.2): one 1x1 convolution per tap, for training.
 
     Attributes:
-        spec: the student's spec, whose taps are embedded.
-        widths: the teacher's channels at each of those taps.
+        spec: of the student, whose taps are embedded.
+        widths: channels of the teacher at each tap.
     """
 
     spec: Spec
@@ -51,10 +51,10 @@ class Embedding(nn.Module):
 
     @nn.compact
     def __call__(self, taps: dict[str, Array]) -> dict[str, Array]:
-        """Maps every tap, (..., C'), to the teacher's width, (..., C); no ReLU follows."""
+        """Maps every tap, (..., C'), to the teacher's width, (..., C), without ReLU."""
         embedded = {}
         for (name, features), width in zip(self.spec.taps, self.widths, strict=True):
-            kernel, bias = Parameters((features, width), name=name)()
-            dtype = taps[name].dtype
-            embedded[name] = _embed(taps[name], kernel.astype(dtype), bias.astype(dtype))
+            layer = Parameters((features, width), name=name)()
+            kernel, bias = (layer[part].astype(taps[name].dtype) for part in ("kernel", "bias"))
+            embedded[name] = _embed(taps[name], kernel, bias)
         return embedded

@@ -1,17 +1,21 @@
-"""What the encoder and the decoder are both made of: a convolution's parameters as a module."""
+"""What encoder and decoder have in common: parameters as modules, and a run of convolutions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from cdjax.model import Params
 from cdjax.networks.spec import Conv
-
-Kernels = dict[str, tuple[Array, Array]]
-"""Kernel and bias by the name of the convolution."""
+from cdjax.ops.conv import Algorithm, convolve, max_pool
+from cdjax.ops.padding import Padding
+from cdjax.ops.upsample import convolve_upsampled
 
 
 class Parameters(nn.Module):
@@ -24,27 +28,26 @@ class Parameters(nn.Module):
     shape: tuple[int, ...]
 
     @nn.compact
-    def __call__(self) -> tuple[Array, Array]:
-        """Returns the kernel, `shape`, and the bias, (O,), both float32.
+    def __call__(self) -> Params:
+        """Returns `{"kernel": shape, "bias": (O,)}`, float32.
 
         Raises:
-            ValueError: if the parameters given are missing or of another shape.
+            ValueError: if the given parameters are missing or have another shape.
         """
         if self.is_initializing():
             initial = self.param("kernel", nn.initializers.he_normal(), self.shape)
-            return initial, self.param("bias", nn.initializers.zeros_init(), self.shape[-1:])
-        # `self.param` would trace the initialiser to learn its shape, for every layer, in every
-        # process.
-        kernel: Array | None = self.get_variable("params", "kernel")
-        bias: Array | None = self.get_variable("params", "bias")
-        shapes = [None if part is None else part.shape for part in (kernel, bias)]
-        if kernel is None or bias is None or shapes != [self.shape, self.shape[-1:]]:
+            bias = self.param("bias", nn.initializers.zeros_init(), self.shape[-1:])
+            return {"kernel": initial, "bias": bias}
+        # `self.param` would trace the initializer of every layer in every process, to check shapes.
+        found: Params = {part: self.get_variable("params", part) for part in ("kernel", "bias")}
+        shapes = [None if part is None else part.shape for part in found.values()]
+        if shapes != [self.shape, self.shape[-1:]]:
             raise ValueError(f"the parameters of {self.name} are missing or not {self.shape}")
-        return kernel, bias
+        return found
 
 
-def kernels_of(convs: Sequence[Conv]) -> Kernels:
-    """Those of a network's 3x3 convolutions; to be called in the network's `__call__`."""
+def parameters_of(convs: Sequence[Conv]) -> Params:
+    """Parameters of 3x3 convolutions by name; to be called in a network's `__call__`."""
     return {
         conv.name: Parameters((3, 3, conv.features_in, conv.features_out), name=conv.name)()
         for conv in convs
@@ -52,10 +55,68 @@ def kernels_of(convs: Sequence[Conv]) -> Kernels:
 
 
 def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
-    """What a module makes of its inputs with the given parameters."""
+    """Applies a module to inputs with the given parameters."""
     return module.apply({"params": params}, *inputs)
 
 
 def blocks(convs: Sequence[Conv]) -> list[tuple[Conv, ...]]:
-    """The convolutions between two changes of resolution, together."""
+    """The convolutions grouped by resolution."""
     return [tuple(group) for _, group in groupby(convs, key=lambda conv: conv.level)]
+
+
+class Layer(NamedTuple):
+    """What one convolution of a network reads and what it makes.
+
+    Attributes:
+        inputs: (N, h, w, I), before the upsampling that precedes some of a decoder's convolutions.
+        outputs: (N, H, W, O), after ReLU, or pre-activations where those were asked for; before
+            the pooling that follows some of an encoder's convolutions.
+    """
+
+    inputs: Array
+    outputs: Array
+
+
+def run_layers(
+    params: Mapping[str, Params],
+    convs: Sequence[Conv],
+    features: Array,
+    *,
+    padding: Padding,
+    dtype: DTypeLike = jnp.float32,
+    algorithm: Algorithm = "direct",
+    pre_activations: bool = False,
+) -> tuple[Array, dict[str, Layer]]:
+    """Runs consecutive convolutions of an encoder or a decoder with their ReLUs and resampling.
+
+    The one definition of a forward pass: `Encoder` and `Decoder` run their blocks with it, and
+    layer-wise fits any part of them. Under `jax.jit`, unused layers in the result cost nothing.
+
+    Args:
+        params: `{"kernel", "bias"}` of every convolution by its name; others may be among them.
+        convs: consecutive entries of `Spec.encoder` or `Spec.decoder`.
+        features: (N, h, w, I), what the first of them reads; for conv1_1 of an encoder, images
+            after the colour convolution.
+        padding: of the convolutions.
+        dtype: float32 or bfloat16, of all convolutions but conv1_1.
+        algorithm: of the convolutions, as for `cdjax.ops.conv.convolve`.
+        pre_activations: whether the layers hold what the convolutions make before ReLU, which is
+            then not fused with them.
+
+    Returns:
+        The features after the last convolution, its ReLU and pooling, and every `Layer` by name.
+    """
+    layers: dict[str, Layer] = {}
+    for conv in convs:
+        # conv1_1 reads or makes the image, whose grey levels bfloat16 would round.
+        compute = jnp.float32 if conv.name == "conv1_1" else dtype
+        layer = params[conv.name]
+        inputs, kernel, bias = (
+            array.astype(compute) for array in (features, layer["kernel"], layer["bias"])
+        )
+        run = partial(convolve_upsampled if conv.upsampled else convolve, inputs, kernel, bias)
+        outputs = run(padding=padding, algorithm=algorithm, rectified=not pre_activations)
+        layers[conv.name] = Layer(inputs, outputs)
+        features = max_pool(outputs) if conv.pooled else outputs
+        features = jax.nn.relu(features) if pre_activations else features
+    return features, layers

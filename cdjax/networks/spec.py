@@ -1,8 +1,8 @@
-"""Network specifications: one table from which every layer, name and count follows.
+"""Network specifications: one table from which every layer, name and count is derived.
 
-A `Spec` names a truncated VGG encoder and its mirrored decoder. Teacher and student,
-VGG-16 and VGG-19, stages 1 to 5 are values of it; parameter names, tap names, strides and
-multiply-accumulate counts are derived here and written down nowhere else.
+A `Spec` describes a truncated VGG encoder and its mirrored decoder. Teachers and students,
+VGG-16 and VGG-19, stages 1 to 5 are values of it. Parameter names, tap names, strides, halos and
+multiply-accumulate counts are derived here and nowhere else.
 """
 
 from dataclasses import dataclass
@@ -20,19 +20,31 @@ class Conv:
     """One 3x3 convolution of a network.
 
     Attributes:
-        name: `conv{block}_{index}`, the VGG name; a decoder's convolution bears the name of
-            the encoder convolution that it mirrors.
+        name: `conv{block}_{index}`, the VGG name; a decoder's convolution has the name of the
+            encoder's convolution that it mirrors.
         features_in: input channels.
         features_out: output channels.
-        level: how often the image has been halved where this convolution runs.
-        resample: whether its output is max-pooled (encoder) or upsampled (decoder) by 2.
+        level: log2 of the image pixels per position, along each axis, where it runs.
+        pooled: whether 2x2 max-pooling follows it (encoder).
+        upsampled: whether nearest upsampling by 2 precedes it (decoder).
     """
 
     name: str
     features_in: int
     features_out: int
     level: int
-    resample: bool
+    pooled: bool = False
+    upsampled: bool = False
+
+    @property
+    def layer(self) -> str:
+        """`relu{block}_{index}`, the name of the activations that follow it in an encoder."""
+        return f"relu{self.name.removeprefix('conv')}"
+
+    @property
+    def is_tap(self) -> bool:
+        """Whether an encoder returns the activations that follow it, as the first of a block."""
+        return self.name.endswith("_1")
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,8 @@ class Spec:
         padding: `"reflect"` for style transfer; `"zero"` for the ImageNet networks as trained.
 
     Raises:
-        ValueError: if the stage is not in 1..5 or `widths` has not one entry a block.
+        ValueError: if the stage is not in 1..5, `widths` does not have one entry per block, or the
+            padding is unknown.
     """
 
     stage: int
@@ -72,30 +85,21 @@ class Spec:
         """The encoder's 3x3 convolutions in order; the colour convolution conv0 precedes them."""
         convs: list[Conv] = []
         previous = 3
-        for block in range(1, self.stage + 1):
+        for block, width in enumerate(self.widths, 1):
             last_block = block == self.stage
             depth = 1 if last_block else self.depths[block - 1]
             for index in range(1, depth + 1):
-                width = self.widths[block - 1]
-                pool = index == depth and not last_block
-                convs.append(Conv(f"conv{block}_{index}", previous, width, block - 1, pool))
+                pooled = index == depth and not last_block
+                convs.append(Conv(f"conv{block}_{index}", previous, width, block - 1, pooled))
                 previous = width
         return tuple(convs)
 
     @property
     def decoder(self) -> tuple[Conv, ...]:
         """The decoder's 3x3 convolutions in order: the encoder's, reversed and mirrored."""
-        encoder = self.encoder
-        before = (None, *encoder[:-1])
         return tuple(
-            Conv(
-                conv.name,
-                conv.features_out,
-                conv.features_in,
-                conv.level,
-                previous is not None and previous.resample,
-            )
-            for previous, conv in zip(reversed(before), reversed(encoder), strict=True)
+            Conv(conv.name, conv.features_out, conv.features_in, conv.level, upsampled=conv.pooled)
+            for conv in reversed(self.encoder)
         )
 
     @property
@@ -105,23 +109,23 @@ class Spec:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names relu{b}_{i} of every layer of the encoder, shallowest first; taps among them."""
-        return tuple(f"relu{conv.name[4:]}" for conv in self.encoder)
+        """Names relu{b}_{i} of every layer of the encoder, taps included, shallowest first."""
+        return tuple(conv.layer for conv in self.encoder)
 
     @property
     def halo(self) -> int:
-        """Image pixels next to a cut in which features, and what is decoded of them, differ.
+        """Image pixels next to a cut within which features, and images decoded from them, differ.
 
-        A position of the features sees that far beyond the pixels it stands for, and a decoded
-        pixel as far beyond its own; in whole positions, a multiple of the stride. A convolution
-        at a level sees one of its pixels further, 2**level of the image's.
+        It is the reach of the encoder's receptive field beyond a position, and of the decoder's
+        beyond a pixel, rounded up to a multiple of the stride. A convolution at a level adds one
+        position of that level, 2**level pixels of the image.
         """
         reach = sum(2**conv.level for conv in self.encoder)
         return -(-reach // self.stride) * self.stride
 
     @property
     def parameter_count(self) -> int:
-        """Weights and biases of encoder (conv0 included) and decoder; embeddings not counted."""
+        """Weights and biases of the encoder, including conv0, and the decoder, not embeddings."""
         colour = 3 * 3 + 3
         return colour + sum(
             9 * c.features_in * c.features_out + c.features_out for c in self.encoder + self.decoder
@@ -131,17 +135,17 @@ class Spec:
     def encoder_macs(self) -> float:
         """Multiply-accumulates per image pixel of the encoder's 3x3 convolutions.
 
-        The decoder, as defined (convolving upsampled features), costs the same.
+        The decoder, which convolves upsampled features, costs the same.
         """
         return sum(9 * c.features_in * c.features_out / 4**c.level for c in self.encoder)
 
 
 def teacher(stage: int, *, depths: tuple[int, ...] = VGG19_DEPTHS) -> Spec:
-    """The full-width VGG spec of a stage (VGG-19 unless `depths` says otherwise)."""
+    """The spec of a full-width VGG, VGG-19 by default; arguments as for `Spec`."""
     return Spec(stage, TEACHER_WIDTHS[:stage], depths)
 
 
 def student(stage: int, *, depths: tuple[int, ...] = VGG19_DEPTHS) -> Spec:
-    """The paper's 16x student spec of a stage: a quarter of the widths, 24 channels at stage 1."""
+    """The spec of the paper's 16x smaller student: a quarter of the widths, 24 at stage 1."""
     widths = (24,) if stage == 1 else STUDENT_WIDTHS[:stage]
     return Spec(stage, widths, depths)

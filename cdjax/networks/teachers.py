@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from cdjax.errors import TeacherError
 from cdjax.model import Model, Params
+from cdjax.networks.encoder import convolve_colour
+from cdjax.networks.layers import run_layers
 from cdjax.networks.spec import Spec
-from cdjax.networks.steps import coloured, encoder_steps, run_step
 
 _DEAD = 1e-4
 """A filter whose mean activation is below this fraction of its layer's mean has no scale."""
@@ -46,12 +47,11 @@ def normalize(spec: Spec, params: Params, images: NDArray[np.uint8], *, batch: i
 
     @jax.jit
     def means(params: Params, part: jax.Array) -> list[jax.Array]:
-        features = coloured(params, part)
-        found = []
-        for step in encoder_steps(spec):
-            before, features = run_step(features, params, step, spec.padding)
-            found.append(jnp.maximum(before, 0).mean((1, 2)).sum(0))
-        return found
+        features = convolve_colour(params["conv0"], part.astype(jnp.float32) / 255)
+        _, layers = run_layers(
+            params, spec.encoder, features, padding=spec.padding, pre_activations=True
+        )
+        return [jnp.maximum(layer.outputs, 0).mean((1, 2)).sum(0) for layer in layers.values()]
 
     parts = [
         jax.device_get(means(params, images[i : i + batch])) for i in range(0, len(images), batch)

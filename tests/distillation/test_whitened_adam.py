@@ -71,9 +71,9 @@ def test_every_kind_of_layer_is_whitened(networks, images, factors):
         decoded = features["relu2_1"]
         for conv in STUDENT.decoder[:-1]:
             layer = jax.tree.map(np.asarray, networks["decoder"][conv.name])
-            decoded = np.maximum(models.convolve(decoded, **layer), 0)
-            if conv.resample:
+            if conv.upsampled:
                 decoded = decoded.repeat(2, axis=0).repeat(2, axis=1)
+            decoded = np.maximum(models.convolve(decoded, **layer), 0)
         last.append(patches_of(decoded))
     assert_white(factors["encoder"]["conv1_1"], with_constant(np.concatenate(first)))
     assert_white(factors["embedding"]["relu2_1"], with_constant(np.concatenate(taps)))

@@ -133,7 +133,7 @@ def test_random_weights_of_the_student_neither_die_nor_overflow() -> None:
         features = np.maximum(features + params[conv.name]["bias"], 0)
         assert features.std((0, 1, 2)).min() > 1e-3, conv.name
         assert features.max() < 10, conv.name
-        if conv.resample:
+        if conv.pooled:
             features = features[:, ::2, ::2]
 
 

@@ -22,9 +22,9 @@ def test_layers_of_stage_3() -> None:
     names = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"]
     assert [conv.name for conv in spec.encoder] == names
     assert [conv.name for conv in spec.decoder] == names[::-1]
-    assert [conv.name for conv in spec.encoder if conv.resample] == ["conv1_2", "conv2_2"]
-    # Upsampling happens where, read backwards, the encoder has pooled: before conv2_2 and conv1_2.
-    assert [conv.name for conv in spec.decoder if conv.resample] == ["conv3_1", "conv2_1"]
+    assert [conv.name for conv in spec.encoder if conv.pooled] == ["conv1_2", "conv2_2"]
+    # The decoder upsamples where the encoder, read backwards, has pooled.
+    assert [conv.name for conv in spec.decoder if conv.upsampled] == ["conv2_2", "conv1_2"]
     assert [(c.features_in, c.features_out) for c in spec.decoder] == [
         (c.features_out, c.features_in) for c in reversed(spec.encoder)
     ]

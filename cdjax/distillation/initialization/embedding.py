@@ -16,7 +16,6 @@ from cdjax.distillation.initialization.least_squares import ridge
 from cdjax.distillation.initialization.samples import make_rows, moments
 from cdjax.model import Params
 from cdjax.networks.spec import Spec
-from cdjax.networks.steps import encoder_steps
 
 _RIDGE = 1e-5
 
@@ -43,15 +42,14 @@ def fit_embedding(
     Returns:
         `{"relu{k}_1": {"kernel" (in, out), "bias" (out,)}, ...}`, float32.
     """
-    steps = encoder_steps(student[0])
-    where = sample_positions(generator, steps, images.shape[:3], most=positions)
+    where = sample_positions(generator, student[0].encoder, images.shape[:3], most=positions)
     features, targets = (
         in_batches(partial(pre_activations, params, spec=spec), batch, images, where)
         for spec, params in (student, teacher)
     )
     embedding = {}
     for conv, inputs, wanted in zip(student[0].encoder, features, targets, strict=True):
-        if not conv.name.endswith("_1"):
+        if not conv.is_tap:
             continue
         after = (np.maximum(rows, 0).reshape(-1, rows.shape[-1]) for rows in (inputs, wanted))
         rows = make_rows(*after)
@@ -59,5 +57,5 @@ def fit_embedding(
             gram = np.asarray(moments(rows.inputs, rows.inputs))
             cross = np.asarray(moments(rows.inputs, rows.targets))
         solution = jnp.asarray(ridge(gram, cross, _RIDGE), jnp.float32)
-        embedding[f"relu{conv.name[4:]}"] = {"kernel": solution[:-1], "bias": solution[-1]}
+        embedding[conv.layer] = {"kernel": solution[:-1], "bias": solution[-1]}
     return embedding

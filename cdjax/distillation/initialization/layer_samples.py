@@ -17,8 +17,9 @@ from jax import Array
 from numpy.typing import NDArray
 
 from cdjax.model import Params
-from cdjax.networks.spec import Spec
-from cdjax.networks.steps import Step, coloured, encoder_steps, run_step
+from cdjax.networks.encoder import convolve_colour
+from cdjax.networks.layers import run_layers
+from cdjax.networks.spec import Conv, Spec
 from cdjax.ops.padding import Padding
 from cdjax.ops.upsample import upsample
 
@@ -33,15 +34,23 @@ def positions_of(features: Array, positions: Array) -> Array:
     return jnp.take_along_axis(flat, positions[..., None], axis=1)
 
 
-def patches(features: Array, positions: Array, step: Step, padding: Padding) -> Array:
-    """What a step's kernel reads at flat positions, (N, n, 9 C), in the order of its axes."""
-    features = upsample(features) if step.upsampled else features
+def patches(features: Array, positions: Array, conv: Conv, padding: Padding) -> Array:
+    """What a convolution's kernel reads at flat positions, (N, n, 9 C), in the order of its axes.
+
+    `features` are the convolution's inputs, before the upsampling that may precede it.
+    """
+    features = upsample(features) if conv.upsampled else features
     width = features.shape[2]
     mode = "reflect" if padding == "reflect" else "constant"
     padded = jnp.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=mode)
     rows, columns = positions // width, positions % width
     corners = [(rows + i) * (width + 2) + columns + j for i in range(3) for j in range(3)]
     return jnp.concatenate([positions_of(padded, corner) for corner in corners], axis=-1)
+
+
+def coloured(params: Params, images: Array) -> Array:
+    """What conv1_1 reads: uint8 images after the colour convolution, float32."""
+    return convolve_colour(params["conv0"], images.astype(jnp.float32) / 255)
 
 
 def _half(values: Array) -> Array:
@@ -54,12 +63,13 @@ def pre_activations(
     params: Params, images: Array, positions: tuple[Array, ...], *, spec: Spec
 ) -> tuple[Array, ...]:
     """What each layer of an encoder makes before its ReLU: a tuple of (N, n, C), float16."""
-    features = coloured(params, images)
-    rows = []
-    for step, where in zip(encoder_steps(spec), positions, strict=True):
-        before, features = run_step(features, params, step, spec.padding)
-        rows.append(_half(positions_of(before, where)))
-    return tuple(rows)
+    _, layers = run_layers(
+        params, spec.encoder, coloured(params, images), padding=spec.padding, pre_activations=True
+    )
+    return tuple(
+        _half(positions_of(layers[conv.name].outputs, where))
+        for conv, where in zip(spec.encoder, positions, strict=True)
+    )
 
 
 @partial(jax.jit, static_argnames="spec")
@@ -73,29 +83,27 @@ def mirrored_inputs(
     Returns:
         For each layer of the decoder (N, n, C), float16, and (N, h, w, C'), float16.
     """
-    features = coloured(params, images)
-    reads = [images.astype(jnp.float32) / 255]
-    for step in encoder_steps(spec):
-        _, features = run_step(features, params, step, spec.padding)
-        reads.append(features)
-    rows = [
-        _half(positions_of(f, where)) for f, where in zip(reads[-2::-1], positions, strict=True)
-    ]
+    features, layers = run_layers(
+        params, spec.encoder, coloured(params, images), padding=spec.padding
+    )
+    reads = [layers[conv.name].inputs for conv in spec.decoder[:-1]]
+    reads.append(images.astype(jnp.float32) / 255)
+    rows = [_half(positions_of(f, where)) for f, where in zip(reads, positions, strict=True)]
     return (*rows, _half(features))
 
 
-@partial(jax.jit, static_argnames="steps")
+@partial(jax.jit, static_argnames="convs")
 def image_blocks(
-    images: Array, positions: tuple[Array, ...], *, steps: tuple[Step, ...]
+    images: Array, positions: tuple[Array, ...], *, convs: tuple[Conv, ...]
 ) -> tuple[Array, ...]:
-    """The pixels under each position of each step, in [0, 1]: (N, n, 3 * side ** 2), float16.
+    """The pixels under each position of each convolution: (N, n, 3 * side ** 2), float16.
 
     `side` is that of a position in pixels, or 8 where it is more: means of pixels then.
     """
     images = images.astype(jnp.float32) / 255
     rows = []
-    for step, where in zip(steps, positions, strict=True):
-        n, pixels = images.shape[0], 2**step.level
+    for conv, where in zip(convs, positions, strict=True):
+        n, pixels = images.shape[0], 2**conv.level
         height, width = images.shape[1] // pixels, images.shape[2] // pixels
         side = min(pixels, _LARGEST_BLOCK)
         shape = (n, height, side, pixels // side, width, side, pixels // side, 3)
@@ -105,26 +113,24 @@ def image_blocks(
     return tuple(rows)
 
 
-@partial(jax.jit, static_argnames=("steps", "padding"))
+def _continue(params: Params, features: Array, convs: tuple[Conv, ...], padding: Padding) -> Array:
+    colour = features.dtype == jnp.uint8
+    features = coloured(params, features) if colour else features.astype(jnp.float32)
+    return run_layers(params, convs, features, padding=padding)[0]
+
+
+@partial(jax.jit, static_argnames=("convs", "padding"))
 def _advance(
-    params: Params, features: Array, *, steps: tuple[Step, ...], padding: Padding
+    params: Params, features: Array, *, convs: tuple[Conv, ...], padding: Padding
 ) -> Array:
-    colour = features.dtype == jnp.uint8
-    features = coloured(params, features) if colour else features.astype(jnp.float32)
-    for step in steps:
-        _, features = run_step(features, params, step, padding)
-    return _half(features)
+    return _half(_continue(params, features, convs, padding))
 
 
-@partial(jax.jit, static_argnames=("steps", "padding"))
+@partial(jax.jit, static_argnames=("convs", "padding"))
 def _inputs(
-    params: Params, features: Array, positions: Array, *, steps: tuple[Step, ...], padding: Padding
+    params: Params, features: Array, positions: Array, *, convs: tuple[Conv, ...], padding: Padding
 ) -> Array:
-    colour = features.dtype == jnp.uint8
-    features = coloured(params, features) if colour else features.astype(jnp.float32)
-    for step in steps[:-1]:
-        _, features = run_step(features, params, step, padding)
-    return patches(features, positions, steps[-1], padding)
+    return patches(_continue(params, features, convs[:-1], padding), positions, convs[-1], padding)
 
 
 def in_batches(function: Callable[..., Any], batch: int, *arrays: NDArray[Any] | Positions) -> Any:
@@ -142,14 +148,14 @@ class Sampler:
     """A network whose layers become known one by one, at given positions of given inputs.
 
     Attributes:
-        steps: of the network.
+        convs: of the network, in order.
         padding: of its convolutions.
         features: (N, h, w, C): uint8 images or floating-point features, as far as is known.
         positions: for every layer (N, n), flat indices.
         batch: images at a time.
     """
 
-    steps: tuple[Step, ...]
+    convs: tuple[Conv, ...]
     padding: Padding
     features: NDArray[Any]
     positions: Positions
@@ -165,19 +171,20 @@ class Sampler:
             params: every convolution before `index`, and conv0 if the features are images.
             index: at least as large as in the call before.
         """
-        kept = [i + 1 for i in range(self._done, index) if self.steps[i].kept]
+        levels = [conv.level for conv in self.convs]
+        kept = [i + 1 for i in range(self._done, index) if levels[i] != levels[i + 1]]
         if kept:
-            steps = self.steps[self._done : kept[-1]]
-            advance = partial(_advance, params, steps=steps, padding=self.padding)
+            convs = self.convs[self._done : kept[-1]]
+            advance = partial(_advance, params, convs=convs, padding=self.padding)
             self.features, self._done = in_batches(advance, self.batch, self.features), kept[-1]
-        steps = self.steps[self._done : index + 1]
-        read = partial(_inputs, params, steps=steps, padding=self.padding)
+        convs = self.convs[self._done : index + 1]
+        read = partial(_inputs, params, convs=convs, padding=self.padding)
         return in_batches(read, self.batch, self.features, self.positions[index])
 
 
 def sample_positions(
     generator: np.random.Generator,
-    steps: tuple[Step, ...],
+    convs: tuple[Conv, ...],
     shape: tuple[int, ...],
     *,
     most: int,
@@ -186,17 +193,17 @@ def sample_positions(
 
     Args:
         generator: where randomness comes from.
-        steps: of the network.
+        convs: of the network, in order.
         shape: (N, H, W) of the images.
         most: positions of all images together, at most, about.
 
     Returns:
-        For each step (N, n), int32, flat indices; n is the same for all images, at least 1.
+        For each convolution (N, n), int32, flat indices; n is the same for all images, at least 1.
     """
     count, height, width = shape
     found = []
-    for step in steps:
-        size = (height >> step.level) * (width >> step.level)
+    for conv in convs:
+        size = (height >> conv.level) * (width >> conv.level)
         n = min(size, max(1, round(most / count)))
         rows = [np.sort(generator.choice(size, n, replace=False)) for _ in range(count)]
         found.append(np.stack(rows).astype(np.int32))

@@ -26,7 +26,6 @@ from cdjax.distillation.initialization.least_squares import Floats, fit_layer, f
 from cdjax.distillation.initialization.samples import Rows, make_rows
 from cdjax.model import Params
 from cdjax.networks.spec import Spec
-from cdjax.networks.steps import decoder_steps, encoder_steps
 
 Report = Callable[[str], None]
 _STOP_SHARE = 8
@@ -90,20 +89,18 @@ def fit_encoder(
     report: Report,
 ) -> tuple[Params, Params]:
     """Encoder and embeddings; arguments as for `initialize.initialize_encoder`."""
-    steps = encoder_steps(student)
-    where = sample_positions(generator, steps, images.shape[:3], most=positions)
+    where = sample_positions(generator, student.encoder, images.shape[:3], most=positions)
     run = partial(pre_activations, teacher[1], spec=teacher[0])
     targets = list(in_batches(run, batch, images, where))
     if image_weight:
-        blocks = in_batches(partial(image_blocks, steps=steps), batch, images, where)
-    sampler = Sampler(steps, student.padding, images, where, batch)
+        blocks = in_batches(partial(image_blocks, convs=student.encoder), batch, images, where)
+    sampler = Sampler(student.encoder, student.padding, images, where, batch)
     encoder = {"conv0": jax.tree.map(jnp.asarray, teacher[1]["conv0"])}
     embedding = {}
     for index, conv in enumerate(student.encoder):
-        tap = conv.name.endswith("_1")
         metric = np.eye(targets[index].shape[-1])
-        if not tap:
-            following = teacher[1][steps[index + 1].name]["kernel"]
+        if not conv.is_tap:
+            following = teacher[1][student.encoder[index + 1].name]["kernel"]
             metric = _input_metric(following, (targets[index + 1] > 0).mean((0, 1)))
         wanted = targets[index]
         if image_weight:
@@ -111,9 +108,9 @@ def fit_encoder(
         fit, stop = _split(sampler.inputs(encoder, index), wanted)
         layer = fit_layer(fit, stop, width=conv.features_out, metric=metric, iterations=iterations)
         encoder[conv.name] = _layer_params(layer.kernel)
-        if tap:
+        if conv.is_tap:
             solution = layer.solution[:, : targets[index].shape[-1]]
-            embedding[f"relu{conv.name[4:]}"] = {
+            embedding[conv.layer] = {
                 "kernel": jnp.asarray(solution[:-1], jnp.float32),
                 "bias": jnp.asarray(solution[-1], jnp.float32),
             }
@@ -134,12 +131,11 @@ def fit_decoder(
     report: Report,
 ) -> Params:
     """Decoder; arguments as for `initialize.initialize_decoder`."""
-    steps = decoder_steps(student)
-    where = sample_positions(generator, steps, images.shape[:3], most=positions)
+    where = sample_positions(generator, student.decoder, images.shape[:3], most=positions)
     run = partial(mirrored_inputs, encoder, spec=student)
     *targets, features = in_batches(run, batch, images, where)
-    sampler = Sampler(steps, student.padding, features, where, batch)
-    blocks = in_batches(partial(image_blocks, steps=steps), batch, images, where)
+    sampler = Sampler(student.decoder, student.padding, features, where, batch)
+    blocks = in_batches(partial(image_blocks, convs=student.decoder), batch, images, where)
     decoder: Params = {}
     for index, conv in enumerate(student.decoder):
         inputs = sampler.inputs(decoder, index)
