@@ -1,14 +1,15 @@
-"""Downloads torchvision's VGG weights, checked by the hash in their names, into a user's cache."""
+"""Downloads torchvision's VGG weights into the user's cache and checks them by their hash."""
 
 import hashlib
 import os
-import tempfile
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
 from cdjax.errors import DownloadError
+from cdjax.io.atomic import atomic_file
 from cdjax.io.cache import cache_folder
+from cdjax.progress import OnProgress, Progress, ignore_progress
 
 TORCHVISION = "https://download.pytorch.org/models"
 _FILES = {"vgg19": "vgg19-dcbb9e9d.pth", "vgg16": "vgg16-397923af.pth"}
@@ -20,17 +21,14 @@ def _matches(path: Path, prefix: str) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest().startswith(prefix)
 
 
-def _fetch(url: str, path: Path, *, timeout: float, progress: bool) -> None:
-    from tqdm import tqdm
-
+def _fetch(url: str, path: Path, *, name: str, timeout: float, on_progress: OnProgress) -> None:
     with urllib.request.urlopen(url, timeout=timeout) as response, open(path, "wb") as file:
         total = int(response.headers.get("Content-Length") or 0) or None
-        with tqdm(
-            total=total, unit="B", unit_scale=True, desc=path.name, disable=not progress
-        ) as bar:
-            while block := response.read(_BLOCK):
-                file.write(block)
-                bar.update(len(block))
+        done = 0
+        while block := response.read(_BLOCK):
+            file.write(block)
+            done += len(block)
+            on_progress(Progress(name, done, total))
 
 
 def download(
@@ -38,18 +36,17 @@ def download(
     folder: str | os.PathLike[str],
     *,
     timeout: float = 30.0,
-    progress: bool = True,
+    on_progress: OnProgress = ignore_progress,
 ) -> Path:
-    """The path of a file in a folder, downloaded unless it is there.
+    """The path of a file in a folder, downloaded unless it exists.
 
-    The file is written beside its place, checked and renamed, so that the folder never holds
-    a part of it; one that is there already is checked too, and fetched again if damaged.
+    A file that exists is checked, and fetched again if it is damaged.
 
     Args:
         url: its name must end in `-{first hexadecimal digits of the file's SHA-256}.{suffix}`.
-        folder: where to keep the file; made if it is not there.
-        timeout: seconds after which a silent connection is given up.
-        progress: whether to draw a progress bar on stderr.
+        folder: where to keep the file; made if it does not exist.
+        timeout: seconds without an answer after which the connection is given up.
+        on_progress: called with the bytes fetched and, if known, the bytes in total.
 
     Returns:
         The path of the file.
@@ -63,12 +60,10 @@ def download(
         if path.is_file() and _matches(path, prefix):
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as beside:
-            part = Path(beside) / path.name
-            _fetch(url, part, timeout=timeout, progress=progress)
+        with atomic_file(path) as part:
+            _fetch(url, part, name=path.name, timeout=timeout, on_progress=on_progress)
             if not _matches(part, prefix):
-                raise DownloadError(f"{url}: damaged, its SHA-256 does not begin with {prefix}")
-            part.replace(path)
+                raise DownloadError(f"{url}: damaged; its SHA-256 does not begin with {prefix}")
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DownloadError(
@@ -78,14 +73,19 @@ def download(
 
 
 def torchvision_weights(
-    name: str, *, base_url: str = TORCHVISION, cache: str | os.PathLike[str] | None = None
+    name: str,
+    *,
+    base_url: str = TORCHVISION,
+    cache: str | os.PathLike[str] | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Path:
     """The path of torchvision's official VGG weights, downloaded unless they are in the cache.
 
     Args:
         name: `"vgg19"` (575 MB) or `"vgg16"` (553 MB).
-        base_url: where the files lie.
+        base_url: address of the folder of the files.
         cache: the folder to keep them in; `cache_folder()` if None.
+        on_progress: as for `download`.
 
     Returns:
         The path of the file.
@@ -93,4 +93,5 @@ def torchvision_weights(
     Raises:
         DownloadError: if the file cannot be fetched or written, or is not the official one.
     """
-    return download(f"{base_url}/{_FILES[name]}", cache_folder() if cache is None else cache)
+    folder = cache_folder() if cache is None else cache
+    return download(f"{base_url}/{_FILES[name]}", folder, on_progress=on_progress)

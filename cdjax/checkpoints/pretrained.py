@@ -8,7 +8,6 @@ look models up at once.
 import io
 import json
 import os
-import tempfile
 import zipfile
 import zlib
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdjax.errors import CheckpointError
+from cdjax.io.atomic import write_bytes
 
 if TYPE_CHECKING:
     from cdjax.model import Model
@@ -166,7 +166,4 @@ def write_bundled(path: Path, model: "Model") -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as beside:
-        part_file = Path(beside) / path.name
-        part_file.write_bytes(buffer.getvalue())
-        part_file.replace(path)
+    write_bytes(path, buffer.getvalue())

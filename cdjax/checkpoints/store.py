@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from cdjax.errors import CheckpointError
+from cdjax.io.atomic import replace_folder
 from cdjax.io.processes import is_first, shared_folder
 from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import TEACHER_WIDTHS, Spec
@@ -213,18 +214,11 @@ def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = 
     arrays = jax.tree.map(np.asarray, model.params)
     about = config_to_json(model.config, embeddings=embeddings)
     with shared_folder(path) as beside:
-        new, old = beside / "new", beside / "old"
+        new = beside / "new"
         ocp.save_checkpointables(new, {_ARRAYS: arrays}, custom_metadata=about)
         if is_first():
             (new / _SUMS).write_text(_sums(new))
-            try:
-                if path.exists():
-                    path.rename(old)
-                new.rename(path)
-            except BaseException:
-                if old.exists() and not path.exists():
-                    old.rename(path)
-                raise
+            replace_folder(new, path)
 
 
 def read_checkpoint(path: Path) -> Model:

@@ -233,6 +233,6 @@ def _write(path: Path, result: Any, content: "Picture | VipsImage", settings: Se
     elif isinstance(content, Picture):
         write_image(path, Picture(result, content.alpha), quality=settings.quality)
     else:
-        from cdjax.io import vips
+        from cdjax.io.vips_writer import write_image as write_streamed
 
-        vips.write_image(path, result, like=content, quality=settings.quality)
+        write_streamed(path, result, like=content, quality=settings.quality)

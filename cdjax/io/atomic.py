@@ -50,17 +50,41 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, text.encode())
 
 
-@contextmanager
-def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields an empty temporary folder that becomes `path` at the end of the context.
-
-    After an exception the temporary folder is removed.
+def replace_folder(source: Path, target: Path) -> None:
+    """Renames a folder; one at `target` is removed, or stays if this fails.
 
     Args:
-        path: folder to make; it must not exist. Its parents are made.
+        source: a folder on the same disk as `target`.
+        target: its new path.
 
     Raises:
-        OSError: if the folder cannot be made or renamed, or `path` exists and is not empty.
+        OSError: if a folder cannot be renamed.
+    """
+    old = temporary_beside(target).with_suffix(".old")
+    try:
+        if target.exists():
+            os.rename(target, old)
+        os.rename(source, target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yields an empty temporary folder that becomes `path` at the end of the context.
+
+    After an exception the temporary folder is removed and `path` is what it was.
+
+    Args:
+        path: folder to make; its parents are made.
+        overwrite: whether a folder at `path` is replaced.
+
+    Raises:
+        OSError: if the folder cannot be made or renamed, or `path` exists, is not empty and is not
+            to be replaced.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +92,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        os.rename(temporary, path)
+        if overwrite:
+            replace_folder(temporary, path)
+        else:
+            os.rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -8,7 +8,6 @@ import hashlib
 import html
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import tarfile
@@ -19,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.errors import ImageError
+from cdjax.io.atomic import atomic_folder, replace_folder
 from cdjax.io.cache import cache_folder
-from cdjax.io.vips import VipsImage, image_of, reported
+from cdjax.io.vips import VipsImage, reported
+from cdjax.io.vips_writer import image_of
 
 VERSION = "6.1.1"
 """Of OpenSeadragon."""
@@ -103,9 +104,7 @@ def _fetch(npm: str, folder: Path) -> None:
             os.rename(source, fresh / source.name)
         if not _whole(fresh):
             raise OSError(f"what npm fetched is not the {_SCRIPT} it should be")
-        if folder.exists():
-            os.rename(folder, beside / "damaged")
-        os.rename(fresh, folder)
+        replace_folder(fresh, folder)
 
 
 def write_deepzoom(
@@ -123,7 +122,7 @@ def write_deepzoom(
     viewer: `openseadragon.min.js`, `images/` and its license.
 
     Args:
-        folder: where; the folder around it must be there.
+        folder: folder to make; its parents are made.
         pixels: (H, W, 3) uint8 in sRGB, an array or a file mapped to memory.
         title: of the page; any text.
         quality: 1 to 100, of the tiles.
@@ -141,33 +140,28 @@ def write_deepzoom(
     _check_place(folder, overwrite=overwrite)
     image = image_of(pixels, like, flat=True)
     viewer = viewer_files()
-    temporary = folder.with_name(f".cdjax-{secrets.token_hex(8)}.part")
-    try:
-        with reported(f"{folder}: cannot be written"):
-            temporary.mkdir()
-            for file in (_SCRIPT, _LICENSE):
-                if (viewer / file).is_file():
-                    name = file if file == _SCRIPT else f"openseadragon.{_LICENSE}"
-                    shutil.copyfile(viewer / file, temporary / name)
-            shutil.copytree(viewer / _BUTTONS, temporary / _BUTTONS)
-            target, suffix = str(temporary / "image"), f".jpg[Q={quality}]"
-            with reported(f"{folder}: cannot be written", decoding=True):
-                image.dzsave(target, suffix=suffix, tile_size=_TILE, overlap=_OVERLAP)
-            (temporary / "image_files" / "vips-properties.xml").unlink(missing_ok=True)
-            (temporary / "index.html").write_text(_page(title, *pixels.shape[:2]), "utf-8")
-            _swap(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    what = f"{folder}: cannot be written"
+    with reported(what), atomic_folder(folder, overwrite=overwrite) as temporary:
+        for file in (_SCRIPT, _LICENSE):
+            if (viewer / file).is_file():
+                name = file if file == _SCRIPT else f"openseadragon.{_LICENSE}"
+                shutil.copyfile(viewer / file, temporary / name)
+        shutil.copytree(viewer / _BUTTONS, temporary / _BUTTONS)
+        target, suffix = str(temporary / "image"), f".jpg[Q={quality}]"
+        with reported(what, decoding=True):
+            image.dzsave(target, suffix=suffix, tile_size=_TILE, overlap=_OVERLAP)
+        (temporary / "image_files" / "vips-properties.xml").unlink(missing_ok=True)
+        (temporary / "index.html").write_text(_page(title, *pixels.shape[:2]), "utf-8")
 
 
 def _check_place(folder: Path, *, overwrite: bool) -> None:
     if not os.path.lexists(folder):
         return
     if not overwrite:
-        raise ImageError(f"{folder}: is there already; name another folder or remove this one")
+        raise ImageError(f"{folder}: already exists; name another folder or remove this one")
     ours = ("index.html", "image.dzi", "image_files")
     if folder.is_symlink() or not all((folder / name).exists() for name in ours):
-        raise ImageError(f"{folder}: is no Deep Zoom folder and is not replaced; name another")
+        raise ImageError(f"{folder}: is not a Deep Zoom folder and is not replaced; name another")
 
 
 def _page(title: str, height: int, width: int) -> str:
@@ -191,18 +185,3 @@ def _page(title: str, height: int, width: int) -> str:
         },
     }
     return _PAGE.format(title=html.escape(title), script=_SCRIPT, options=json.dumps(options))
-
-
-def _swap(fresh: Path, folder: Path) -> None:
-    """Puts a folder in the place of one that may be there, which is removed."""
-    if not folder.exists():
-        os.rename(fresh, folder)
-        return
-    old = fresh.with_suffix(".old")
-    os.rename(folder, old)
-    try:
-        os.rename(fresh, folder)
-    except BaseException:
-        os.rename(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -7,9 +7,7 @@ the first frame is taken. No other metadata passes from a file that is read to o
 
 import io
 import os
-import secrets
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from cdjax.errors import ImageError
+from cdjax.io.atomic import write_bytes
 
 FORMATS = {
     ".jpg": "JPEG",
@@ -235,19 +234,14 @@ def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int 
         options["subsampling"] = "4:4:4"
     elif name == "TIFF":
         options["compression"] = "tiff_lzw"
-    temporary = path.with_name(f".cdjax-{secrets.token_hex(8)}.part")
     try:
-        with open(temporary, "x+b") as file:
-            image.save(file, format=name, **options)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        # Encoded in memory: codecs that write to a file may not notice that the disk is full.
+        encoded = io.BytesIO()
+        image.save(encoded, format=name, **options)
+        write_bytes(path, encoded.getvalue())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: cannot be written ({reason})") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:

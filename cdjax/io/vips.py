@@ -7,8 +7,6 @@ takes the colour profile, the resolution and the alpha channel of the one it was
 
 import io
 import os
-import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,20 +18,13 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from cdjax.errors import ImageError
-from cdjax.io.images import (
-    FORMATS,
-    check_size,
-    check_suffix,
-)
+from cdjax.io.images import FORMATS
 
 _LOADERS = ("gifload", "heifload", "jpegload", "pngload", "tiffload", "webpload")
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb": 3, "rgb16": 3, "scrgb": 3, "cmyk": 4}
 _PROFILES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 _WHITE = {"uchar": 255, "ushort": 65535, "float": 1, "double": 1}
-_UNKNOWN_RESOLUTION = 1.0  # what libvips says of files without one
-_SCREEN = 72 / 25.4  # pixels per mm, for the files that must have a resolution
-_CLASSIC_TIFF = 3_500_000_000
-_INTENT = "perceptual"  # Pillow's, so that both readers show the same colours
+INTENT = "perceptual"  # Pillow's, so that both readers show the same colours
 
 
 def available() -> bool:
@@ -203,30 +194,32 @@ def _profile(image: Any, count: int) -> bytes | None:
         return None
     data = bytes(image.get("icc-profile-data"))
     with suppress(OSError, ImageCms.PyCMSError):
-        if _colour_space(data) == _PROFILES[count]:
+        if colour_space(data) == _PROFILES[count]:
             return data
     return None
 
 
-def _colour_space(profile: bytes) -> str:
+def colour_space(profile: bytes) -> str:
+    """Name of an ICC profile's colour space, such as `"RGB"`; OSError or PyCMSError if broken."""
     return ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip()
 
 
-def _is_srgb(profile: bytes) -> bool:
+def is_srgb(profile: bytes) -> bool:
+    """Whether an ICC profile describes itself as sRGB."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     return ImageCms.getProfileDescription(source).startswith("sRGB")
 
 
 def _rgb(colours: Any, profile: bytes | None) -> Any:
     """Three bands of sRGB, of the same samples."""
-    if profile is not None and not _is_srgb(profile):
+    if profile is not None and not is_srgb(profile):
         # A profile that only looks sound says nothing: the pixels are taken as they are.
         with suppress(library().Error):
             if colours.format == "uchar":
-                return colours.icc_transform("srgb", embedded=True, intent=_INTENT)
+                return colours.icc_transform("srgb", embedded=True, intent=INTENT)
             # From 16 bits to 16 the transform in one step is ten levels (of 256) off near black.
-            light = colours.icc_import(embedded=True, intent=_INTENT)
-            return light.icc_export(output_profile="srgb", intent=_INTENT, depth=16)
+            light = colours.icc_import(embedded=True, intent=INTENT)
+            return light.icc_export(output_profile="srgb", intent=INTENT, depth=16)
     if colours.bands == 1:
         colours = colours.bandjoin([colours, colours])
     elif colours.bands == 4:
@@ -235,117 +228,3 @@ def _rgb(colours: Any, profile: bytes | None) -> Any:
         inks, black = colours.extract_band(0, n=3), colours[3]
         colours = ((white - inks) * (white - black) / white).rint().cast(colours.format)
     return colours.copy(interpretation="rgb16" if colours.format == "ushort" else "srgb")
-
-
-def image_of(pixels: NDArray[np.uint8], like: VipsImage | None, *, flat: bool = False) -> Any:
-    """A pyvips image in sRGB that reads an array where it lies, with the alpha channel of `like`.
-
-    Args:
-        pixels: (H, W, 3) uint8, an array or a file mapped to memory; copied only if it is not
-            contiguous.
-        like: the image it was made of, or None.
-        flat: lays it on white instead of keeping the alpha channel.
-
-    Raises:
-        TypeError: if the pixels are not uint8.
-        ValueError: if their shape is another, or `like` has alpha and another size.
-    """
-    if pixels.dtype != np.uint8:
-        raise TypeError(f"pixels must be uint8, not {pixels.dtype}")
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise ValueError(f"pixels must be (H, W, 3), not {pixels.shape}")
-    height, width = pixels.shape[:2]
-    data = np.ascontiguousarray(pixels)
-    image = library().Image.new_from_memory(data, width, height, 3, "uchar")
-    image = image.copy(interpretation="srgb", xres=_SCREEN, yres=_SCREEN)
-    if like is None or like.alpha is None:
-        return image
-    if pixels.shape != like.shape:
-        raise ValueError(f"{pixels.shape} pixels cannot have the alpha channel of {like.shape}")
-    image = image.bandjoin(like.alpha)
-    return image.flatten(background=255) if flat else image
-
-
-def write_image(
-    path: str | os.PathLike[str],
-    pixels: NDArray[np.uint8],
-    *,
-    like: VipsImage | None,
-    quality: int = 95,
-) -> None:
-    """Writes pixels of any number, whole or not at all.
-
-    TIFF is tiled and pyramidal, and BigTIFF where it would not fit otherwise. The colours are
-    those of `like`'s profile, which is embedded, if it is one of RGB, else sRGB.
-
-    Args:
-        path: its suffix chooses the format (see `cdjax.io.images.FORMATS`); a file that is there is
-            replaced. JPEG has no alpha channel: the picture is laid on white.
-        pixels: (H, W, 3) uint8 in sRGB, an array or a file mapped to memory.
-        like: the image whose profile, resolution and alpha channel the file gets; None for none.
-        quality: 1 to 100, for JPEG and WebP.
-
-    Raises:
-        ImageError: if the suffix names no format, the format cannot hold so large a picture, or
-            the file cannot be written.
-        TypeError: if the pixels are not uint8.
-        ValueError: if their shape is another, or `like` has alpha and another size.
-    """
-    path = Path(path)
-    check_suffix(path)
-    kind = FORMATS[path.suffix.lower()]
-    image = image_of(pixels, like, flat=kind == "JPEG")
-    check_size(path, image.height, image.width)
-    if like is not None and like.xres != _UNKNOWN_RESOLUTION:
-        image = image.copy(xres=like.xres, yres=like.yres)
-    temporary = path.with_name(f".cdjax-{secrets.token_hex(8)}.part")
-    try:
-        what = f"{path}: cannot be written"
-        with reported(what), open(temporary, "xb") as file:
-            image = _in_profile(image, like.profile if like else None)
-            with reported(what, decoding=True):
-                _save(image, str(temporary), kind, quality)
-            os.fsync(file.fileno())
-            os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def _in_profile(image: Any, profile: bytes | None) -> Any:
-    """An sRGB image in the colours of a profile, which is attached; as it is if that cannot be."""
-    if profile is None or _colour_space(profile) != "RGB":
-        return image
-    pyvips = library()
-    if _is_srgb(profile):
-        image = image.copy()
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
-        return image
-    with tempfile.NamedTemporaryFile(suffix=".icc") as file:
-        file.write(profile)
-        file.flush()
-        # Profiles of scanners, say, tell what colours are, but not how to make them.
-        with suppress(pyvips.Error):
-            return image.icc_transform(file.name, input_profile="srgb", intent=_INTENT)
-    return image
-
-
-def _save(image: Any, name: str, kind: str, quality: int) -> None:
-    if kind == "TIFF":
-        pyramid = image.width * image.height * image.bands * 4 / 3
-        image.tiffsave(
-            name,
-            compression="deflate",
-            predictor="horizontal",
-            tile=True,
-            tile_width=256,
-            tile_height=256,
-            pyramid=True,
-            bigtiff=pyramid > _CLASSIC_TIFF,
-        )
-    elif kind == "PNG":
-        image.pngsave(name, filter="all")
-    elif kind == "JPEG":
-        image.jpegsave(name, Q=quality, subsample_mode="off")
-    else:
-        image.webpsave(name, Q=quality)

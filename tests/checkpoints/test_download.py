@@ -15,6 +15,7 @@ from cdjax.checkpoints.download import (
 )
 from cdjax.errors import DownloadError
 from cdjax.io.cache import cache_folder
+from cdjax.progress import Progress
 
 
 @pytest.fixture
@@ -37,7 +38,10 @@ def test_a_download_is_checked_and_kept(server: tuple[str, Path], tmp_path: Path
     name = f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     (served / name).write_bytes(content)
     cache = tmp_path / "a" / "cache"
-    path = download(f"{url}/{name}", cache, progress=False)
+    reports: list[Progress] = []
+    path = download(f"{url}/{name}", cache, on_progress=reports.append)
+    assert reports[-1] == Progress(name, len(content), len(content))
+    assert 0 < reports[0].done < len(content)
     assert path == cache / name
     assert path.read_bytes() == content
     path.write_bytes(b"damaged")
@@ -54,7 +58,7 @@ def test_a_damaged_download_is_refused(name: str, server: tuple[str, Path], tmp_
         torchvision_weights(name, base_url=url, cache=tmp_path / "cache")
     for file in ("vgg19-dcbb9e9d.pth", "vgg16-397923af.pth"):
         (served / file).write_bytes(b"not the weights")
-    with pytest.raises(DownloadError, match=r"damaged, its SHA-256 does not begin with"):
+    with pytest.raises(DownloadError, match=r"damaged; its SHA-256 does not begin with"):
         torchvision_weights(name, base_url=url, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 

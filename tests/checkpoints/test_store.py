@@ -160,8 +160,8 @@ def test_a_failure_leaves_the_old_one(
     from orbax.checkpoint import v1 as ocp
 
     path, model = tmp_path / "model", random_model()
-    rename = Path.rename
-    target, name = (ocp, "save_checkpointables") if step == "save" else (Path, "rename")
+    rename = os.rename
+    target, name = (ocp, "save_checkpointables") if step == "save" else (os, "rename")
 
     def fail(*arguments: Any, **_: Any) -> None:
         if step == "rename" and Path(arguments[0]).name != "new":

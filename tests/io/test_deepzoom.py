@@ -155,7 +155,7 @@ def test_a_folder_is_replaced_only_on_demand_and_if_it_is_one_of_ours(
 ) -> None:
     out = tmp_path / "out"
     write_deepzoom(out, smooth(), title="first")
-    with pytest.raises(ImageError, match="out: is there already"):
+    with pytest.raises(ImageError, match="out: already exists"):
         write_deepzoom(out, smooth(), title="second")
     assert "first" in (out / "index.html").read_text()
     write_deepzoom(out, smooth(9, 9), title="second", overwrite=True)
@@ -163,7 +163,7 @@ def test_a_folder_is_replaced_only_on_demand_and_if_it_is_one_of_ours(
     assert reassembled(out).shape == (9, 9, 3)
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "letter").write_text("dear")
-    with pytest.raises(ImageError, match="precious: is no Deep Zoom folder and is not replaced"):
+    with pytest.raises(ImageError, match="precious: is not a Deep Zoom folder and is not replaced"):
         write_deepzoom(tmp_path / "precious", smooth(), title="a", overwrite=True)
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "out", "precious"}
 
@@ -182,7 +182,7 @@ def test_a_write_that_fails_leaves_the_old_folder_and_nothing_else(
             raise OSError(28, "No space left on device")
         rename(source, target)
 
-    monkeypatch.setattr(deepzoom.os, "rename", fail)
+    monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(ImageError, match=r"out: cannot be written \(No space left on device\)"):
         write_deepzoom(out, smooth(), title="second", overwrite=overwrite)
     assert {path.name for path in tmp_path.iterdir()} == {"cache"} | (
@@ -192,9 +192,11 @@ def test_a_write_that_fails_leaves_the_old_folder_and_nothing_else(
         assert "first" in (out / "index.html").read_text()
 
 
-def test_without_a_folder_around_it(tmp_path: Path, viewer: Path) -> None:
-    with pytest.raises(ImageError, match=r"cannot be written \(No such file or directory\)"):
-        write_deepzoom(tmp_path / "none" / "out", smooth(), title="a")
+def test_folders_around_it_are_made(tmp_path: Path, viewer: Path) -> None:
+    write_deepzoom(tmp_path / "new" / "out", smooth(), title="a")
+    assert reassembled(tmp_path / "new" / "out").shape == smooth().shape
+    with pytest.raises(ImageError, match=r"cannot be written \(File exists\)"):
+        write_deepzoom(tmp_path / "new" / "out" / "index.html" / "out", smooth(), title="a")
 
 
 def test_the_viewer_is_fetched_once(

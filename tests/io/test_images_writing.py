@@ -1,6 +1,7 @@
 """Pictures resized and written: what stands in the file, and when there is none."""
 
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,6 @@ import pytest
 from PIL import Image
 
 from cdjax.errors import ImageError
-from cdjax.io import images as image_module
 from cdjax.io.images import (
     FORMATS,
     Picture,
@@ -128,10 +128,24 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     def fail(number: int) -> None:
         raise fault
 
-    monkeypatch.setattr(image_module.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     expected = ImageError if isinstance(fault, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match="No space left" if expected is ImageError else None):
         write_image(path, Picture(smooth()))
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_cut_short_by_the_disk_is_not_kept(tmp_path: Path, suffix: str) -> None:
+    path = written(tmp_path, f"picture{suffix}", b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        with pytest.raises(ImageError, match="cannot be written"):
+            write_image(path, Picture(random_image(200, 200)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"old"
 

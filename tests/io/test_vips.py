@@ -20,7 +20,8 @@ from cdjax.io.images import (
     read_image,
 )
 from cdjax.io.images import write_image as write_picture
-from cdjax.io.vips import VipsImage, open_image, write_image
+from cdjax.io.vips import VipsImage, open_image
+from cdjax.io.vips_writer import write_image
 from tests.image_files import deep_png, deep_tiff, linear_profile, smooth, written
 from tests.models import random_image
 

@@ -1,6 +1,7 @@
 """Images written through libvips: what stands in the file, and when there is none."""
 
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,15 @@ import pytest
 from PIL import Image
 
 from cdjax.errors import ImageError
-from cdjax.io import vips
+from cdjax.io import vips_writer
 from cdjax.io.images import (
     FORMATS,
     Picture,
     read_image,
 )
 from cdjax.io.images import write_image as write_picture
-from cdjax.io.vips import open_image, write_image
+from cdjax.io.vips import open_image
+from cdjax.io.vips_writer import write_image
 from tests.image_files import linear_profile, smooth, written
 from tests.models import random_image
 
@@ -55,8 +57,8 @@ def test_tiff_is_tiled_pyramidal_and_big_only_where_it_must(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = random_image(600, 700)
-    for limit, version in ((vips._CLASSIC_TIFF, 42), (1000, 43)):
-        monkeypatch.setattr(vips, "_CLASSIC_TIFF", limit)
+    for limit, version in ((vips_writer._CLASSIC_TIFF, 42), (1000, 43)):
+        monkeypatch.setattr(vips_writer, "_CLASSIC_TIFF", limit)
         write_image(tmp_path / "large.tif", pixels, like=None)
         assert (tmp_path / "large.tif").read_bytes()[2] == version
         with Image.open(tmp_path / "large.tif") as file:
@@ -174,7 +176,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     def fail(number: int) -> None:
         raise fault
 
-    monkeypatch.setattr(vips.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     expected = ImageError if isinstance(fault, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match="No space left" if expected is ImageError else None):
         write_image(path, smooth(), like=None)
@@ -209,6 +211,20 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="alpha"):
         write_image(tmp_path / "picture.png", smooth()[1:], like=like)
     assert list(tmp_path.iterdir()) == [tmp_path / "like.png"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_cut_short_by_the_disk_is_not_kept(tmp_path: Path, suffix: str) -> None:
+    path = written(tmp_path, f"picture{suffix}", b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        with pytest.raises(ImageError, match="cannot be written"):
+            write_image(path, random_image(200, 200), like=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"old"
 
 
 def test_files_are_written_with_the_usual_permissions_and_long_names(tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""Images of any size written by libvips in a stream; needs pyvips (the extra `ultra`).
+
+A file takes the colour profile, the resolution and the alpha channel of the image it was made from.
+"""
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdjax.io.atomic import atomic_file
+from cdjax.io.images import FORMATS, check_size, check_suffix
+from cdjax.io.vips import INTENT, VipsImage, colour_space, is_srgb, library, reported
+
+_UNKNOWN_RESOLUTION = 1.0  # the resolution that libvips gives files without one
+_SCREEN = 72 / 25.4  # pixels per mm, for formats that must have a resolution
+_CLASSIC_TIFF = 3_500_000_000  # bytes of samples above which a file is written as BigTIFF
+
+
+def image_of(pixels: NDArray[np.uint8], like: VipsImage | None, *, flat: bool = False) -> Any:
+    """A pyvips image in sRGB that reads an array where it lies, with the alpha channel of `like`.
+
+    Args:
+        pixels: (H, W, 3) uint8, an array or a file mapped to memory; copied only if it is not
+            contiguous.
+        like: the image it was made of, or None.
+        flat: lays it on white instead of keeping the alpha channel.
+
+    Raises:
+        TypeError: if the pixels are not uint8.
+        ValueError: if their shape is another, or `like` has alpha and another size.
+    """
+    if pixels.dtype != np.uint8:
+        raise TypeError(f"pixels must be uint8, not {pixels.dtype}")
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ValueError(f"pixels must be (H, W, 3), not {pixels.shape}")
+    height, width = pixels.shape[:2]
+    data = np.ascontiguousarray(pixels)
+    image = library().Image.new_from_memory(data, width, height, 3, "uchar")
+    image = image.copy(interpretation="srgb", xres=_SCREEN, yres=_SCREEN)
+    if like is None or like.alpha is None:
+        return image
+    if pixels.shape != like.shape:
+        raise ValueError(f"{pixels.shape} pixels cannot have the alpha channel of {like.shape}")
+    image = image.bandjoin(like.alpha)
+    return image.flatten(background=255) if flat else image
+
+
+def write_image(
+    path: str | os.PathLike[str],
+    pixels: NDArray[np.uint8],
+    *,
+    like: VipsImage | None,
+    quality: int = 95,
+) -> None:
+    """Writes pixels of any number, whole or not at all.
+
+    TIFF is tiled and pyramidal, and BigTIFF where it would not fit otherwise. The colours are
+    those of `like`'s profile, which is embedded, if it is one of RGB, else sRGB.
+
+    Args:
+        path: its suffix chooses the format (see `cdjax.io.images.FORMATS`); a file that is there is
+            replaced. JPEG has no alpha channel: the picture is laid on white.
+        pixels: (H, W, 3) uint8 in sRGB, an array or a file mapped to memory.
+        like: the image whose profile, resolution and alpha channel the file gets; None for none.
+        quality: 1 to 100, for JPEG and WebP.
+
+    Raises:
+        ImageError: if the suffix names no format, the format cannot hold so large a picture, or
+            the file cannot be written.
+        TypeError: if the pixels are not uint8.
+        ValueError: if their shape is another, or `like` has alpha and another size.
+    """
+    path = Path(path)
+    check_suffix(path)
+    kind = FORMATS[path.suffix.lower()]
+    image = image_of(pixels, like, flat=kind == "JPEG")
+    check_size(path, image.height, image.width)
+    if like is not None and like.xres != _UNKNOWN_RESOLUTION:
+        image = image.copy(xres=like.xres, yres=like.yres)
+    what = f"{path}: cannot be written"
+    with reported(what), atomic_file(path) as temporary:
+        image = _in_profile(image, like.profile if like else None)
+        with reported(what, decoding=True):
+            _save(image, str(temporary), kind, quality)
+
+
+def _in_profile(image: Any, profile: bytes | None) -> Any:
+    """An sRGB image in the colours of a profile, which is attached; as it is if that cannot be."""
+    if profile is None or colour_space(profile) != "RGB":
+        return image
+    pyvips = library()
+    if is_srgb(profile):
+        image = image.copy()
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+        return image
+    with tempfile.NamedTemporaryFile(suffix=".icc") as file:
+        file.write(profile)
+        file.flush()
+        # Profiles of scanners, say, tell what colours are, but not how to make them.
+        with suppress(pyvips.Error):
+            return image.icc_transform(file.name, input_profile="srgb", intent=INTENT)
+    return image
+
+
+def _save(image: Any, name: str, kind: str, quality: int) -> None:
+    if kind == "TIFF":
+        pyramid = image.width * image.height * image.bands * 4 / 3
+        image.tiffsave(
+            name,
+            compression="deflate",
+            predictor="horizontal",
+            tile=True,
+            tile_width=256,
+            tile_height=256,
+            pyramid=True,
+            bigtiff=pyramid > _CLASSIC_TIFF,
+        )
+    elif kind == "PNG":
+        image.pngsave(name, filter="all")
+    elif kind == "JPEG":
+        image.jpegsave(name, Q=quality, subsample_mode="off")
+    else:
+        image.webpsave(name, Q=quality)
