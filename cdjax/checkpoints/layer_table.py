@@ -1,4 +1,4 @@
-"""The layers of a model as a table: names, shapes and sizes."""
+"""The layers of a model as rows of a table: names, shapes and sizes."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from cdjax.model import Model
 
 @dataclass(frozen=True)
 class Row:
-    """One layer of a model, for a table of what was converted.
+    """One layer of a model.
 
     Attributes:
         stage: 1 to 5.
         network: `"encoder"`, `"decoder"` or `"embedding"`.
-        layer: e.g. `"conv1_1"`, or the tap's name of an embedding.
-        shape: of the kernel.
-        parameters: of kernel and bias together.
+        layer: such as `"conv1_1"`; of an embedding, the name of its tap.
+        shape: shape of the kernel.
+        parameters: number of parameters of kernel and bias together.
     """
 
     stage: int
@@ -25,7 +25,7 @@ class Row:
 
 
 def layer_rows(model: Model) -> list[Row]:
-    """One `Row` for every layer of a model, in the order in which an image passes them."""
+    """One `Row` for every layer of a model, in the order of computation."""
     rows = []
     for spec in model.config.specs:
         order = {

@@ -49,7 +49,7 @@ def find_model(source: str | os.PathLike[str]) -> tuple[Kind, Path]:
             if any(True for pattern in patterns for _ in path.glob(pattern))
         ]
         if len(found) > 1:
-            raise CheckpointError(f"{name}: holds files of two models; give each its own folder")
+            raise CheckpointError(f"{name}: contains files of two models; give each its own folder")
         return (found or ["checkpoint"])[0], path
     if not path.is_file():
         known = ", ".join(model.name for model in available_models())
@@ -81,7 +81,7 @@ def load_model(source: str | os.PathLike[str]) -> "Model":
 
     Raises:
         CheckpointError: if there is no such model (the message lists the names there are), a
-            checkpoint is damaged or of a newer format, or its arrays are not those of its specs
+            checkpoint is damaged or of a newer format, or its arrays do not match its specs
             (the message names all that are missing, unknown or misshapen).
         ConversionError: if PyTorch files do not hold the expected networks.
         TorchFileError, PickleFileError: if such a file cannot be read.

@@ -117,7 +117,7 @@ def read_array_pickle(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         {path: array}, keys joined by "/"; arrays own their memory, in this machine's byte order.
 
     Raises:
-        PickleFileError: if the file cannot be read, is damaged or holds anything else.
+        PickleFileError: if the file cannot be read, is damaged or contains anything else.
     """
     try:
         with (
@@ -140,11 +140,11 @@ def read_lpips_vgg16(path: str | os.PathLike[str]) -> Model:
         path: the file.
 
     Returns:
-        A lone encoder to relu5_1, as `cdjax.checkpoints.pytorch.vgg_model` makes it.
+        A lone encoder to relu5_1; see `cdjax.checkpoints.pytorch.vgg_model`.
 
     Raises:
         PickleFileError: if the file cannot be read.
-        ConversionError: if it does not hold the network.
+        ConversionError: if it does not contain the network.
     """
     arrays = read_array_pickle(path)
     tensors: dict[str, Any] = {}
@@ -162,5 +162,5 @@ def read_lpips_vgg16(path: str | os.PathLike[str]) -> Model:
 
 
 def _every_vgg16_layer() -> list[bool]:
-    """For each of the 13 convolutions whether a pooling follows."""
+    """Whether a pooling follows, for each of the 13 convolutions."""
     return [i == depth - 1 for depth in VGG16_DEPTHS for i in range(depth)]

@@ -54,7 +54,7 @@ def update(target: object, items: list[Any]) -> None:
         PickleFileError: if it is not a dictionary, or a key is repeated or not plain.
     """
     if not isinstance(target, dict):
-        raise PickleFileError("damaged: the pickle sets an item of what is no dictionary")
+        raise PickleFileError("damaged: the pickle sets an item of what is not a dictionary")
     for key, value in zip(items[::2], items[1::2], strict=True):
         if not isinstance(key, str | int | float | None):
             raise PickleFileError("damaged: a dictionary key is neither a string nor a number")

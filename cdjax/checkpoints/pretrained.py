@@ -31,7 +31,7 @@ _DAMAGED = "damaged, or not a model of cdjax; reinstall cdjax"
 
 
 def bundled_file(name: str | os.PathLike[str]) -> Path | None:
-    """The file of the bundled model of this name; None if there is none."""
+    """The file of this package's model of a name; None if there is none."""
     text = os.fspath(name)
     path = _FOLDER / f"{text}.npz"
     return path if Path(text).name == text and path.is_file() else None
@@ -92,7 +92,7 @@ def available_models() -> tuple[ModelInfo, ...]:
 
 
 def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a bundled file says of its model and, unless they are not wanted, its arrays by name."""
+    """The metadata of a bundled file and, if `arrays`, its arrays by name."""
     import numpy as np
 
     try:
@@ -105,10 +105,10 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str,
 
 
 def read_bundled(path: Path) -> "Model":
-    """A model out of a bundled file, float32 arrays on JAX's default device.
+    """Reads a file of `write_bundled`; arrays become float32 on JAX's default device.
 
     Raises:
-        CheckpointError: if the file is none, or its arrays are not those of its specs.
+        CheckpointError: if the file is damaged, or its arrays do not match its specs.
     """
     import jax
     import numpy as np
@@ -131,20 +131,21 @@ def read_bundled(path: Path) -> "Model":
         for folder in folders:
             tree = tree.setdefault(folder, {})
         tree[leaf] = array.astype(np.float32)
-    what = f"{path}: the arrays are not those of its specs"
+    what = f"{path}: the arrays do not match its specs"
     check_params(params, config, embeddings=embeddings, what=what)
     return Model(jax.device_put(params), config)
 
 
 def write_bundled(path: Path, model: "Model") -> None:
-    """Writes a model in half precision, embeddings left out, whole or not at all.
+    """Writes a model in half precision without its embeddings, whole or not at all.
 
     Args:
-        path: the file; one that is there is replaced.
-        model: anything but a lone encoder without use for others.
+        path: the file; an existing one is replaced, and folders around it are made.
+        model: the model.
 
     Raises:
-        CheckpointError: if a parameter is beyond half precision's range.
+        CheckpointError: if a parameter is beyond the range of half precision.
+        OSError: if the file cannot be written.
     """
     import jax
     import numpy as np

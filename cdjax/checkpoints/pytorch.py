@@ -1,9 +1,9 @@
-"""PyTorch weights -> `Model`: names and layouts, checked strictly.
+"""Converts PyTorch weights into a `Model`, with strict checks of names and shapes.
 
-A table, made from a `Spec` and a way of naming layers, says for every tensor of a file where
-it belongs among the parameters and which shape it must have; one function applies any table.
-PyTorch kernels (out, in, height, width) become (height, width, in, out), embeddings
-(out, in, 1, 1) become (in, out); all become float32.
+A table, made from a `Spec` and a naming scheme, gives for every tensor of a file its place among
+the parameters and its expected shape; one function applies any table. PyTorch kernels
+(out, in, height, width) become (height, width, in, out), embeddings (out, in, 1, 1) become
+(in, out), and all arrays become float32.
 """
 
 import hashlib
@@ -40,12 +40,12 @@ _Tensors = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Target:
-    """Where a tensor of a file belongs.
+    """Place of a tensor of a file among the parameters.
 
     Attributes:
         path: keys into a stage's parameters, e.g. `("encoder", "conv1_1", "kernel")`.
-        file_shape: the shape it must have in the file.
-        shape: its shape among the parameters, after a kernel's axes have been turned round.
+        file_shape: its expected shape in the file.
+        shape: its shape among the parameters, after the axes of kernels are transposed.
     """
 
     path: tuple[str, str, str]
@@ -109,20 +109,20 @@ def _embedding_table(spec: Spec) -> dict[str, Target]:
 def apply_table(
     tensors: _Tensors, table: Mapping[str, Target], *, file: str, ignored: Iterable[str] = ()
 ) -> Params:
-    """Parameters from the tensors of one file: all that the table names, and nothing else.
+    """The parameters in the tensors of one file, which must be exactly those of a table.
 
     Args:
         tensors: the file's tensors by name.
-        table: for every tensor where it belongs.
+        table: the place of every tensor.
         file: the file's name, for messages.
-        ignored: names that may be there and are not wanted.
+        ignored: names of tensors that may be present and are not converted.
 
     Returns:
         `{network: {layer: {"kernel": ..., "bias": ...}}}`, float32 NumPy arrays.
 
     Raises:
-        ConversionError: if tensors are missing, unknown, misshapen, no floating-point numbers or
-            not finite; the one line of the message names all of them.
+        ConversionError: if tensors are missing, unknown, misshapen, not floating-point or not
+            finite; the message names all of them in one line.
     """
     faults: dict[str, list[str]] = {
         "missing": [name for name in table if name not in tensors],
@@ -141,7 +141,7 @@ def apply_table(
         elif not jnp.issubdtype(value.dtype, jnp.floating):
             faults["not floating-point"].append(f"{name} ({value.dtype})")
         else:
-            with np.errstate(over="ignore"):  # Too large for float32: reported as not finite.
+            with np.errstate(over="ignore"):  # Values too large for float32 become infinite.
                 array = value.astype(np.float32)
             if not np.isfinite(array).all():
                 faults["not finite"].append(name)
@@ -176,18 +176,20 @@ def vgg_model(
     file: str = "the weights",
     sources: tuple[tuple[str, str], ...] = (),
 ) -> Model:
-    """A lone encoder from torchvision's VGG, its colour convolution made of ImageNet's statistics.
+    """A lone encoder from torchvision's VGG.
+
+    The colour convolution conv0 normalises with the mean and standard deviation of ImageNet.
 
     Args:
-        tensors: `features.N.weight`, `features.N.bias`, whole or up to some relu{k}_1; the
-            deepest such stage is taken, layers behind it and `classifier.*` are ignored.
+        tensors: `features.N.weight`, `features.N.bias`, complete or up to some relu{k}_1. The
+            deepest such stage is used; later layers and `classifier.*` are ignored.
         name: `"vgg19"` or `"vgg16"`.
         file: the file's name, for messages.
         sources: recorded in the configuration.
 
     Returns:
-        A model with method `"encoder"` and reflection padding; ImageNet networks were trained
-        with zeros, which `dataclasses.replace(spec, padding="zero")` brings back.
+        A model with method `"encoder"` and reflection padding. ImageNet networks were trained with
+        zero padding; `dataclasses.replace(spec, padding="zero")` gives such a spec.
 
     Raises:
         ConversionError: as for `apply_table`.
@@ -220,12 +222,12 @@ def _stages(folder: Path, encoder_name: str, decoder_name: str) -> dict[int, tup
         present = [path for path in pair if path.is_file()]
         if len(present) == 1:
             absent = pair[1] if present[0] == pair[0] else pair[0]
-            raise ConversionError(f"{absent}: missing, though {present[0].name} is there")
+            raise ConversionError(f"{absent}: missing, although {present[0].name} exists")
         if present:
             found[stage] = pair
     if not found:
         names = f"{encoder_name.format(1)} and {decoder_name.format(1)}"
-        raise ConversionError(f"{folder}: no weights here; expected files such as {names}")
+        raise ConversionError(f"{folder}: contains no weights; expected files such as {names}")
     return found
 
 
@@ -271,10 +273,10 @@ def convert_vgg(path: str | os.PathLike[str], name: str | None = None) -> Model:
 
 
 def convert_wct_vgg19(folder: str | os.PathLike[str]) -> Model:
-    """The normalised VGG-19 teacher with the original WCT decoders, of all stages in a folder.
+    """The normalised VGG-19 with the decoders of the original WCT, for all stages in a folder.
 
     Args:
-        folder: holds `vgg_normalised_conv{k}_1.pth` and `feature_invertor_conv{k}_1.pth`.
+        folder: contains `vgg_normalised_conv{k}_1.pth` and `feature_invertor_conv{k}_1.pth`.
 
     Raises:
         TorchFileError: if a file cannot be read as a PyTorch file.
@@ -289,12 +291,12 @@ def convert_wct_vgg19(folder: str | os.PathLike[str]) -> Model:
 
 
 def convert_paper_16x(folder: str | os.PathLike[str]) -> Model:
-    """The published 16x students, of all stages in a folder.
+    """The published 16x students, for all stages in a folder.
 
-    Every stage keeps its own conv0 (they differ), and the embeddings where they are there.
+    Every stage keeps its own conv0 (they differ), and its embeddings if the files have them.
 
     Args:
-        folder: holds `{k}SE.pth` and `{k}SD.pth`.
+        folder: contains `{k}SE.pth` and `{k}SD.pth`.
 
     Raises:
         TorchFileError: if a file cannot be read as a PyTorch file.

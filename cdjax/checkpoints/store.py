@@ -1,9 +1,8 @@
-"""A `Model` as one Orbax checkpoint directory: its arrays, and what they mean as readable JSON.
+"""Models as Orbax checkpoint folders: arrays, and their configuration as JSON.
 
-Arrays are written from and read into host memory, so a checkpoint knows nothing of devices and
-one written on a GPU loads on a CPU and the reverse. What a checkpoint must hold follows from
-its metadata and is compared, name by name, with what it does hold before anything is read.
-The file SHA256SUMS (for `sha256sum --check`) tells a damaged checkpoint from a whole one.
+Arrays are written from host memory and read into it, so a checkpoint is independent of devices. The
+names and shapes of the stored arrays are compared with those that the configuration implies before
+any is read. The file SHA256SUMS (for `sha256sum --check`) detects damage.
 """
 
 import hashlib
@@ -31,11 +30,11 @@ def abstract_params(config: ModelConfig, *, embeddings: bool | Collection[int] =
     """The shapes of a model's parameters; allocates nothing.
 
     Args:
-        config: what the model is.
+        config: the model's configuration.
         embeddings: whether there are embeddings, or the stages that have them.
 
     Returns:
-        A tree as `Model.params`, its leaves float32 `jax.ShapeDtypeStruct`.
+        A tree like `Model.params` with leaves `jax.ShapeDtypeStruct`, float32.
     """
 
     def layer(*kernel: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -89,10 +88,10 @@ def _check(tree: Any, abstract: Any, *, what: str) -> None:
 def check_params(
     params: Any, config: ModelConfig, *, embeddings: Collection[int], what: str
 ) -> None:
-    """Makes sure that arrays are those that a configuration implies.
+    """Checks that arrays are those that a configuration implies.
 
     Raises:
-        CheckpointError: if not; `what` begins the message, every fault is named.
+        CheckpointError: if not; the message begins with `what` and names every fault.
     """
     _check(params, abstract_params(config, embeddings=embeddings), what=what)
 
@@ -124,7 +123,7 @@ def config_from_json(metadata: Any) -> tuple[ModelConfig, list[int]]:
     """The reverse of `config_to_json`.
 
     Raises:
-        KeyError, TypeError, ValueError: if it is not what `config_to_json` made.
+        KeyError, TypeError, ValueError: if it is not a result of `config_to_json`.
     """
     specs = [
         Spec(s["stage"], tuple(map(int, s["widths"])), tuple(map(int, s["depths"])), s["padding"])
@@ -154,10 +153,10 @@ def _sums(folder: Path) -> str:
 
 
 def _verify(folder: Path) -> None:
-    # Orbax detects damage too, but reports it by pages of tracebacks out of its threads.
+    # Orbax detects damage too, but reports it with long tracebacks from its threads.
     sums = folder / _SUMS
     if not sums.is_file():
-        raise CheckpointError(f"{folder}: no checkpoint of cdjax; convert_weights.py makes one")
+        raise CheckpointError(f"{folder}: not a checkpoint of cdjax; `cdjax convert` makes one")
     damaged = []
     for line in sums.read_text(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
@@ -168,49 +167,49 @@ def _verify(folder: Path) -> None:
 
 
 def _metadata(path: Path) -> tuple[Any, Any]:
-    """What the checkpoint at `path` says of itself, and the shapes of the arrays in it."""
+    """The metadata of a checkpoint, and the shapes of its arrays."""
     from orbax.checkpoint import v1 as ocp
 
     try:
         metadata = ocp.checkpointables_metadata(path)
         about, stored = metadata.custom_metadata or {}, metadata.metadata
     except Exception as error:  # Orbax and TensorStore promise no particular exceptions.
-        raise CheckpointError(f"{path}: no readable checkpoint ({_line(error)})") from error
+        raise CheckpointError(f"{path}: not a readable checkpoint ({_line(error)})") from error
     if about.get("format") != _FORMAT:
-        raise CheckpointError(f"{path}: a checkpoint, but not of a model of cdjax")
+        raise CheckpointError(f"{path}: a checkpoint, but not of a cdjax model")
     return about, stored.get(_ARRAYS)
 
 
 def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = False) -> None:
-    """Writes a model as one Orbax checkpoint directory, whole or not at all.
+    """Writes a model as one Orbax checkpoint folder, whole or not at all.
 
-    In a run on several machines all processes call this, with one path that all of them see.
+    In a run on several machines all processes call this with the same path on a shared disk.
 
     Args:
-        path: the directory to make; its parents are made too.
+        path: the folder to make; its parents are made too.
         model: parameters must be float32 and of exactly the shapes that the specs imply.
-        overwrite: whether a checkpoint that is there may be replaced; it stays until the new
-            one is complete. Anything that is not a checkpoint of ours is never replaced.
+        overwrite: whether an existing checkpoint may be replaced; it stays until the new one is
+            complete. Anything that is not a checkpoint of cdjax is never replaced.
 
     Raises:
-        CheckpointError: if something is there already, or the parameters are not those of the
-            configuration (the message names all that are missing, unknown or misshapen).
-        OSError: if the directory cannot be written.
+        CheckpointError: if the path exists, or the parameters do not match the configuration (the
+            message names all that are missing, unknown or misshapen).
+        OSError: if the folder cannot be written.
     """
     from orbax.checkpoint import v1 as ocp
 
     path = Path(path).resolve()
     if path.exists() and not overwrite:
-        raise CheckpointError(f"{path} is there already, and overwriting it was not asked for")
+        raise CheckpointError(f"{path} already exists; overwriting was not requested")
     if path.exists() and not ((path / _SUMS).is_file() and (path / _ARRAYS).is_dir()):
-        raise CheckpointError(f"{path} is no checkpoint of cdjax and is not overwritten")
+        raise CheckpointError(f"{path} is not a checkpoint of cdjax and is not overwritten")
     embeddings = [
         spec.stage
         for spec in model.config.specs
         if "embedding" in model.params.get(f"stage{spec.stage}", {})
     ]
     abstract = abstract_params(model.config, embeddings=embeddings)
-    _check(model.params, abstract, what="the model's parameters are not those of its specs")
+    _check(model.params, abstract, what="the model's parameters do not match its specs")
     arrays = jax.tree.map(np.asarray, model.params)
     about = config_to_json(model.config, embeddings=embeddings)
     with shared_folder(path) as beside:
@@ -230,14 +229,14 @@ def read_checkpoint(path: Path) -> Model:
     about, stored = _metadata(path)
     if about.get("format_version") != FORMAT_VERSION:
         versions = f"format version {about.get('format_version')!r} is not {FORMAT_VERSION}"
-        raise CheckpointError(f"{path}: {versions}, the one that this cdjax reads; update cdjax")
+        raise CheckpointError(f"{path}: {versions}, which this cdjax reads; update cdjax")
     try:
         config, embeddings = config_from_json(about)
         abstract = abstract_params(config, embeddings=embeddings)
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise CheckpointError(f"{path}: its metadata are damaged ({_line(error)})") from error
-    _check(stored, abstract, what=f"{path}: the arrays are not those of its specs")
-    # Arrays that broadcast one zero ask Orbax for host memory, and take none themselves.
+        raise CheckpointError(f"{path}: its metadata is damaged ({_line(error)})") from error
+    _check(stored, abstract, what=f"{path}: the arrays do not match its specs")
+    # NumPy targets make Orbax load into host memory; broadcast arrays use no memory themselves.
     targets = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), abstract)
     try:
         arrays = ocp.load_checkpointables(path, {_ARRAYS: targets})[_ARRAYS]

@@ -138,7 +138,7 @@ class _TorchInterpreter(PickleInterpreter):
         raise TorchFileError(f"damaged: {function} is called with the wrong arguments")
 
     def fill(self, key: str, raw: bytes, byteorder: str) -> None:
-        """Copies a storage's bytes into the arrays that are made of it."""
+        """Copies the bytes of a storage into the arrays that use it."""
         dtype, numel = self.storages[key]
         size = dtype.itemsize
         if len(raw) != numel * size:
@@ -146,10 +146,10 @@ class _TorchInterpreter(PickleInterpreter):
             raise TorchFileError(f"truncated or damaged: storage {printable(key)} {have}")
         if byteorder != sys.byteorder and numel:
             raw = np.frombuffer(raw, np.uint8).reshape(numel, size)[:, ::-1].tobytes()
-        if dtype == np.bool_:  # Any byte may stand for a bool in a file, only 0 and 1 in NumPy.
+        if dtype == np.bool_:  # In a file any byte may be a bool; in NumPy only 0 and 1.
             raw = (np.frombuffer(raw, np.uint8) != 0).tobytes()
         for array, start, strides in self._pending.get(key, ()):
-            # NumPy checks a view of a buffer against its bounds once more.
+            # NumPy checks the bounds of the view once more.
             steps = [stride * size for stride in strides]
             array[...] = np.ndarray(array.shape, dtype, raw, start * size, steps)
 
@@ -179,11 +179,11 @@ def _read_zip(file: BinaryIO, length: int) -> Any:
     with zipfile.ZipFile(file) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         if len(entries) != len(archive.infolist()):
-            raise TorchFileError("damaged: the zip holds two files of one name")
+            raise TorchFileError("damaged: the zip contains two files of one name")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
-            raise TorchFileError("the zip is compressed, which PyTorch's never is")
+            raise TorchFileError("the zip is compressed, unlike those of PyTorch")
         if sum(entry.file_size for entry in entries.values()) > length:
-            raise TorchFileError("damaged: the zip claims to hold more than its own length")
+            raise TorchFileError("damaged: the zip claims to contain more than its own length")
         roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
         if len(roots) != 1:
             raise TorchFileError("not a PyTorch file: a zip without one data.pkl")
@@ -208,13 +208,13 @@ def _read_legacy(stream: mmap.mmap, length: int) -> Any:
         raise TorchFileError("not a PyTorch file: a pickle without PyTorch's magic number")
     if interpreter.run(stream) != _LEGACY_PROTOCOL:
         raise TorchFileError("a PyTorch file of an unknown version")
-    interpreter.run(stream)  # The sizes of the writer's C types, on which storages do not depend.
+    interpreter.run(stream)  # Sizes of the writer's C types; storages do not depend on them.
     result = interpreter.run(stream)
     keys = interpreter.run(stream)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise TorchFileError("damaged: the list of storages is not one of names")
     if sorted(keys) != sorted(interpreter.storages):
-        raise TorchFileError("damaged: the list of storages is not that of the tensors")
+        raise TorchFileError("damaged: the list of storages differs from that of the tensors")
     for key in keys:
         dtype, numel = interpreter.storages[key]
         if stream.read(8) != struct.pack("<q", numel):
@@ -230,14 +230,14 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         path: a file written by `torch.save`, in the zip or the legacy format.
 
     Returns:
-        The saved dictionary. Tensors and parameters are C-contiguous arrays that own their
-        memory, bfloat16 ones of `ml_dtypes.bfloat16`; numbers, strings, None, lists, tuples and
-        dictionaries stay what they are (an `OrderedDict` becomes a `dict`).
+        The saved dictionary. Tensors and parameters are C-contiguous arrays that own their memory,
+        bfloat16 as `ml_dtypes.bfloat16`. Numbers, strings, None, lists, tuples and dictionaries
+        are kept; an `OrderedDict` becomes a `dict`.
 
     Raises:
-        TorchFileError: if the file cannot be read, is not a PyTorch file, is damaged or cut
-            short, holds anything but a dictionary of tensors and plain values, or names any
-            other function or class (the message says which). Nothing of the file is executed.
+        TorchFileError: if the file cannot be read, is not a PyTorch file, is damaged or truncated,
+            contains anything but a dictionary of tensors and plain values, or names another
+            function or class (the message says which). Nothing of the file is executed.
     """
     path = Path(path)
     try:
@@ -254,7 +254,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, Any]:
             else:
                 raise TorchFileError("not a PyTorch file: neither a zip nor a pickle")
         if not isinstance(result, dict) or not all(isinstance(key, str) for key in result):
-            raise TorchFileError("holds no dictionary with names for keys")
+            raise TorchFileError("contains no dictionary with names for keys")
     except (TorchFileError, PickleFileError) as error:
         raise TorchFileError(f"{path}: {error}") from None
     except _DAMAGE as error:

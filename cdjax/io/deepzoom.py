@@ -1,7 +1,7 @@
-"""Deep Zoom: a picture of any size as a folder of tiles with a page that shows it in a browser.
+"""Deep Zoom: an image of any size as a folder of tiles with a page that shows it in a browser.
 
-The page works from the disk, without a server and without a network. The viewer in it is
-OpenSeadragon, fetched once with npm into the user's cache.
+The page works from the disk, without a server or a network. Its viewer is OpenSeadragon, which is
+fetched once with npm into the user's cache.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from cdjax.io.vips import VipsImage, reported
 from cdjax.io.vips_writer import image_of
 
 VERSION = "6.1.1"
-"""Of OpenSeadragon."""
+"""Version of OpenSeadragon."""
 
 _SHA256 = "14d587cd3ee7c4861f1a41077ce642029364a21029956ba635bd8fb1202cf9ad"
 _SCRIPT, _BUTTONS, _LICENSE = "openseadragon.min.js", "images", "LICENSE.txt"
@@ -49,29 +49,29 @@ _PAGE = """\
 
 
 def viewer_files() -> Path:
-    """The folder of OpenSeadragon's script and buttons, fetched with npm unless it is there.
+    """The folder of OpenSeadragon's script and buttons, fetched with npm unless it exists.
 
-    It lies in `cdjax.io.cache.cache_folder()`. The script is checked against its SHA-256 each time.
+    It is in `cdjax.io.cache.cache_folder()`. The script is checked against its SHA-256 each time.
 
     Raises:
-        ImageError: if it is not there and cannot be fetched; it says what to do.
+        ImageError: if it does not exist and cannot be fetched; the message says what to do.
     """
     folder = cache_folder() / f"openseadragon-{VERSION}"
     if _whole(folder):
         return folder
-    reason = "there is no npm"
+    reason = "npm is not installed"
     if npm := shutil.which("npm"):
         try:
             _fetch(npm, folder)
             return folder
         except (OSError, subprocess.SubprocessError, tarfile.TarError) as error:
-            # Another process may have been faster, and then there is nothing to complain about.
+            # Another process may have fetched it in the meantime.
             if _whole(folder):
                 return folder
             reason = (str(error).splitlines() or [type(error).__name__])[0]
     raise ImageError(
-        f"{folder}: needs npm (Node.js) and a network once, but {reason}; or put {_SCRIPT} and "
-        f"{_BUTTONS}/ of OpenSeadragon {VERSION} in this folder"
+        f"{folder}: needs npm (Node.js) and a network once, but {reason}; or copy {_SCRIPT} and "
+        f"{_BUTTONS}/ of OpenSeadragon {VERSION} into this folder"
     )
 
 
@@ -103,7 +103,7 @@ def _fetch(npm: str, folder: Path) -> None:
         for source in (built / _SCRIPT, built / _BUTTONS, beside / "package" / _LICENSE):
             os.rename(source, fresh / source.name)
         if not _whole(fresh):
-            raise OSError(f"what npm fetched is not the {_SCRIPT} it should be")
+            raise OSError(f"npm fetched another {_SCRIPT} than expected")
         replace_folder(fresh, folder)
 
 
@@ -116,25 +116,26 @@ def write_deepzoom(
     like: VipsImage | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes a folder, whole or not at all, whose index.html shows a picture of any size.
+    """Writes a folder, whole or not at all, whose index.html shows an image of any size.
 
-    It holds that page, `image.dzi` and `image_files/` (Deep Zoom, JPEG tiles in sRGB), and the
-    viewer: `openseadragon.min.js`, `images/` and its license.
+    The folder contains this page, `image.dzi` and `image_files/` (Deep Zoom, JPEG tiles in sRGB),
+    and the viewer: `openseadragon.min.js`, `images/` and its licence.
 
     Args:
         folder: folder to make; its parents are made.
         pixels: (H, W, 3) uint8 in sRGB, an array or a file mapped to memory.
-        title: of the page; any text.
-        quality: 1 to 100, of the tiles.
-        like: the image it was made of; where that is transparent, the picture is laid on white.
-        overwrite: whether a folder that was written by this function may be replaced; one that
-            holds anything else never is.
+        title: title of the page; any text.
+        quality: JPEG quality of the tiles, 1 to 100.
+        like: the image it was made from; where that is transparent, the picture is composed over
+            white.
+        overwrite: whether a folder that this function wrote may be replaced; any other folder
+            never is.
 
     Raises:
-        ImageError: if the folder is there and may not be replaced, it cannot be written, or the
-            viewer is not there and cannot be fetched.
+        ImageError: if the folder exists and may not be replaced, it cannot be written, or the
+            viewer does not exist and cannot be fetched.
         TypeError: if the pixels are not uint8.
-        ValueError: if their shape is another, or `like` has alpha and another size.
+        ValueError: if their shape is not (H, W, 3), or `like` has alpha and another size.
     """
     folder = Path(folder)
     _check_place(folder, overwrite=overwrite)
@@ -165,8 +166,8 @@ def _check_place(folder: Path, *, overwrite: bool) -> None:
 
 
 def _page(title: str, height: int, width: int) -> str:
-    # With its numbers in the page the browser need not fetch image.dzi, which it refuses to do
-    # from the disk; nor does it let WebGL have pictures from there, so they are drawn on a canvas.
+    # The numbers of image.dzi are in the page, because browsers do not fetch files from the disk.
+    # For the same reason tiles are drawn on a canvas: WebGL may not use images from there.
     options = {
         "id": "viewer",
         "prefixUrl": f"{_BUTTONS}/",

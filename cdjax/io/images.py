@@ -1,8 +1,8 @@
-"""Image file <-> array: what a picture's pixels are, whatever way its file stores them.
+"""Reads image files into arrays and writes arrays into image files.
 
-Colours reach the networks as sRGB: an embedded ICC profile is converted on reading, and files
-are written without one. Pictures are read upright (EXIF orientation applied), and of an animation
-the first frame is taken. No other metadata passes from a file that is read to one that is written.
+Pixels are sRGB: an embedded ICC profile is converted on reading, and files are written without one.
+The EXIF orientation is applied, and the first frame of an animation is read. No other metadata is
+kept.
 """
 
 import io
@@ -27,13 +27,13 @@ FORMATS = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
-"""Suffixes of the files that can be written, and Pillow's names of their formats."""
+"""Suffixes of files that can be written, and Pillow's names of their formats."""
 
 READABLE = {**FORMATS, ".avif": "AVIF", ".bmp": "BMP", ".gif": "GIF", ".pgm": "PPM", ".ppm": "PPM"}
-"""Suffixes of the files that can be read; what a file is is seen from its content, though."""
+"""Suffixes of files that can be read; the format of a file is told from its content."""
 
 MAX_PIXELS = 2**29
-"""The largest picture that is read: 536 megapixels, 2 GiB while it is decoded."""
+"""Pixels of the largest image that is read: 536 megapixels, 2 GiB while it is decoded."""
 
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF tags
@@ -45,8 +45,9 @@ class Picture:
     """The pixels of an image file.
 
     Attributes:
-        pixels: (H, W, 3) RGB, uint8, or floating in [0, 1] as 16-bit greyscale is read (float32).
-        alpha: (H, W) uint8, or None for a picture that is opaque everywhere.
+        pixels: (H, W, 3) RGB, uint8, or floating-point in [0, 1]; greyscale of more than 8 bits is
+            read as float32.
+        alpha: (H, W) uint8, or None for an opaque picture.
     """
 
     pixels: NDArray[Any]
@@ -57,21 +58,21 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
     """Reads JPEG, PNG, WebP, TIFF, AVIF, BMP, GIF and PPM files of up to `MAX_PIXELS`.
 
     Greyscale, palette, CMYK and 1-bit pictures become RGB. Greyscale of 12 or 16 bits keeps its
-    depth, floating greyscale is taken to lie in [0, 1]; colour of 16 bits is read to 8, as Pillow
-    does. Colours under transparent pixels are those of the file.
+    depth; floating-point greyscale is taken to lie in [0, 1]. Colour of 16 bits is reduced to 8 by
+    Pillow. Colours of transparent pixels are those of the file.
 
     Args:
         path: the file.
 
     Raises:
-        ImageError: if there is no such file or it is broken, no image, or too large.
+        ImageError: if the file does not exist, is broken, is not an image, or is too large.
     """
     name = os.fspath(path)
     try:
         with _open(path) as file:
             width, height = file.size
             if width * height > MAX_PIXELS:
-                limit = f"more than the {MAX_PIXELS // 10**6} megapixels that are read"
+                limit = f"more than the limit of {MAX_PIXELS // 10**6} megapixels"
                 raise ImageError(f"{name}: {width}x{height} pixels, {limit}")
             file.load()
             ImageOps.exif_transpose(file, in_place=True)
@@ -82,10 +83,10 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
         raise ImageError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
         kinds = ", ".join(dict.fromkeys(READABLE.values()))
-        raise ImageError(f"{name}: no image, or broken, or none of {kinds}") from error
+        raise ImageError(f"{name}: not an image, or broken, or not one of {kinds}") from error
     except MemoryError as error:
         raise ImageError(f"{name}: does not fit in memory") from error
-    except Exception as error:  # Pillow's decoders raise whatever a broken file makes them trip on.
+    except Exception as error:  # Pillow's decoders raise exceptions of many kinds on broken files.
         if isinstance(error, OSError) and error.errno:
             raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -93,21 +94,21 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Height and width of an image as it is stored, or None if Pillow cannot tell."""
+    """Height and width of an image as stored (orientation not applied), or None if unreadable."""
     try:
         with _open(path) as file:
             return file.height, file.width
-    except Exception:  # Reading it will say what is wrong.
+    except Exception:  # `read_image` reports what is wrong.
         return None
 
 
 def _open(path: str | os.PathLike[str]) -> Image.Image:
-    # Only formats that Pillow decodes itself: EPS, say, would run Ghostscript. The suffix's comes
-    # first, because Pillow imports all of its plugins as soon as it meets one not yet imported.
+    # Only formats that Pillow decodes itself; EPS, for example, would run Ghostscript. The suffix's
+    # format comes first, because Pillow imports all plugins to look for one not yet imported.
     likely = READABLE.get(Path(path).suffix.lower(), "JPEG")
     formats = dict.fromkeys((likely, *READABLE.values()))
-    # Pillow's limit is a global, too low for this library; ours is checked by the caller. Files
-    # are read in several threads, and only here, where the header is read, does it matter.
+    # Pillow's limit is a global variable and too low; `read_image` checks ours. It matters only
+    # while the header is read. The lock is there because files are read in several threads.
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -117,7 +118,7 @@ def _open(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def picture_of(image: Image.Image) -> Picture:
-    """The pixels of an image that Pillow has opened, in any mode; see `read_image`."""
+    """The pixels of an image opened by Pillow, in any mode; see `read_image`."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _deep_grey(image)
     profile = image.info.get("icc_profile")
@@ -127,7 +128,7 @@ def picture_of(image: Image.Image) -> Picture:
             image = image.convert("LA" if image.mode in ("L", "La") else "RGBA")
         alpha = np.asarray(image.getchannel("A"))
         alpha = None if (alpha == 255).all() else alpha
-        # An alpha channel is no part of a profile's colours.
+        # A profile does not cover the alpha channel.
         image = image.getchannel("L") if image.mode == "LA" else image.convert("RGB")
     elif image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
@@ -137,15 +138,17 @@ def picture_of(image: Image.Image) -> Picture:
 
 
 def _deep_grey(image: Image.Image) -> Picture:
-    """Greyscale of more than 8 bits; Pillow hands its samples on without saying what white is."""
+    """Greyscale of more than 8 bits; Pillow does not say which value is white."""
     samples = np.asarray(image)
     tags = getattr(image, "tag_v2", {})
     if image.mode == "F":
         white = 1.0
         if not np.isfinite(samples).all():
-            raise ValueError("samples that are not finite")
+            raise ValueError("samples are not finite")
     elif image.mode == "I" and tags:
-        raise ValueError("signed or 32-bit samples have no agreed white; save it with 16 bits")
+        raise ValueError(
+            "the value of white in signed or 32-bit samples is unknown; save it with 16 bits"
+        )
     else:
         white = float(2 ** int(tags.get(_BITS_PER_SAMPLE, (16,))[0]) - 1)
     grey = samples.astype(np.float32) / np.float32(white)
@@ -161,27 +164,27 @@ def _deep_grey(image: Image.Image) -> Picture:
 def _srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        # A conversion from sRGB to sRGB would cost time and change nothing.
+        # A conversion from sRGB to sRGB takes time and changes nothing.
         if ImageCms.getProfileDescription(source).startswith("sRGB"):
             return image
         target = ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return image  # A broken profile says nothing: the pixels are taken as they are.
+        return image  # A broken profile is ignored.
 
 
 def resize(picture: Picture, shorter_side: int) -> Picture:
-    """Scales a picture up or down, aspect kept (Lanczos).
+    """Scales a picture up or down with Lanczos resampling, keeping the aspect ratio.
 
     Args:
-        picture: any.
-        shorter_side: what its shorter side is to become, in pixels.
+        picture: the picture.
+        shorter_side: length of the shorter side of the result, in pixels.
 
     Returns:
-        The picture scaled, of the same dtype; the same one if it has this size already.
+        The scaled picture, of the same dtype; `picture` itself if it already has this size.
 
     Raises:
-        ImageError: if the result had more than `MAX_PIXELS`.
+        ImageError: if the result would have more than `MAX_PIXELS`.
     """
     height, width = picture.pixels.shape[:2]
     scale = shorter_side / min(height, width)
@@ -190,8 +193,8 @@ def resize(picture: Picture, shorter_side: int) -> Picture:
         return picture
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(
-            f"a shorter side of {shorter_side} would make it {size[0]}x{size[1]} pixels, more "
-            f"than {MAX_PIXELS // 10**6} megapixels"
+            f"a shorter side of {shorter_side} would make it {size[0]}x{size[1]} pixels, more than "
+            f"{MAX_PIXELS // 10**6} megapixels"
         )
 
     def scaled(samples: NDArray[Any]) -> NDArray[Any]:
@@ -206,18 +209,18 @@ def resize(picture: Picture, shorter_side: int) -> Picture:
 
 
 def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> None:
-    """Writes a picture as sRGB, 8 bits a sample, whole or not at all.
+    """Writes a picture as sRGB with 8 bits per sample, whole or not at all.
 
     Args:
-        path: its suffix chooses the format (see `FORMATS`); a file that is there is replaced.
-        picture: floating pixels are rounded to the nearest of 256 levels. Where the format has no
-            alpha channel (JPEG), the picture is laid on white, as a browser would show it.
+        path: its suffix chooses the format (see `FORMATS`); an existing file is replaced.
+        picture: floating-point pixels are rounded to the nearest of 256 levels. JPEG has no alpha
+            channel: the picture is composed over white, as a browser shows it.
         quality: 1 to 100, for JPEG and WebP.
 
     Raises:
-        ImageError: if the suffix names no format, the format cannot hold so large a picture, or
-            the file cannot be written, or pixels are not finite.
-        TypeError: if the pixels are neither uint8 nor floating.
+        ImageError: if the suffix is unknown, the picture is too large for the format, pixels are
+            not finite, or the file cannot be written.
+        TypeError: if the pixels are neither uint8 nor floating-point.
     """
     path = Path(path)
     check_suffix(path)
@@ -245,11 +248,16 @@ def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int 
 
 
 def levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey levels, uint8, nearest to floating pixels in [0, 1]; TypeError or ImageError if none."""
+    """The uint8 levels nearest to floating-point pixels in [0, 1]; uint8 pixels are not changed.
+
+    Raises:
+        ImageError: if pixels are not finite.
+        TypeError: if the pixels are neither uint8 nor floating-point.
+    """
     if pixels.dtype == np.uint8:
         return pixels
     if not np.issubdtype(pixels.dtype, np.floating):
-        raise TypeError(f"pixels must be uint8 or floating in [0, 1], not {pixels.dtype}")
+        raise TypeError(f"pixels must be uint8 or floating-point in [0, 1], not {pixels.dtype}")
     if not np.isfinite(pixels).all():
         raise ImageError("pixels that are not finite cannot be written")
     scaled = pixels.astype(np.float32)
@@ -259,18 +267,20 @@ def levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def check_suffix(path: Path) -> None:
-    """Raises `ImageError`, naming the formats, if a path's suffix is of none that is written."""
+    """Raises `ImageError` if images with the suffix of a path cannot be written."""
     if path.suffix.lower() not in FORMATS:
         known = ", ".join(FORMATS)
-        raise ImageError(f"{path}: unknown suffix {path.suffix!r}; images are written as {known}")
+        raise ImageError(
+            f"{path}: unknown suffix {path.suffix!r}; images can be written as {known}"
+        )
 
 
 def check_size(path: Path, height: int, width: int) -> None:
-    """Raises `ImageError` if the format of a path's suffix cannot hold so large a picture."""
+    """Raises `ImageError` if an image is too large for the format of a path's suffix."""
     name = FORMATS[path.suffix.lower()]
     longest = _LONGEST_SIDE.get(name)
     if longest and max(height, width) > longest:
         raise ImageError(
-            f"{path}: {width}x{height} pixels, but {name} ends at {longest} a side; "
+            f"{path}: {width}x{height} pixels, but {name} is limited to {longest} per side; "
             "write .png or .tif"
         )

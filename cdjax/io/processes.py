@@ -1,4 +1,4 @@
-"""Processes that write to one place: which one is first, barriers, and a shared folder."""
+"""Runs of several processes (`jax.distributed`): the first process, barriers, a shared folder."""
 
 import secrets
 import shutil
@@ -11,12 +11,12 @@ import numpy as np
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files and talks to people."""
+    """Whether this process is the first, which writes files and prints messages."""
     return jax.process_index() == 0
 
 
 def barrier(name: str) -> None:
-    """Returns once every process has come to the barrier of this name."""
+    """Waits until every process has called this with the same name."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -25,10 +25,10 @@ def barrier(name: str) -> None:
 
 @contextmanager
 def shared_folder(target: Path) -> Iterator[Path]:
-    """A hidden folder beside `target`, the same in every process, gone at the end.
+    """A hidden temporary folder beside `target`, the same in every process.
 
     Args:
-        target: what will be made in the folder and then moved; its parents are made.
+        target: path to which a result will be moved from the folder; its parents are made.
     """
     number = np.uint32(secrets.randbits(32))
     if jax.process_count() > 1:
@@ -38,10 +38,10 @@ def shared_folder(target: Path) -> Iterator[Path]:
     folder = target.parent / f".{target.name}.{int(number):08x}"
     if is_first():
         folder.mkdir(parents=True)
-    barrier(f"{folder} is there")
+    barrier(f"{folder} made")
     try:
         yield folder
     finally:
-        barrier(f"{folder} is done with")
+        barrier(f"{folder} used")
         if is_first():
             shutil.rmtree(folder, ignore_errors=True)

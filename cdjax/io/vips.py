@@ -1,8 +1,7 @@
-"""Image files too large for Pillow: libvips reads regions of them and writes them in a stream.
+"""Reads regions of image files that are too large for Pillow, with libvips.
 
-Needs pyvips (the extra `ultra`). What pixels mean is what `cdjax.io.images` says: sRGB, upright,
-the first page or frame. Unlike there, colour of 16 bits keeps its depth, and a file that is written
-takes the colour profile, the resolution and the alpha channel of the one it was made of.
+Needs pyvips (the extra `ultra`). As in `cdjax.io.images`, pixels are sRGB, the orientation is
+applied and the first page or frame is read. Unlike there, colour of 16 bits keeps its depth.
 """
 
 import io
@@ -24,11 +23,12 @@ _LOADERS = ("gifload", "heifload", "jpegload", "pngload", "tiffload", "webpload"
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb": 3, "rgb16": 3, "scrgb": 3, "cmyk": 4}
 _PROFILES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 _WHITE = {"uchar": 255, "ushort": 65535, "float": 1, "double": 1}
-INTENT = "perceptual"  # Pillow's, so that both readers show the same colours
+INTENT = "perceptual"
+"""Rendering intent of colour conversions; the one of Pillow, so that both readers agree."""
 
 
 def available() -> bool:
-    """Whether pyvips can be imported and finds its library; never raises."""
+    """Whether pyvips can be imported and finds libvips; never raises."""
     try:
         import pyvips  # noqa: F401
     except (ImportError, OSError):
@@ -40,26 +40,25 @@ def library() -> Any:
     """The module `pyvips`.
 
     Raises:
-        ImageError: if it is not there, or does not find libvips.
+        ImageError: if it is not installed, or does not find libvips.
     """
     if not available():
-        raise ImageError("images this large need libvips: pip install 'cdjax[ultra]'")
+        raise ImageError("images this large need libvips: pip install 'pyvips[binary]'")
     import pyvips
 
-    # Operations that libvips remembers keep their files open, and decoded images on the disk,
-    # long after nobody uses them.
+    # The cache of operations would keep files open and decoded images on the disk after their use.
     pyvips.cache_set_max(0)
     return pyvips
 
 
 @contextmanager
 def reported(what: str, *, decoding: bool = False) -> Iterator[None]:
-    """Turns errors of libvips and of the system into `ImageError`: `what` and, after it, why.
+    """Turns errors of libvips and of the system into `ImageError`.
 
     Args:
-        what: the file and what cannot be done with it.
-        decoding: whether pixels are read. Of a broken tile of a TIFF file libvips says nothing but
-            what stands in its log of errors, and goes on with black; that is an error here.
+        what: beginning of the message, to which the reason is added.
+        decoding: whether pixels are read. libvips reads a broken tile of a TIFF file as black and
+            writes to its error log only; this raises an error then.
     """
     pyvips = library()
     if decoding:
@@ -76,7 +75,7 @@ def reported(what: str, *, decoding: bool = False) -> Iterator[None]:
 
 
 def _reason(detail: str) -> str:
-    # libvips tells every layer's view, one a line: the system's says most, then the first.
+    # libvips gives one line per layer; the line of the system is the most helpful, then the first.
     lines = [line.strip() for line in detail.splitlines() if line.strip()]
     known = [line for line in lines if line.startswith("system error: ")]
     return (known or lines or ["unknown error"])[0].removeprefix("system error: ")
@@ -86,16 +85,16 @@ def _reason(detail: str) -> str:
 class VipsImage:
     """An image file whose regions are decoded on demand; see `cdjax.tiling.buffers.Raster`.
 
-    Files that are not tiled are decoded once, to memory or, beyond 100 MB, to a file without a
-    name in the system's folder for temporary ones. One thread may read while others do not.
+    Files that are not tiled are decoded once, to memory or, above 100 MB, to an unnamed file in the
+    system's temporary folder. Only one thread may read at a time.
 
     Attributes:
-        name: of the file, for messages.
+        name: the file's name, for messages.
         colours: pyvips image of 3 bands, uchar, or float in [0, 1] for files of 16 bits or more.
         alpha: pyvips image of 1 band, uchar, or None if the file has no alpha channel.
-        profile: the file's ICC profile; None if it has none or one that does not fit its colours.
-        xres: pixels per mm across; 1.0 if the file does not say.
-        yres: pixels per mm down; likewise.
+        profile: the file's ICC profile; None if it has none or one of another colour space.
+        xres: horizontal resolution in pixels per mm; 1.0 if the file does not say.
+        yres: vertical resolution in pixels per mm; 1.0 if the file does not say.
     """
 
     name: str
@@ -119,20 +118,20 @@ class VipsImage:
         """The pixels of rows and columns.
 
         Args:
-            region: two slices of step 1; what lies beyond the borders is left out, as of an array.
+            region: two slices of step 1, clipped to the image as those of an array.
 
         Returns:
-            (rows, columns, 3), of this image's dtype, not shared with anything.
+            (rows, columns, 3), of this image's dtype, a new array.
 
         Raises:
-            ImageError: if the file is broken there, or has samples that are not finite.
+            ImageError: if the region is broken, or has samples that are not finite.
             ValueError: if a step is not 1.
         """
         (top, bottom, down), (left, right, across) = (
             part.indices(length) for part, length in zip(region, self.shape, strict=False)
         )
         if (down, across) != (1, 1):
-            raise ValueError(f"regions have steps of 1, not {down} and {across}")
+            raise ValueError(f"slices must have steps of 1, not {down} and {across}")
         height, width = max(bottom - top, 0), max(right - left, 0)
         if not height or not width:
             return np.empty((height, width, 3), self.dtype)
@@ -141,41 +140,41 @@ class VipsImage:
         if self.dtype == np.uint8:
             return block
         if not np.isfinite(block).all():
-            raise ImageError(f"{self.name}: broken image (samples that are not finite)")
+            raise ImageError(f"{self.name}: broken image (samples are not finite)")
         return np.clip(block, 0, 1, out=block)
 
 
 def open_image(path: str | os.PathLike[str]) -> VipsImage:
     """Opens TIFF (BigTIFF, tiled, pyramidal), PNG, JPEG, WebP, AVIF and GIF files of any size.
 
-    Greyscale, palette and CMYK become RGB and an ICC profile is converted to sRGB, all of it where
-    a region is read. Floating samples are taken to lie in [0, 1], as they are seen. TIFF that
-    holds YCbCr without JPEG's compression is not told from RGB.
+    Greyscale, palette and CMYK become RGB and an ICC profile is converted to sRGB when a region is
+    read. Floating-point samples are taken to be sRGB in [0, 1]. TIFF files of YCbCr without JPEG
+    compression are read as if they were RGB.
 
     Args:
         path: the file.
 
     Raises:
-        ImageError: if there is no such file, or it is no image or broken, or has samples of no
-            agreed meaning. Only the header is read here: reading a region may raise it too.
+        ImageError: if the file does not exist, is not an image, is broken, or has samples of
+            unknown meaning. Only the header is read here; reading a region may raise it too.
     """
     pyvips, name = library(), os.fspath(path)
     if not Path(path).exists():
         raise ImageError(f"{name}: no such file")
     with reported(f"{name}: cannot be read"):
-        # A source, unlike a file's name, cannot hold options: `a[page=2].tif` is just a name.
+        # In a file name, libvips would take brackets for options, as in `a[page=2].tif`.
         source = pyvips.Source.new_from_file(name)
     kinds = ", ".join([*dict.fromkeys(FORMATS.values()), "AVIF", "GIF"])
-    with reported(f"{name}: no image, or broken, or none of {kinds}"):
+    with reported(f"{name}: not an image, or broken, or not one of {kinds}"):
         image = pyvips.Image.new_from_source(source, "", access="random", fail_on="error")
         if not image.get("vips-loader").startswith(_LOADERS):
-            raise OSError(f"it is read by {image.get('vips-loader')}")
+            raise OSError(f"its reader would be {image.get('vips-loader')}")
         resolution = image.xres, image.yres
         image = image.autorot()
     count = _COLOURS.get(image.interpretation, 0)
     if not 0 < count <= image.bands or image.format not in _WHITE:
         kind = f"{image.bands} bands of {image.interpretation}, {image.format}"
-        raise ImageError(f"{name}: {kind}, have no agreed white; save it as RGB of 8 or 16 bits")
+        raise ImageError(f"{name}: cannot interpret {kind}; save it as RGB of 8 or 16 bits")
     with reported(f"{name}: cannot be converted to sRGB"):
         alpha = None
         if image.bands > count:
@@ -189,7 +188,7 @@ def open_image(path: str | os.PathLike[str]) -> VipsImage:
 
 
 def _profile(image: Any, count: int) -> bytes | None:
-    """The image's ICC profile, if it is one of such colours; floating samples have none."""
+    """The ICC profile if it fits the number of colours; floating-point samples have none."""
     if _WHITE[image.format] == 1 or not image.get_typeof("icc-profile-data"):
         return None
     data = bytes(image.get("icc-profile-data"))
@@ -211,19 +210,19 @@ def is_srgb(profile: bytes) -> bool:
 
 
 def _rgb(colours: Any, profile: bytes | None) -> Any:
-    """Three bands of sRGB, of the same samples."""
+    """Three bands of sRGB, of the same format."""
     if profile is not None and not is_srgb(profile):
-        # A profile that only looks sound says nothing: the pixels are taken as they are.
+        # A broken profile is ignored.
         with suppress(library().Error):
             if colours.format == "uchar":
                 return colours.icc_transform("srgb", embedded=True, intent=INTENT)
-            # From 16 bits to 16 the transform in one step is ten levels (of 256) off near black.
+            # For 16 bits a transform in one step has errors of 10 of 256 levels near black.
             light = colours.icc_import(embedded=True, intent=INTENT)
             return light.icc_export(output_profile="srgb", intent=INTENT, depth=16)
     if colours.bands == 1:
         colours = colours.bandjoin([colours, colours])
     elif colours.bands == 4:
-        # As Pillow: the same file must not change its colours with its size.
+        # As in Pillow, so that colours do not depend on which reader a file's size selects.
         white = _WHITE[colours.format]
         inks, black = colours.extract_band(0, n=3), colours[3]
         colours = ((white - inks) * (white - black) / white).rint().cast(colours.format)

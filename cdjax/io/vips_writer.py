@@ -22,17 +22,17 @@ _CLASSIC_TIFF = 3_500_000_000  # bytes of samples above which a file is written 
 
 
 def image_of(pixels: NDArray[np.uint8], like: VipsImage | None, *, flat: bool = False) -> Any:
-    """A pyvips image in sRGB that reads an array where it lies, with the alpha channel of `like`.
+    """An sRGB pyvips image that shares an array's memory, with the alpha channel of `like`.
 
     Args:
         pixels: (H, W, 3) uint8, an array or a file mapped to memory; copied only if it is not
             contiguous.
-        like: the image it was made of, or None.
-        flat: lays it on white instead of keeping the alpha channel.
+        like: the image it was made from, or None.
+        flat: whether to compose it over white instead of keeping the alpha channel.
 
     Raises:
         TypeError: if the pixels are not uint8.
-        ValueError: if their shape is another, or `like` has alpha and another size.
+        ValueError: if their shape is not (H, W, 3), or `like` has alpha and another size.
     """
     if pixels.dtype != np.uint8:
         raise TypeError(f"pixels must be uint8, not {pixels.dtype}")
@@ -45,7 +45,7 @@ def image_of(pixels: NDArray[np.uint8], like: VipsImage | None, *, flat: bool = 
     if like is None or like.alpha is None:
         return image
     if pixels.shape != like.shape:
-        raise ValueError(f"{pixels.shape} pixels cannot have the alpha channel of {like.shape}")
+        raise ValueError(f"pixels {pixels.shape} do not fit the alpha channel of {like.shape}")
     image = image.bandjoin(like.alpha)
     return image.flatten(background=255) if flat else image
 
@@ -57,23 +57,23 @@ def write_image(
     like: VipsImage | None,
     quality: int = 95,
 ) -> None:
-    """Writes pixels of any number, whole or not at all.
+    """Writes an image of any size, whole or not at all.
 
-    TIFF is tiled and pyramidal, and BigTIFF where it would not fit otherwise. The colours are
-    those of `like`'s profile, which is embedded, if it is one of RGB, else sRGB.
+    TIFF is tiled and pyramidal, and BigTIFF above 3.5 GB of samples. If `like` has an RGB profile,
+    colours are converted to it and it is embedded; otherwise they are sRGB.
 
     Args:
-        path: its suffix chooses the format (see `cdjax.io.images.FORMATS`); a file that is there is
-            replaced. JPEG has no alpha channel: the picture is laid on white.
+        path: its suffix chooses the format (see `cdjax.io.images.FORMATS`); an existing file is
+            replaced. JPEG has no alpha channel: the picture is composed over white.
         pixels: (H, W, 3) uint8 in sRGB, an array or a file mapped to memory.
         like: the image whose profile, resolution and alpha channel the file gets; None for none.
         quality: 1 to 100, for JPEG and WebP.
 
     Raises:
-        ImageError: if the suffix names no format, the format cannot hold so large a picture, or
-            the file cannot be written.
+        ImageError: if the suffix is unknown, the picture is too large for the format, or the file
+            cannot be written.
         TypeError: if the pixels are not uint8.
-        ValueError: if their shape is another, or `like` has alpha and another size.
+        ValueError: if their shape is not (H, W, 3), or `like` has alpha and another size.
     """
     path = Path(path)
     check_suffix(path)
@@ -90,7 +90,7 @@ def write_image(
 
 
 def _in_profile(image: Any, profile: bytes | None) -> Any:
-    """An sRGB image in the colours of a profile, which is attached; as it is if that cannot be."""
+    """An sRGB image converted to an RGB profile and tagged with it; unchanged if impossible."""
     if profile is None or colour_space(profile) != "RGB":
         return image
     pyvips = library()
@@ -101,7 +101,7 @@ def _in_profile(image: Any, profile: bytes | None) -> Any:
     with tempfile.NamedTemporaryFile(suffix=".icc") as file:
         file.write(profile)
         file.flush()
-        # Profiles of scanners, say, tell what colours are, but not how to make them.
+        # Some profiles, such as those of scanners, only convert from their colours.
         with suppress(pyvips.Error):
             return image.icc_transform(file.name, input_profile="srgb", intent=INTENT)
     return image

@@ -23,18 +23,17 @@ _DEAD = 1e-4
 
 
 def normalize(spec: Spec, params: Params, images: NDArray[np.uint8], *, batch: int = 8) -> Params:
-    """An encoder whose every filter's mean activation (after ReLU) is 1 over some images.
+    """Rescales an encoder so that the mean activation (after ReLU) of every filter is 1.
 
-    ReLU and max-pooling are homogeneous, so dividing a filter by its mean activation and
-    multiplying what the next layer reads of it leaves the network's function what it was, up to
-    that scale.
-    Filters that (almost) never answer are left as they are.
+    ReLU and max-pooling are homogeneous: dividing a filter by its mean activation and multiplying
+    the next layer's weights for it by the same number changes the features of this layer only, by
+    that scale. Filters that are (almost) never active are not changed.
 
     Args:
-        spec: of the encoder.
+        spec: the encoder's spec.
         params: its parameters.
-        images: (N, H, W, 3), uint8 RGB, photographs.
-        batch: images at a time.
+        images: (N, H, W, 3), uint8 RGB photographs, over which the means are taken.
+        batch: number of images per call.
 
     Returns:
         New parameters, float32: every tap is the old one divided by its channels' means.
@@ -73,9 +72,9 @@ def normalize(spec: Spec, params: Params, images: NDArray[np.uint8], *, batch: i
 
 
 def normalized_teacher(model: Model, images: NDArray[np.uint8], *, batch: int = 8) -> Model:
-    """The deepest encoder of a model, normalised (see `normalize`), as a model by itself.
+    """The deepest encoder of a model, normalised (see `normalize`), as a model of its own.
 
-    Its name gets `-normalised` behind it. A decoder made for the old features is left out.
+    `-normalised` is appended to its teacher's name. Decoders of the old features are left out.
     """
     spec, params = teacher_encoder(model, model.config.specs[0].stage)
     name = f"{model.config.teacher_of(spec.stage)}-normalised"
@@ -87,17 +86,17 @@ def normalized_teacher(model: Model, images: NDArray[np.uint8], *, batch: int = 
 
 
 def teacher_encoder(model: Model, stage: int) -> tuple[Spec, Params]:
-    """The encoder of a stage: the model's own, or its next deeper one cut behind relu{stage}_1.
+    """The encoder of a stage: the model's own, or its next deeper one cut after relu{stage}_1.
 
     Args:
         model: a teacher.
         stage: 1 to 5.
 
     Returns:
-        Its spec and parameters.
+        The encoder's spec and parameters.
 
     Raises:
-        TeacherError: if the model ends before that stage.
+        TeacherError: if the model has no such stage and no deeper one.
     """
     deeper = [spec for spec in model.config.specs if spec.stage >= stage]
     if not deeper or stage < 1:

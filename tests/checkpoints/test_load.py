@@ -34,7 +34,7 @@ def test_folders_are_told_apart_by_their_files(tmp_path: Path) -> None:
     assert same(load_model(str(folders[1])), convert_wct_vgg19(folders[1]))
     assert same(load_model(folders[2]), random_model())
     paper_files(folders[1], 2)
-    with pytest.raises(CheckpointError, match="wct: holds files of two models"):
+    with pytest.raises(CheckpointError, match="wct: contains files of two models"):
         load_model(folders[1])
 
 

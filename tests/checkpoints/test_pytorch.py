@@ -202,15 +202,15 @@ def test_folders_that_lack_something(tmp_path: Path) -> None:
     for convert in (convert_paper_16x, convert_wct_vgg19):
         with pytest.raises(ConversionError, match="no such folder"):
             convert(tmp_path / "none")
-        with pytest.raises(ConversionError, match=r"no weights here; expected .*1.*\.pth and "):
+        with pytest.raises(ConversionError, match=r"contains no weights; expected .*1.*\.pth and "):
             convert(tmp_path)
     paper_files(tmp_path, 1)
     wct_files(tmp_path, 1)
     (tmp_path / "1SD.pth").unlink()
     (tmp_path / "vgg_normalised_conv1_1.pth").unlink()
-    with pytest.raises(ConversionError, match=r"1SD\.pth: missing, though 1SE\.pth is there"):
+    with pytest.raises(ConversionError, match=r"1SD\.pth: missing, although 1SE\.pth exists"):
         convert_paper_16x(tmp_path)
-    with pytest.raises(ConversionError, match=r"normalised_conv1_1\.pth: missing, though feat"):
+    with pytest.raises(ConversionError, match=r"normalised_conv1_1\.pth: missing, although feat"):
         convert_wct_vgg19(tmp_path)
     write_zip(tmp_path / "1SD.pth", {"model": [1]})
     with pytest.raises(ConversionError, match=r"'model' is a list"):

@@ -133,7 +133,7 @@ def test_overwriting_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "model"
     first, second = random_model(seed=1), random_model(seed=2, teacher="other")
     save_model(path, first)
-    with pytest.raises(CheckpointError, match="is there already"):
+    with pytest.raises(CheckpointError, match="already exists"):
         save_model(path, second)
     assert equal(load_model(path), first)
     save_model(path, second, overwrite=True)
@@ -147,7 +147,7 @@ def test_what_is_no_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
     (folder / "one.jpg").write_bytes(b"dear")
     file.write_bytes(b"dear")
     for path in (folder, file):
-        with pytest.raises(CheckpointError, match="no checkpoint of cdjax"):
+        with pytest.raises(CheckpointError, match="not a checkpoint of cdjax"):
             save_model(path, random_model(), overwrite=True)
     assert (folder / "one.jpg").read_bytes() == file.read_bytes() == b"dear"
 
@@ -190,7 +190,7 @@ def test_parameters_that_are_not_those_of_the_specs_are_not_written(tmp_path: Pa
     with pytest.raises(CheckpointError) as caught:
         save_model(tmp_path / "model", model)
     assert str(caught.value) == (
-        "the model's parameters are not those of its specs: "
+        "the model's parameters do not match its specs: "
         "missing: stage1/encoder/conv0/bias; unknown: stage1/encoder/extra/kernel; "
         "misshapen: stage1/encoder/conv1_1/bias (5,) float64, expected (5,) float32"
     )
@@ -223,14 +223,14 @@ def test_arrays_are_compared_with_the_specs(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda about: about.update(format_version=2), "format version 2 is not 1.*update cdjax"),
-        (lambda about: about.update(format="other"), "not of a model of cdjax"),
-        (lambda about: about.update(method="magic"), "metadata are damaged"),
-        (lambda about: about.pop("teacher"), "metadata are damaged"),
-        (lambda about: about["stages"][0].update(stage=9), "metadata are damaged"),
-        (lambda about: about["stages"][0].update(widths="ab"), "metadata are damaged"),
-        (lambda about: about["stages"][0].update(depths=[]), "metadata are damaged"),
-        (lambda about: about["stages"].reverse(), "metadata are damaged"),
-        (lambda about: about.update(stages=None), "metadata are damaged"),
+        (lambda about: about.update(format="other"), "not of a cdjax model"),
+        (lambda about: about.update(method="magic"), "metadata is damaged"),
+        (lambda about: about.pop("teacher"), "metadata is damaged"),
+        (lambda about: about["stages"][0].update(stage=9), "metadata is damaged"),
+        (lambda about: about["stages"][0].update(widths="ab"), "metadata is damaged"),
+        (lambda about: about["stages"][0].update(depths=[]), "metadata is damaged"),
+        (lambda about: about["stages"].reverse(), "metadata is damaged"),
+        (lambda about: about.update(stages=None), "metadata is damaged"),
     ],
 )
 def test_metadata_of_another_kind(change: Any, message: str, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     for name in ("wct-64x", tmp_path / "none"):
         with pytest.raises(CheckpointError, match="no such file or folder; models known by name"):
             load_model(name)
-    with pytest.raises(CheckpointError, match="no checkpoint of cdjax"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of cdjax"):
         load_model(tmp_path)
 
 
@@ -299,8 +299,8 @@ def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: Any) -> None:
     assert convert_weights.main([*good, "--overwrite"]) == 0
     capsys.readouterr()
     for arguments, message in [
-        (good, "is there already"),
-        (["paper-16x", str(tmp_path), "-o", out], "no weights here"),
+        (good, "already exists"),
+        (["paper-16x", str(tmp_path), "-o", out], "contains no weights"),
         (["paper-16x", "-o", out], "needs the PATH"),
         (["vgg16", str(tmp_path / "none.pth"), "-o", out], "no such file"),
     ]:

@@ -159,7 +159,7 @@ def test_fitted_on_another_folder(work: Path):
         (["small", *COMMON, "--json", "none/out.json"], "there is no directory"),
         (["small", *COMMON, "--batch", "0"], "'0' is no whole number from 1"),
         (["small", "small", *COMMON], "a model is given twice"),
-        (["images", *COMMON], "images: no checkpoint of cdjax"),
+        (["images", *COMMON], "images: not a checkpoint of cdjax"),
     ],
 )
 def test_bad_input_is_one_line_and_loses_nothing(

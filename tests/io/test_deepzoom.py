@@ -234,11 +234,13 @@ def test_why_there_is_no_viewer_is_said(
     elif kind == "failing":
         npm.write_text("#!/bin/sh\necho 'npm error code ENOTFOUND' >&2\nexit 1\n")
     reason = {
-        "none": "there is no npm",
+        "none": "npm is not installed",
         "failing": "npm pack failed: npm error code ENOTFOUND",
-        "another script": "not the openseadragon.min.js it should be",
+        "another script": "another openseadragon.min.js than expected",
     }.get(kind, "outside the destination")
-    with pytest.raises(ImageError, match=f"needs npm .*{reason}.*; or put openseadragon") as caught:
+    with pytest.raises(
+        ImageError, match=f"needs npm .*{reason}.*; or copy openseadragon"
+    ) as caught:
         write_deepzoom(tmp_path / "out", smooth(), title="a")
     assert "\n" not in str(caught.value)
     assert str(cache / f"openseadragon-{VERSION}") in str(caught.value)
