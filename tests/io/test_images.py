@@ -232,7 +232,7 @@ def test_bombs_are_refused_and_large_pictures_are_not(
     )
     bomb = b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + bytes(4)
     path = written(tmp_path, "bomb.png", bomb)
-    with pytest.raises(ImageError, match=r"bomb\.png: 32768x32768 pixels, more than the limit of 536"):
+    with pytest.raises(ImageError, match=r"bomb\.png: 32768x32768 pixels, more than the limit"):
         read_image(path)
     # Beyond what Pillow lets through by itself, and below our limit.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
