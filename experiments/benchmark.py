@@ -63,11 +63,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the benchmark.
-
-    Returns:
-        The exit status: 0 done; 2 bad input, 1 a process that failed, both with a line on stderr.
-    """
+    """Runs the benchmark; returns the exit status: 0; 2 bad input, 1 a process that failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
     subject: Any = training if options.training else stylization

@@ -37,8 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, default=50, help="at every scale (%(default)s)")
     add("--finish-steps", type=int, default=0, help="of the student's, made with the teacher")
     add("--scales", type=int, help="as cdjax.Optimization has them by default")
-    starts = ["content", "stylized"]
-    add("--start", choices=starts, default="content", help="of the student's optimisation")
+    add("--start", choices=["content", "stylized"], default="content", help="of the student's")
 
 
 def _open(options: argparse.Namespace, pictures: Pairs) -> dict[str, Model]:

@@ -60,14 +60,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def largest_picture(peaks: Mapping[int, int], limit: int) -> int | None:
-    """Pixels of the largest square picture in a memory limit, by a straight line through peaks.
+    """Pixels of the largest square picture in a limit of bytes, by a straight line through peaks.
 
-    Args:
-        peaks: bytes by pixels a side, of two sizes at least.
-        limit: bytes.
-
-    Returns:
-        The pixels; None if a peak is off the line by more than a tenth of the line's rise.
+    The peaks are bytes by pixels a side. None if one is off the line by a tenth of the line's rise.
     """
     pixels, measured = np.square(np.array([*peaks], float)), np.array([*peaks.values()], float)
     # Around the mean: columns of 1 and of 1e6 pixels would lose digits together.
@@ -166,23 +161,24 @@ peaks of three sizes; there is none where a peak is off that line.
 """
 
 
-def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measures every model and its original, and writes the sheet of pictures if one is wanted."""
+def _run(options: argparse.Namespace, results: dict[str, Any], folder: Path) -> None:
     pairs = sheet_pairs(options)  # Before anything that takes time.
     bundled = [model.name for model in available_models() if bundled_file(model.name)]
     models = {name: load_model(name) for name in options.models or bundled}
-    for name, model in models.items():
-        if model.config.method == "encoder":
-            raise ValueError(f"{name}: a lone encoder, which cannot stylise")
-    side = options.table_size
-    settings = {
-        "seconds and peak": f"{side} x {side}, medians of {options.runs} runs after a warm-up",
+    if lone := [name for name, model in models.items() if model.config.method == "encoder"]:
+        raise ValueError(f"{lone[0]}: a lone encoder, which cannot stylise")
+    results["settings"] = {
+        "pixels a side": options.table_size,
+        "seconds": f"medians of {options.runs} runs after a warm-up",
         "largest picture": f"in {options.limit / 1e9:g} GB, whole",
     }
-    rows = [_row(name, model, options, folder) for name, model in _systems(models)]
+    results["rows"] = [_row(name, model, options, folder) for name, model in _systems(models)]
+    # Before the files: what took minutes to measure is not lost by a full disk.
+    print(table_report(results), end="", flush=True)
+    if options.json:
+        write_text(options.json, report.as_json(results))
     if pairs:
         write_image(options.sheet, Picture(sheet(models, pairs, steps=options.gatys_steps)))
-    return {"settings": settings, "rows": rows}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -192,11 +188,7 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
         with tempfile.TemporaryDirectory(prefix="cdjax-table-") as folder:
-            results = report.about("experiments.evaluate", arguments)
-            results |= measure(options, Path(folder))
-        print(table_report(results), end="", flush=True)
-        if options.json:
-            write_text(options.json, report.as_json(results))
+            _run(options, report.about("experiments.evaluate", arguments), Path(folder))
     except (ValueError, OSError, WorkerError) as error:
         report.say(f"evaluate: {error}")
         return 2 if isinstance(error, ValueError) else 1

@@ -76,14 +76,10 @@ def report(results: Mapping[str, Any]) -> str:
     def compared(unit: str, value: Value, form: Callable[[Any], str], last: list[str]) -> str:
         ratios = (f"{names[way]} / {names[base]}" for way in others)
         header = [results["first"], *ratios, *(f"{name}, {unit}" for name in names.values()), *last]
-        return table(
-            header,
-            (
-                [name, *cells(row["taken"], value, form)]
-                + [number(row["figures"].get(key), ".4g") for key in last]
-                for name, row in rows.items()
-            ),
-        )
+        shown = {name: list(cells(row["taken"], value, form)) for name, row in rows.items()}
+        for name, row in rows.items():
+            shown[name] += [number(row["figures"].get(key), ".4g") for key in last]
+        return table(header, ([name, *of] for name, of in shown.items()))
 
     peaks = compared(
         "MiB", lambda of: of.get("peak"), lambda of: number(of.get("peak"), scale=2**20), []

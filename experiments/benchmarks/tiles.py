@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from cdjax import save_model
+from cdjax import load_model, save_model
 from cdjax.cli.allocator import STYLISATION
 from experiments.benchmarks.inputs import difference, write_pair
 from experiments.benchmarks.report import median, say
@@ -23,21 +23,19 @@ _STYLE_SIZE = 512
 _BYTES_PER_PIXEL, _SHARE = 600, 0.7
 """A generous estimate of what a whole picture takes with the 16x student, and the share of the free
 memory that it may take: a process that takes all endangers whatever else runs on the machine."""
-_PANORAMA = {40.0: (4096, 10240)}
 
 
 def shape_of(megapixels: float) -> tuple[int, int]:
     """Height and width of a picture of about so many times 2^20 pixels: a square, or a panorama."""
     side = max(32, round(math.sqrt(megapixels) * 1024 / 16) * 16)
-    return _PANORAMA.get(megapixels, (side, side))
+    return (4096, 10240) if megapixels == 40 else (side, side)
 
 
 def _measure(way: str, task: Mapping[str, Any], folder: Path, runs: int) -> tuple[Answer, Answer]:
     """Summary of the runs, the first of which is not timed if there are several; `about`."""
     # With programs that another process compiled, a first run would be no first run.
     shutil.rmtree(folder / "cache", ignore_errors=True)
-    inputs = [folder / "content.npy", folder / "style.npy"]
-    cache = folder / "cache"
+    inputs, cache = [folder / "content.npy", folder / "style.npy"], folder / "cache"
     with worker(WAYS[way], task, cache=cache, allocator=STYLISATION) as (about, run):
         answers = [run(*inputs, save=folder / f"{way}.npy") for _ in range(runs)]
         return summary(answers[1:] or answers), about

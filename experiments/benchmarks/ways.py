@@ -47,10 +47,10 @@ def compare(
     turns: int,
     repeats: int = 1,
 ) -> tuple[dict[str, Answer], dict[str, list[Answer]], dict[str, Answer]]:
-    """Measures all implementations that are there, in turns, each in a fresh process.
+    """Measures all implementations in turns, each in a fresh process.
 
-    Turns let whatever else the machine does meet all of them. A process before them fills the
-    compilation cache. The results of first, untimed runs are written to `folder/{way}.npy`.
+    A process before them fills the compilation cache. The results of first, untimed runs are
+    written to `folder/{way}.npy`.
 
     Args:
         task: of `load` and what that function needs.
