@@ -79,8 +79,7 @@ def worker(
     """
     # The allocator is tuned as told, not as the parent's.
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
-    environment |= {"GLIBC_TUNABLES": allocator} if allocator else {}
-    environment |= {
+    environment |= ({"GLIBC_TUNABLES": allocator} if allocator else {}) | {
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -106,13 +105,11 @@ def worker(
                 process.stdin.write(json.dumps(request) + "\n")
                 process.stdin.flush()
             if line := process.stdout.readline():
-                answer: Answer = json.loads(line)
-                return answer
+                return dict(json.loads(line))
             code = process.wait()
             errors.seek(0)
-            lines = [line.strip() for line in errors.read().decode(errors="replace").split("\n")]
-            last = next((line for line in reversed(lines) if line), "no message")[:300]
-            last = "out of memory?" if code == -signal.SIGKILL else last
+            lines = errors.read().decode(errors="replace").strip().split("\n")
+            last = "out of memory?" if code == -signal.SIGKILL else lines[-1].strip()[:300]
             raise WorkerError(f"the {name} process ended with {code}: {last}")
 
         def run(*inputs: Path, save: Path | None = None) -> Answer:
