@@ -4,75 +4,52 @@
     python -m experiments.evaluate --table [MODEL...] [--sheet OUT.png]
 
 Measures the variance of the teacher's features that a model's features do not explain, the quality
-of its reconstructions and of stylised pairs, and its size (all computed by
-`cdjax.evaluation.compare`).
-Prints Markdown; `--json` writes everything there is. `--table` is the paper's table instead: what
-models and their originals take (`experiments.paper_table`).
+of its reconstructions and of stylised pairs, and its size (`cdjax.evaluation` computes all of it).
+Prints Markdown; `--json` writes all figures. `--table` is the paper's table instead: what models
+and their originals take (`experiments.benchmarks.paper_table`).
 """
 
 import argparse
 import dataclasses
-import json
 import math
-import platform
-import shlex
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
 from cdjax import Model, load_model
+from cdjax.checkpoints.load import find_model
+from cdjax.cli.main import _Parser as Parser
+from cdjax.cli.main import _within as within
 from cdjax.cli.main import use_compilation_cache
 from cdjax.errors import EvaluationError
 from cdjax.evaluation.compare import (
+    Comparison,
     Photographs,
-    Size,
     check_comparable,
     compare,
     read_photographs,
     with_stages,
 )
+from cdjax.io.atomic import write_text
 from cdjax.networks.teachers import normalized_teacher
-from experiments.evaluation_report import Measured, report
-from experiments.model_files import short_names, stored_bytes
-from experiments.whole_numbers import positive
-
-
-class _Parser(argparse.ArgumentParser):
-    """One line for wrong use, as for every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        """Prints the line and exits with status 2."""
-        self.exit(2, f"evaluate: {message} (see {self.prog} --help)\n")
+from experiments.benchmarks.report import about, as_json
+from experiments.evaluation_report import report
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m experiments.evaluate",
         description="Measure models on photographs that they never saw.",
-        epilog="--table [MODEL...] makes the paper's table instead: parameters, operations, "
-        "seconds and memory of models, of their originals, and the ratio; with --sheet OUT.png a "
-        "sheet of pictures. Its options: --table --help",
+        epilog="--table [MODEL...] makes the paper's table instead (--table --help)",
     )
-    add = parser.add_argument
-    add(
-        "models",
-        nargs="+",
-        metavar="MODEL",
-        help="checkpoint folder, folder of {k}SE.pth and {k}SD.pth, or name of a bundled model",
-    )
-    add(
-        "--teacher",
-        required=True,
-        help="vgg16, a checkpoint, a PyTorch file of a VGG, or a folder of the original WCT's "
-        "files; ImageNet networks from files are normalised on the photographs to fit",
-    )
+    add, count = parser.add_argument, within(int, 1, 1_000_000)
+    what = "a checkpoint, a bundled model, a folder of published .pth files, vgg16 or a VGG's file"
+    add("models", nargs="+", metavar="MODEL", help=what)
+    add("--teacher", required=True, help="such a model; an ImageNet network is normalised")
     add("--images", type=Path, required=True, metavar="FOLDER", help="photographs to measure on")
     add("--styles", type=Path, metavar="FOLDER", help="styles of pairs; none: no such part")
     add(
@@ -81,11 +58,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="FOLDER",
         help="photographs to fit embeddings to; otherwise the first half of --images is",
     )
-    add("--count", type=positive, default=100, help="images of each folder, at most (100)")
-    add("--size", type=positive, default=256, help="pixels a side (256)")
-    add("--pairs", type=positive, default=16, help="pairs of a content and a style (16)")
-    add("--stages", type=int, nargs="+", choices=range(1, 6), help="measure these stages alone")
-    add("--batch", type=positive, default=4, help="images at a time (4)")
+    add("--count", type=count, default=100, help="images of each folder, at most (100)")
+    add("--size", type=count, default=256, help="pixels a side (256)")
+    add("--pairs", type=count, default=16, help="pairs of a content and a style (16)")
+    add("--stages", type=int, nargs="+", choices=range(1, 6), help="measure only these stages")
+    add("--batch", type=count, default=4, help="images at a time (4)")
     add("--json", type=Path, metavar="OUT", help="file for all figures")
     options = parser.parse_args(arguments)
     if options.json and not options.json.resolve().parent.is_dir():
@@ -103,27 +80,26 @@ def _progress(steps: range, name: str) -> Iterable[int]:
     return tqdm(steps, desc=name, file=sys.stderr, leave=False)
 
 
-def _load_models(options: argparse.Namespace) -> tuple[dict[str, Model], dict[str, int | None]]:
-    """Models by the shortest names that tell them apart, and the bytes of their files."""
-    names = short_names(options.models)
-    models, stored = {}, {}
-    for name, text in zip(names, options.models, strict=True):
-        models[name], stored[name] = load_model(text), stored_bytes(text)
-        if options.stages:
-            try:
-                models[name] = with_stages(models[name], options.stages)
-            except EvaluationError as error:
-                raise EvaluationError(f"{text}: {error}") from error
-    return models, stored
+def _load(name: str, stages: Sequence[int] | None) -> Model:
+    try:
+        return with_stages(load_model(name), stages) if stages else load_model(name)
+    except EvaluationError as error:
+        raise EvaluationError(f"{name}: {error}") from error
+
+
+def _stored_bytes(name: str) -> int | None:
+    """Bytes of the files that a model is read from; None where it has none of its own."""
+    path = find_model(name)[1]
+    files = sorted(path.glob("*.pth")) or [f for f in [path, *path.rglob("*")] if f.is_file()]
+    return sum(file.stat().st_size for file in files) or None
 
 
 def _read(options: argparse.Namespace) -> dict[str, Photographs]:
     """The photographs to fit to, those to measure on, and the styles if there are any."""
 
     def read(folder: Path, name: str) -> Photographs:
-        return read_photographs(
-            folder, size=options.size, count=options.count, name=name, progress=_progress
-        )
+        size, count = options.size, options.count
+        return read_photographs(folder, size=size, count=count, name=name, progress=_progress)
 
     test = read(options.images, "photographs")
     if options.fit_images:
@@ -137,9 +113,7 @@ def _read(options: argparse.Namespace) -> dict[str, Photographs]:
             )
         found = {"fit": Photographs(test.images[:half])}
         found["test"] = Photographs(test.images[half:], test.skipped)
-    if options.styles:
-        found["styles"] = read(options.styles, "styles")
-    return found
+    return found | ({"styles": read(options.styles, "styles")} if options.styles else {})
 
 
 def _pairs(photographs: dict[str, Photographs], count: int) -> dict[str, Any]:
@@ -148,46 +122,16 @@ def _pairs(photographs: dict[str, Photographs], count: int) -> dict[str, Any]:
         return {}
     contents, styles = (photographs[name].images for name in ("test", "styles"))
     turns = np.arange(min(count, len(contents) * len(styles)))
-    # One style further each time the contents begin anew, else some would meet the same again.
+    # One style further each time the contents begin again, else pairs would repeat.
+    shift = turns // math.lcm(len(contents), len(styles))
     return {
         "contents": contents[turns % len(contents)],
-        "styles": styles[(turns + turns // math.lcm(len(contents), len(styles))) % len(styles)],
+        "styles": styles[(turns + shift) % len(styles)],
     }
-
-
-def _size_figures(size: Size, stored: int | None) -> dict[str, Any]:
-    return dataclasses.asdict(size) | {
-        "float32_bytes": size.float32_bytes,
-        "stored_bytes": stored,
-    }
-
-
-def _figures(measured: Measured) -> dict[str, Any]:
-    """Everything as JSON: what was measured, on what, how, and what came out."""
-    comparison, options = measured.comparison, measured.options
-    everything = dataclasses.asdict(comparison)
-    for name, model in comparison.models.items():
-        everything["models"][name]["size"] = _size_figures(model.size, measured.stored[name])
-    size = _size_figures(comparison.teacher.size, measured.teacher_stored)
-    everything["teacher"] |= {"size": size, "normalized_on_fit_images": measured.normalized}
-    device = jax.devices()[0]
-    about = {
-        "command": measured.command,
-        "versions": {name: version(name) for name in ("cdjax", "jax")}
-        | {"python": platform.python_version()},
-        "device": f"{device.platform} {device.device_kind}",
-        "size": options.size,
-        "photographs": {
-            name: {"count": len(part.images), "skipped": list(part.skipped)}
-            for name, part in measured.photographs.items()
-        },
-        "pairs": measured.pairs,
-    }
-    return _finite(about | everything)
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no infinity, the PSNR of equal images."""
+    """Replaces infinity, the PSNR of equal images, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -195,65 +139,65 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write(path: Path, text: str) -> None:
-    path = path.resolve()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as beside:
-        part = Path(beside) / path.name
-        part.write_text(text)
-        part.replace(path)
+def _figures(comparison: Comparison, names: dict[str, str]) -> dict[str, Any]:
+    """The comparison as JSON, with the bytes of the models' files."""
+    figures = dataclasses.asdict(comparison)
+    for name, of in (comparison.models | {"teacher": comparison.teacher}).items():
+        row = figures["teacher"] if of is comparison.teacher else figures["models"][name]
+        row["size"]["float32_bytes"] = of.size.float32_bytes
+        row["size"]["stored_bytes"] = _stored_bytes(names[name])
+    return figures
 
 
-def _measure(options: argparse.Namespace, command: str) -> Measured:
-    models, stored = _load_models(options)
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    short = [Path(name).resolve().name for name in options.models]
+    given = short if len(set(short)) == len(short) else options.models
+    names = dict(zip(given, options.models, strict=True))
+    models = {name: _load(text, options.stages) for name, text in names.items()}
     teacher = load_model(options.teacher)
     # Before anything that takes time.
     check_comparable(models, teacher, size=options.size, pairs=options.styles is not None)
     photographs = _read(options)
-    # Networks as ImageNet's training left them; a checkpoint is what somebody made of one.
+    fit, test = photographs["fit"].images, photographs["test"].images
+    # Networks as ImageNet's training left them; a checkpoint is already what it should be.
     normalized = options.teacher == "vgg16" or Path(options.teacher).is_file()
     if normalized:
-        teacher = normalized_teacher(teacher, photographs["fit"].images, batch=options.batch)
+        teacher = normalized_teacher(teacher, fit, batch=options.batch)
     pairs = _pairs(photographs, options.pairs)
-    comparison = compare(
-        models,
-        teacher,
-        photographs["fit"].images,
-        photographs["test"].images,
-        **pairs,
-        batch=options.batch,
-        progress=_progress,
-    )
-    return Measured(
-        options,
-        command,
-        photographs,
-        len(pairs.get("contents", ())),
-        comparison,
-        stored,
-        stored_bytes(options.teacher),
-        normalized,
-    )
+    shared: Any = {"batch": options.batch, "progress": _progress}
+    comparison = compare(models, teacher, fit, test, **pairs, **shared)
+    read: dict[str, dict[str, Any]] = {
+        name: {"count": len(part.images), "skipped": list(part.skipped)}
+        for name, part in photographs.items()
+    }
+    counts = ", ".join(f"{name} {of['count']}" for name, of in read.items())
+    settings = {
+        "teacher": f"{options.teacher}{', normalised on the photographs to fit' * normalized}",
+        "photographs": f"central squares of {options.size} pixels; {counts}",
+        "skipped as broken": sum(len(of["skipped"]) for of in read.values()),
+    }
+    found = {"settings": settings, "photographs": read, "pairs": len(pairs.get("contents", ()))}
+    return found | _figures(comparison, names | {"teacher": options.teacher})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status: 2 after one line on stderr for bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if "--table" in arguments:
-        from experiments import paper_table
+        from experiments.benchmarks import paper_table
 
         return paper_table.main(arguments)
     options = _parse(arguments)
     use_compilation_cache()
-    command = f"python -m experiments.evaluate {shlex.join(arguments)}"
     try:
-        measured = _measure(options, command)
+        results = about("experiments.evaluate", arguments) | _measure(options)
     except (ValueError, OSError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
-    print(report(measured), end="")
+    print(report(results), end="")
     try:
         if options.json:
-            _write(options.json, json.dumps(_figures(measured), indent=1, allow_nan=False) + "\n")
+            write_text(options.json, as_json(_finite(results)))
     except OSError as error:
         print(f"evaluate: {options.json} was not written: {error}", file=sys.stderr)
         return 1

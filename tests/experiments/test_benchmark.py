@@ -1,205 +1,298 @@
-"""The benchmark from its arguments to its report, small; and what it counts and refuses."""
+"""The benchmarks from their arguments to tables and JSON: one real run, the others made up."""
 
 import ast
-import re
-import sys
+import dataclasses
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cdjax import Model, ModelConfig, Spec, save_model, student
-from cdjax.model import Method
+from cdjax import Model, Spec, save_model, student, teacher
 from experiments import benchmark
-from experiments.measure import ROOT, WorkerError, photograph, time_process, worker
+from experiments.benchmarks import gatys, stylization, tiles, training, ways
+from experiments.benchmarks.report import report
+from experiments.benchmarks.worker import ROOT, worker
+from experiments.pictures import read_pairs
+from tests.experiments.fakes import tables, worker_that
+from tests.models import encode, random_model
+from tests.pictures import picture
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
-SPECS = (Spec(2, (6, 8)), Spec(1, (5,)))
+SMALL = (Spec(2, (3, 4)), Spec(1, (5,)))
+SECONDS = {"cdjax": 2.0, "tuned PyTorch": 3.0, "plain PyTorch": 5.0}
+DEPTHS = (1, 1, 1, 2, 1)
 
 
-def tables(text: str) -> dict[str, list[list[str]]]:
-    """Cells of the report's tables by heading, header row first, without the ruler."""
-    found: dict[str, list[list[str]]] = {}
-    for line in text.splitlines():
-        if line.startswith("## "):
-            rows = found.setdefault(line[3:], [])
-        elif line.startswith("|") and not line.startswith("| ---"):
-            rows.append([cell.strip() for cell in line.strip("|").split("|")])
-    return found
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a small model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ways, "PAUSE", 0)
+    save_model("small", random_model(SMALL))
+    return tmp_path
 
 
-def roots(tree: ast.AST) -> set[str]:
-    """Top-level packages that a piece of source imports."""
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
-    return {name.partition(".")[0] for name in names}
-
-
-@pytest.mark.parametrize(("method", "specs"), [("wct", SPECS), ("adain", SPECS[:1])])
-def test_report_of_a_small_run(
-    method: Method,
-    specs: tuple[Spec, ...],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    pytest.importorskip("torch", reason="the baseline of the benchmark is PyTorch")
-    monkeypatch.setattr(benchmark, "_PAUSE", 0)
-    save_model(tmp_path / "model", benchmark.random_model(specs, method=method))
-    output = tmp_path / "report.md"
-    options = ["--sizes", "64", "--runs", "1", "--cold-size", "64", "--output", str(output)]
-    assert benchmark.main([*options, "--weights", str(tmp_path / "model")]) == 0
-    text = output.read_text()
+def test_a_real_run(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of processes; with PyTorch where it is installed."""
+    options = ["--weights", "small", "--sizes", "32", "--runs", "2", "--cold-size", "0"]
+    assert benchmark.main([*options, "--output", "report.md", "--json", "out.json"]) == 0
+    text, found = Path("report.md").read_text(), json.loads(Path("out.json").read_text())
     assert capsys.readouterr().out == text
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.md"]
-    assert text.startswith(f"# {'AdaIN' if method == 'adain' else 'WCT cascade'}: ")
-    assert f"--sizes 64 --runs 1 --cold-size 64 --output {output}" in text
-    found = tables(text)
-    assert list(found) == ["Speed", "Peak resident memory, MiB", "Cold start, 64 pixels"]
-
-    header, row = found["Speed"]
-    speed = dict(zip(header, row, strict=True))
-    ours, theirs = (float(speed[name].split()[0]) for name in ("cdjax, s", "PyTorch, s"))
-    assert speed["pixels"] == "64"
-    assert 0 < ours < 10
-    assert float(speed["times faster"]) == pytest.approx(theirs / ours, rel=0.02, abs=0.01)
-    assert speed["compilations"] == "0"
-    reached = benchmark.cascade_flops(specs, 64) / ours / 1e9
-    assert float(speed["GFLOP/s"]) == pytest.approx(reached, rel=0.02, abs=0.1)
-    assert float(speed["of matrix products"]) > 1
-    # The two implementations compute the same picture.
-    assert float(speed["largest (mean) difference"].split()[0]) < 0.5
-
-    header, row = found["Peak resident memory, MiB"]
-    assert len(header) == len(row)
-    peak, other, _, above, other_above, _, misses = map(float, row[1:])
-    assert peak > above > 0
-    assert other > other_above > 0
-    assert misses == 0
-
-    cold = dict(found["Cold start, 64 pixels"][1:])
-    times = [float(cold[name].split()[0]) for name in ("cdjax stylize", "plain PyTorch")]
-    assert float(cold["times faster"]) == pytest.approx(times[1] / times[0], rel=0.02)
-    assert float(cold["largest (mean) difference"].split()[0]) <= 1
+    row = found["rows"]["32"]
+    ours = row["taken"]["cdjax"]
+    assert len(ours["seconds"]) == 2
+    assert 0 < min(ours["seconds"]) < 60
+    assert 10**8 < ours["peak"] < 10**10
+    assert set(row["taken"]) == set(found["names"]) == set(ways.available())
+    # Stage 2 encodes twice and decodes once, at 4 products a weight; stage 1 likewise.
+    macs = 9 * (3 * 3 + 3 * 3 + 3 * 4 / 4) + 9 * 3 * 5
+    speed = 2 * 3 * macs * 32**2 / 1e9 / np.median(ours["seconds"])
+    assert row["figures"]["cdjax, GFLOP/s"] == pytest.approx(speed)
+    header, cells = tables(text)["Seconds"]
+    shown = dict(zip(header, cells, strict=True))["cdjax, s"]
+    assert float(shown.split()[0]) == pytest.approx(np.median(ours["seconds"]), rel=0.01)
+    if "tuned" in row["taken"]:
+        assert row["figures"]["largest difference"] < 0.5
 
 
-def test_plain_version_imports_no_jax() -> None:
-    for name in ("__init__", "plain_torch"):
-        tree = ast.parse((ROOT / "experiments" / f"{name}.py").read_text())
-        assert not roots(tree) & {"jax", "flax", "cdjax", "experiments"}, name
-    # The process that runs it imports the rest only where the other implementation is asked for.
-    tree = ast.parse((ROOT / "experiments" / "measure.py").read_text())
-    top = ast.Module(
-        [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], []
-    )
-    assert roots(top) <= {*sys.stdlib_module_names, "numpy"}
-
-
-def test_flops_equal_a_count_by_hand() -> None:
-    # Stage 1: 9 * 3 * 24 products a pixel; two encoders and a decoder; each with an addition.
-    assert benchmark.cascade_flops([student(1)], 10) == 100 * 3 * 2 * 9 * 3 * 24
-    # Stage 2 of widths 4, 6: two convolutions at full size, the third at a quarter of the pixels.
-    second = 9 * (3 * 4 + 4 * 4 + 4 * 6 / 4)
-    expected = 64**2 * 6 * (second + 9 * 3 * 5)
-    assert benchmark.cascade_flops([Spec(2, (4, 6)), Spec(1, (5,))], 64) == expected
-
-
-def test_photographs_are_the_same_always_and_have_a_photographs_spectrum() -> None:
-    image = photograph(256, seed=0)
-    assert image.shape == (256, 256, 3)
-    assert image.dtype == np.uint8
-    np.testing.assert_array_equal(image, photograph(256, seed=0))
-    assert (image != photograph(256, seed=1)).mean() > 0.9
-    values = image.astype(float)
-    assert 20 < values.std() < 80
-    # Neighbouring pixels resemble each other and are not equal.
-    steps = np.abs(np.diff(values, axis=0))
-    assert 1 < steps.mean() < 0.6 * values.std()  # White noise: 1.13.
-
-
-def test_random_weights_of_the_student_neither_die_nor_overflow() -> None:
-    model = benchmark.random_model((student(5),))
-    params = model.params["stage5"]["encoder"]
-    features = photograph(64, seed=0)[None] / 255
-    for conv in model.config.specs[0].encoder:
-        padded = np.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
-        features = np.einsum("nhwcij,ijco->nhwo", windows, params[conv.name]["kernel"])
-        features = np.maximum(features + params[conv.name]["bias"], 0)
-        assert features.std((0, 1, 2)).min() > 1e-3, conv.name
-        assert features.max() < 10, conv.name
-        if conv.pooled:
-            features = features[:, ::2, ::2]
-
-
-def test_missing_torch_is_one_line_that_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_pytorch_stands_beside_cdjax_with_the_tuned_ratio_first(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
-    assert benchmark.main([]) == 2
-    streams = capsys.readouterr()
-    assert streams.out == ""
-    assert re.fullmatch(r"benchmark: .*pip install 'cdjax\[bench\]'\n", streams.err)
+    started: dict[str, tuple[Mapping[str, Any], str]] = {}
+
+    def made_up(name: str, task: Mapping[str, Any], *, allocator: str, **_: Any) -> Any:
+        started[name] = task, allocator
+        peak = {"cdjax": 100, "tuned PyTorch": 150, "plain PyTorch": 250}[name] * 2**20
+        of = worker_that(lambda *_: {"seconds": SECONDS[name], "peak": peak, "loss": 1.0})
+        return of(name, task)
+
+    monkeypatch.setattr(ways, "worker", made_up)
+    monkeypatch.setattr(ways, "available", lambda: ways.NAMES)
+    monkeypatch.setattr(stylization, "available", lambda: ways.NAMES)
+    monkeypatch.setattr(training, "available", lambda: ways.NAMES)
+    heads = ["tuned PyTorch / cdjax", "plain PyTorch / cdjax"]
+    sizes = ["--weights", "small", "--sizes", "32", "48", "--cold-size", "32", "--runs", "1"]
+    steps = ["--training", "--stages", "2", "--crop", "32", "--batch", "2"]
+    for options, names in ((sizes, ["32", "48", "cold start, 32"]), (steps, ["2"])):
+        assert benchmark.main(options) == 0
+        found = tables(capsys.readouterr().out)
+        for heading, values in (
+            ("Seconds", ["2", "3", "5"]),
+            ("Peak memory", ["100", "150", "250"]),
+        ):
+            header, *rows = found[heading]
+            assert header[1:3] == heads
+            assert [row[0] for row in rows] == names
+            for row in rows:
+                if not row[0].startswith("cold"):
+                    assert row[1:6] == ["1.50", "2.50", *values]
+        tuned, plain = started["tuned PyTorch"], started["plain PyTorch"]
+        assert (tuned[0]["tuned"], plain[0]["tuned"]) == (True, False)
+        assert tuned[1] == started["cdjax"][1] != plain[1] == ""
+    assert dict(zip(header, rows[0], strict=True)).keys() >= set(heads)
+    # conv1_1, conv1_2 at full size, conv2_1 at a quarter of the pixels; two a product.
+    big, small = (
+        2 * sum(c.features_in * c.features_out * 9 / (4 if c.name == "conv2_1" else 1) for c in s)
+        for s in (teacher(2).encoder, student(2).encoder)
+    )
+    speed = 2 * 32**2 * (5 * big + 3 * small) / 2 / 1e9
+    assert float(found["Seconds"][1][7]) == pytest.approx(speed, rel=1e-3)
+
+
+def test_ratios_are_of_medians_and_what_is_missing_is_a_dash() -> None:
+    taken = {
+        "a": {"seconds": [4.0, 1.0, 2.0], "peak": 2**21},
+        "b": {"seconds": [3.0], "peak": 2**20},
+        "c": "does not fit",
+    }
+    results = {
+        "title": "Title",
+        "command": "command",
+        "processor": "p",
+        "cores": 2,
+        "system": "Linux",
+        "versions": {"cdjax": "1"},
+        "settings": {"weights": "w"},
+        "first": "size",
+        "names": {"a": "A", "b": "B", "c": "C", "d": "D"},
+        "rows": {"64": {"taken": taken, "figures": {"speed": 12345.6}}},
+        "note": "The note.\n",
+    }
+    found = tables(report(results))
+    assert found["Seconds"] == [
+        ["size", "B / A", "C / A", "D / A", "A, s", "B, s", "C, s", "D, s", "speed"],
+        ["64", "1.50", "-", "-", "2 (1 to 4)", "3", "does not fit", "-", "1.235e+04"],
+    ]
+    assert found["Peak memory"][1] == ["64", "0.50", "-", "-", "2", "1", "does not fit", "-"]
+
+
+def test_windows_beside_the_whole_picture(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(name: str, task: Mapping[str, Any], content: np.ndarray) -> dict[str, Any]:
+        assert ("windows" in task) == (name == "windows")
+        seconds = (1.0 if name == "windows" else 2.0) * content.shape[0] * content.shape[1] / 1e6
+        return {"seconds": seconds + 0.5, "compiling": 0.5, "peak": 2**20}
+
+    monkeypatch.setattr(tiles, "worker", worker_that(answer))
+    monkeypatch.setattr(tiles, "WARM_UP_TO", 0.01)
+    options = [
+        "--ultra",
+        "--weights",
+        "small",
+        "--megapixels",
+        "0.02",
+        "0.004",
+        "--json",
+        "out.json",
+    ]
+    assert benchmark.main([*options, "--memory", "1MB"]) == 0
+    found = json.loads(Path("out.json").read_text())
+    assert list(found["rows"]) == ["0.02: 144 x 144", "0.004: 64 x 64"]
+    large, small = (row["figures"] for row in found["rows"].values())
+    # Compilation is left out where no warm-up came first.
+    assert large["compiling, s"] == 0.5
+    assert large["s per 10^6 pixels without"] == pytest.approx(1)
+    assert small["compiling, s"] == 0
+    assert large["largest difference"] == 0
+    rows = tables(capsys.readouterr().out)["Seconds"]
+    assert rows[0][1] == "whole picture / windows"
+    assert float(rows[1][1]) == pytest.approx((0.5 + 2 * 0.0207) / (0.5 + 0.0207), abs=0.01)
+
+
+def test_shapes_of_many_megapixels() -> None:
+    assert [tiles.shape_of(megapixels) for megapixels in (1, 4, 40, 100)] == [
+        (1024, 1024),
+        (2048, 2048),
+        (4096, 10240),
+        (10240, 10240),
+    ]
+    for megapixels in (0.3, 7, 60.5):
+        height, width = tiles.shape_of(megapixels)
+        assert height % 16 == width % 16 == 0
+        assert height * width == pytest.approx(megapixels * 2**20, rel=0.1)
+
+
+def encoder(widths: tuple[int, ...], *, seed: int) -> Model:
+    whole = random_model((Spec(5, widths, DEPTHS),), seed=seed)
+    params = {"stage5": {"encoder": whole.params["stage5"]["encoder"]}}
+    return Model(params, dataclasses.replace(whole.config, method="encoder"))
+
+
+def test_student_and_teacher_on_several_pairs(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    big = encoder((3, 4, 5, 6, 4), seed=3)
+    save_model("student", encoder((2, 3, 3, 4, 3), seed=4))
+    save_model("teacher", big)
+    for number in (1, 2, 3):
+        picture(number, width=40 + number).save(f"{number}.png")
+    met: list[Mapping[str, Any]] = []
+
+    def answer(name: str, task: Mapping[str, Any], content: np.ndarray) -> dict[str, Any]:
+        met.append(task)
+        seconds = (1.0 if name == "student" else 3.0) * (1 + round(content[..., 2].mean() / 20))
+        return {"seconds": seconds, "peak": 2**20}
+
+    monkeypatch.setattr(gatys, "worker", worker_that(answer))
+    options = ["--gatys", "--weights", "student", "--teacher", "teacher", "--sizes", "32"]
+    options += ["--contents", "1.png", "2.png", "--styles", "3.png", "--pairs", "4"]
+    options += ["--steps", "12", "--finish-steps", "5", "--json", "out.json"]
+    assert benchmark.main(options) == 0
+    # The programs are compiled before; finishing steps are the student's.
+    steps = [(t["settings"]["steps"], t["settings"]["finish_steps"]) for t in met]
+    assert steps == [(2, 1), (1, 0), *2 * [(12, 5), (12, 0)]]
+    assert [bool(task["finish"]) for task in met] == 3 * [True, False]
+    header, first, second, both = tables(capsys.readouterr().out)["Seconds"]
+    assert header[1:4] == ["teacher / student", "student, s", "teacher, s"]
+    assert first[:4] == ["32, 1 in 3", "3.00", "2", "6"]
+    assert second[:4] == ["32, 2 in 3", "3.00", "3", "9"]
+    assert both[:4] == ["32, 2 pairs", "3.00", "2.5 (2 to 3)", "7.5 (6 to 9)"]
+    rows = json.loads(Path("out.json").read_text())["rows"]
+    # The made-up results are the contents themselves.
+    names = ["32, 1 in 3", "32, 2 in 3"]
+    distances = [rows[name]["distances"] for name in names]
+    for of in distances:
+        assert of["content"] == pytest.approx(of["student"], rel=1e-4)
+    pair = read_pairs([Path("1.png")], [Path("3.png")], size=32, count=1)
+    flat = [
+        encode(big.config.specs[0], big.params["stage5"]["encoder"], image[0] / 255)["relu2_1"]
+        for image in (pair.contents, pair.styles)
+    ]
+    grams = [np.einsum("hwi,hwj->ij", f, f) / f[..., 0].size for f in flat]
+    wanted = np.square(grams[0] - grams[1]).mean()
+    assert distances[0]["student"]["relu2_1"] == pytest.approx(wanted, rel=0.02)
+    mean = rows["32, 2 pairs"]["figures"]["distance of the student"]
+    assert mean == pytest.approx(np.mean([sum(of["student"].values()) for of in distances]))
 
 
 @pytest.mark.parametrize(
-    ("specs", "method", "size", "message"),
+    ("arguments", "message"),
     [
-        (SPECS, "wct", "65", "multiple of 2, at least 4, not 65"),
-        (SPECS, "wct", "2", "multiple of 2, at least 4, not 2"),
-        (SPECS, "encoder", "64", "models with decoders and reflection padding"),
-        (
-            (Spec(1, (5,), padding="zero"),),
-            "wct",
-            "64",
-            "models with decoders and reflection padding",
-        ),
+        (["--runs", "0"], "'0' is no whole number from 1"),
+        (["--output", "no/report.md"], "there is no directory"),
+        (["--training", "--ultra"], "choose one"),
+        (["--training", "--stages", "6"], "'6' is no whole number from 1 to 5"),
+        (["--training", "--crop", "40"], "--crop must be a multiple of 16"),
+        (["--ultra", "--memory", "1XB"], "'1XB' is no size"),
+        (["--ultra", "--megapixels", "nan"], "'nan' is no number"),
+        (["--sizes", "65"], "multiple of 2, at least 4, not 65"),
+        (["--sizes", "2"], "multiple of 2, at least 4, not 2"),
+        (["--weights", "lone"], "must have decoders"),
+        (["--weights", "none"], "none: no such"),
+        (["--gatys", "--dtype", "bfloat16"], "float32 only"),
+        (["--gatys", "--steps", "0"], "a step and a scale"),
+        (["--gatys", "--contents", "none.png"], "none.png: no such file"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
-    specs: tuple[Spec, ...],
-    method: str,
-    size: str,
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_bad_input_is_one_line(
+    work: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)  # Runs without PyTorch too.
-    model = benchmark.random_model(specs)
-    if method == "encoder":
-        networks = {"stage2": {"encoder": model.params["stage2"]["encoder"]}}
-        model = Model(networks, ModelConfig("encoder", specs[:1], "random"))
-    save_model(tmp_path / "model", model)
-    arguments = ["--sizes", size, "--weights", str(tmp_path / "model")]
-    output = tmp_path / "report.md"
-    assert benchmark.main([*arguments, "--output", str(output)]) == 2
-    streams = capsys.readouterr()
-    assert message in streams.err
-    assert streams.err.count("\n") == 1
-    assert not output.exists()
+    save_model("lone", encoder((2, 3, 3, 4, 3), seed=4))
+    if "--weights" not in arguments:
+        arguments = [*arguments, "--weights", "small"]
+    try:
+        status: Any = benchmark.main(arguments)
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [line for line in err.splitlines() if not line.startswith("PyTorch is missing")]
+    assert len(lines) == 1
+    assert message in lines[0]
 
 
-def test_wrong_arguments_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, message in (
-        (["--runs", "0"], "--runs must be at least 1"),
-        (["--output", str(tmp_path / "no" / "report.md")], "there is no directory"),
-    ):
-        with pytest.raises(SystemExit, match="2"):
-            benchmark.main(arguments)
-        assert message in capsys.readouterr().err
+def test_a_process_that_fails_is_one_line(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def dies(name: str, task: Mapping[str, Any], *, cache: Path, allocator: str) -> Any:
+        return worker(name, {"load": "experiments.benchmarks.none:nothing"}, cache=cache)
+
+    monkeypatch.setattr(tiles, "worker", dies)
+    options = ["--ultra", "--weights", "small", "--megapixels", "0.02", "--json", "out.json"]
+    assert benchmark.main(options) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("benchmark: the windows process ended with 1: ModuleNotFoundError: ")
+    assert err.count("\n") == 1
+    assert not Path("out.json").exists()
 
 
-def test_failing_processes_are_told_in_one_line(tmp_path: Path) -> None:
-    with (
-        pytest.raises(WorkerError, match=r"the cdjax worker ended with 1: .*no such file"),
-        worker("cdjax", tmp_path, dtype="float32"),
-    ):
-        pass
-    with pytest.raises(WorkerError, match=r"the cold process ended with 1: KeyError: 3$"):
-        time_process(["-c", "{}[3]"], "cold", folder=tmp_path)
+def test_pytorch_is_measured_in_processes_without_jax() -> None:
+    for name in ("worker", "torch_networks"):
+        tree = ast.parse((ROOT / "experiments" / "benchmarks" / f"{name}.py").read_text())
+        imported = {
+            node.module if isinstance(node, ast.ImportFrom) else alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        assert not {str(module).split(".")[0] for module in imported} & {"jax", "flax", "cdjax"}
+        assert {m for m in imported if str(m).startswith("experiments")} <= {
+            "experiments.benchmarks.worker"
+        }

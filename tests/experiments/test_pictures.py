@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cdjax.errors import ImageError, UsageError
-from experiments.picture_pairs import read_pairs
+from experiments.pictures import read_pairs
 from tests.pictures import numbers, picture
 
 
@@ -24,7 +24,7 @@ def test_pairs_take_files_in_turn_and_folders_evenly(tmp_path: Path):
     pairs = read_pairs([many], [styles], size=32, count=4)
     assert numbers(pairs.contents) == [0, 2, 4, 6]
     assert numbers(pairs.styles) == [3, 9, 3, 9]
-    assert pairs.names == ("0\n3", "2\n9", "4\n3", "6\n9")
+    assert pairs.names == ("0 in 3", "2 in 9", "4 in 3", "6 in 9")
     chosen = read_pairs([many / "5.png", many / "1.png"], [many / "3.png"], size=32, count=4)
     assert numbers(chosen.contents) == [5, 1]
     assert numbers(chosen.styles) == [3, 3]
@@ -40,7 +40,7 @@ def test_pairs_are_central_squares(tmp_path: Path):
 
 def test_without_images_there_is_something_to_look_at():
     pairs = read_pairs([], [], size=48, count=4)
-    assert pairs.names == ("landscape\npainting",)
+    assert pairs.names == ("landscape in painting",)
     assert pairs.contents.shape == pairs.styles.shape == (1, 48, 48, 3)
     assert pairs.contents.std() > 10
     assert (pairs.contents != pairs.styles).mean() > 0.9

@@ -1,0 +1,111 @@
+"""What the worker processes of cdjax measure: each function makes a `Work` of a task.
+
+Imports that not all of them need are within the functions: a cold start is measured, too.
+
+Every task but that of training has `model`, a checkpoint; all but that of the optimisation have
+`dtype`, in which the networks compute.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from cdjax import Optimization, load_model, student, stylize, stylize_by_windows, teacher
+from experiments.benchmarks.worker import Run, Work
+
+_COMPILATION = "/jax/core/compile/backend_compile_duration"
+
+
+def _work(run: Callable[..., Run]) -> Work:
+    compiling = [0.0]
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        compiling[0] += duration_secs if event == _COMPILATION else 0
+
+    def device_peak() -> int | None:
+        return (device.memory_stats() or {}).get("peak_bytes_in_use")
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    device = jax.devices()[0]
+    about = {"device": device.device_kind, "platform": device.platform, "version": jax.__version__}
+    about["limit"] = (device.memory_stats() or {}).get("bytes_limit")
+    return Work(about, run, device_peak, lambda: compiling[0])
+
+
+def stylizer(task: Mapping[str, Any]) -> Work:
+    """Stylises a content with a style; by windows, to grey levels, if the task has `windows`.
+
+    `windows` are the arguments `memory` and `host_memory` of `cdjax.stylize_by_windows`.
+    """
+    model, dtype, windows = load_model(task["model"]), task["dtype"], task.get("windows")
+
+    def run(content: NDArray[np.uint8], style: NDArray[np.uint8]) -> Run:
+        if windows:
+            result = stylize_by_windows(model, content, style, dtype=dtype, levels=True, **windows)
+        else:
+            result = np.asarray(stylize(model, content, style, dtype=dtype))
+        return {}, lambda: result
+
+    return _work(run)
+
+
+def trainer(task: Mapping[str, Any]) -> Work:
+    """Makes steps of the encoder of the task's `stage` on a batch of images."""
+    from cdjax.cli.allocator import run_in_calling_thread
+    from cdjax.distillation.config import PAPER_WEIGHTS, Task
+    from cdjax.distillation.train_step import initial_state, train_step
+    from experiments.benchmarks.inputs import training_networks
+
+    run_in_calling_thread()
+    small, big = student(task["stage"]), teacher(task["stage"])
+    weights = PAPER_WEIGHTS["student_encoder"]
+    step = Task("student_encoder", small, big, weights, dtype=task["dtype"])
+    networks = jax.device_put(training_networks(small, big))
+    frozen = {name: networks.pop(name) for name in ("teacher", "decoder")}
+    held = [initial_state(networks, task=step)]
+
+    def run(images: NDArray[np.uint8]) -> Run:
+        batch = jax.block_until_ready(jax.device_put(images))
+        state, metrics = train_step(held.pop(), frozen, batch, task=step)
+        held.append(state)
+        loss = float(metrics["loss"])
+        jax.block_until_ready(state)
+        return {"loss": loss}, lambda: np.array(loss)
+
+    return _work(run)
+
+
+def optimizer(task: Mapping[str, Any]) -> Work:
+    """Optimises a picture (Gatys); `seconds` are those of a step at full size.
+
+    The task has `settings`, the fields of `Optimization`, and `finish`, the checkpoint of the model
+    that makes the last steps, or None. An untimed step of every encoder fetches the programs first.
+    """
+    from cdjax.optimization.optimize import optimization
+
+    models = [task[name] and load_model(task[name]) for name in ("model", "finish")]
+    fields: dict[str, Any] = task["settings"]
+    fields |= {name: tuple(of) for name, of in fields.items() if isinstance(of, list)}
+    settings = Optimization(**fields)
+    finishing = min(1, settings.finish_steps)
+    short = dataclasses.replace(settings, steps=1 + finishing, finish_steps=finishing)
+
+    def run(content: NDArray[np.uint8], style: NDArray[np.uint8]) -> Run:
+        for _ in optimization(models[0], content, style, settings=short, finish=models[1]):
+            pass
+        before = time.perf_counter()
+        step = seconds = 0.0
+        course = optimization(models[0], content, style, settings=settings, finish=models[1])
+        for progress in course:  # The host waits for the losses of every chunk of steps.
+            now = time.perf_counter()
+            if tuple(progress.size) == content.shape[:2] and progress.step > step:
+                seconds += now - before
+            before, step, last = now, progress.step, progress.picture
+        return {"seconds": seconds / settings.steps}, lambda: np.asarray(last())
+
+    return _work(run)

@@ -1,0 +1,157 @@
+"""Optimising a picture (Gatys) with the student's encoder and with its teacher's."""
+
+import argparse
+import dataclasses
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from cdjax import Model, Optimization, load_model, save_model
+from cdjax.cli.allocator import TRAINING
+from cdjax.data.dead_leaves import dead_leaves
+from cdjax.evaluation.metrics import style_distance
+from cdjax.networks.teachers import normalized_teacher
+from cdjax.optimization.losses import features_of
+from experiments.benchmarks.report import median, say
+from experiments.benchmarks.worker import Answer, summary, worker
+from experiments.pictures import Pairs, add_pair_options, read_pairs
+
+_NORMAL_SIZE, _NORMAL_IMAGES = 256, 62
+"""Dead leaves that the teacher is normalised on, beside the pictures: without many others, channels
+that hardly respond to these would dominate."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `measure`."""
+    add = parser.add_argument_group("optimising a picture").add_argument
+    add("--gatys", action="store_true", help="optimise a picture with student and teacher instead")
+    add("--teacher", default="vgg16", help="as experiments.evaluate takes it (%(default)s)")
+    add_pair_options(add, pairs=1)
+    add("--steps", type=int, default=50, help="at every scale (%(default)s)")
+    add("--finish-steps", type=int, default=0, help="of the student's, made with the teacher")
+    add("--scales", type=int, help="as cdjax.Optimization has them by default")
+    add("--start", choices=["content", "stylized"], default="content", help="of the student's")
+
+
+def _open(options: argparse.Namespace, pictures: Pairs) -> dict[str, Model]:
+    """Student and teacher; an ImageNet network is normalised on the pictures and dead leaves."""
+    names = {"student": options.weights or "wct-16x", "teacher": options.teacher}
+    models = {name: load_model(text) for name, text in names.items()}
+    if options.teacher == "vgg16" or Path(options.teacher).is_file():
+        leaves = [dead_leaves(0, index, size=_NORMAL_SIZE) for index in range(_NORMAL_IMAGES)]
+        images = np.concatenate([pictures.contents, pictures.styles, leaves])
+        models["teacher"] = normalized_teacher(models["teacher"], images)
+    return models
+
+
+def _optimize(name: str, settings: Optimization, folder: Path, inputs: list[Path]) -> Answer:
+    """Summary of one optimisation in a fresh process; the picture is written to `folder`."""
+    task = {
+        "load": "experiments.benchmarks.cdjax_tasks:optimizer",
+        "model": str(folder / name),
+        "finish": str(folder / "teacher") if settings.finish_steps else None,
+        "settings": dataclasses.asdict(settings),
+    }
+    with worker(name, task, cache=folder / "cache", allocator=TRAINING) as (_, run):
+        return summary([run(*inputs, save=folder / f"{name}.npy")])
+
+
+def _distance(teacher: Model, layers: tuple[str, ...], *images: Array) -> dict[str, float]:
+    """Style distance of two pictures in [0, 1] by layer, in the teacher's features."""
+    spec = teacher.config.specs[0]
+    params = teacher.params[f"stage{spec.stage}"]["encoder"]
+    features = (features_of(spec, params, layers, image) for image in images)
+    return {name: float(of[0]) for name, of in style_distance(*features).items()}
+
+
+def _measure_pair(
+    images: Sequence[NDArray[np.uint8]],
+    courses: Mapping[str, Optimization],
+    teacher: Model,
+    folder: Path,
+) -> dict[str, Any]:
+    """A row of the results: what both encoders take, and distances to the style by layer."""
+    inputs = [folder / "content.npy", folder / "style.npy"]
+    for path, image in zip(inputs, images, strict=True):
+        np.save(path, image)
+    taken = {name: _optimize(name, of, folder, inputs) for name, of in courses.items()}
+    content, style = (jnp.asarray(image, jnp.float32) / 255 for image in images)
+    pictures = {"content": content}
+    pictures |= {name: jnp.load(folder / f"{name}.npy") for name in taken}
+    layers = courses["teacher"].style_layers
+    distances = {name: _distance(teacher, layers, of, style) for name, of in pictures.items()}
+    figures = {f"distance of the {name}": sum(of.values()) for name, of in distances.items()}
+    return {"taken": taken, "figures": figures, "distances": distances}
+
+
+def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Measures both encoders on every pair at every size; yields the results after each pair.
+
+    Finishing steps and a stylised start are the student's; the teacher starts with the content.
+
+    Raises:
+        ValueError: if the options cannot be followed.
+        WorkerError: if a process fails.
+    """
+    if options.dtype != "float32":
+        raise ValueError("--gatys computes in float32 only")
+    names = ("steps", "finish_steps", "scales", "start")
+    settings = Optimization(**{name: getattr(options, name) for name in names})
+    own = dataclasses.replace(settings, finish_steps=0, start="content")
+    last = min(1, settings.finish_steps)
+    short = dataclasses.replace(settings, steps=1 + last, finish_steps=last)
+    pairs = partial(read_pairs, options.contents, options.styles, count=options.pairs)
+    models = _open(options, pairs(size=_NORMAL_SIZE))
+    for name, model in models.items():
+        save_model(folder / name, model)
+    results: dict[str, Any] = {
+        "title": "Optimising a picture: student and teacher",
+        "settings": {
+            "teacher": models["teacher"].config.teacher,
+            "optimisation": f"{settings.optimizer}, {settings.steps} steps a scale, "
+            f"{settings.scale_count} (student) and {own.scale_count} (teacher) scales",
+            "GLIBC_TUNABLES": TRAINING,
+        },
+        "first": "pixels, pair",
+        "names": {"student": "student", "teacher": "teacher"},
+        "note": _NOTE,
+        "rows": {},
+    }
+    for size in options.sizes or [512, 1024]:
+        found, rows = pairs(size=size), list[dict[str, Any]]()
+        for name, *images in zip(found.names, found.contents, found.styles, strict=True):
+            if not rows:  # Compiles.
+                few = {"student": short, "teacher": dataclasses.replace(own, steps=1)}
+                _measure_pair(images, few, models["teacher"], folder)
+            courses = {"student": settings, "teacher": own}
+            rows.append(_measure_pair(images, courses, models["teacher"], folder))
+            results["rows"][f"{size}, {name}"] = rows[-1]
+            say(f"{size}, {name}: {median(rows[-1]['taken']['student']):.3g} s a step")
+            yield results
+        if len(rows) > 1:
+            results["rows"][f"{size}, {len(rows)} pairs"] = together(rows)
+            yield results
+
+
+def together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A row of several pairs: the seconds of all, and means of the figures."""
+    ways, figures = rows[0]["taken"], rows[0]["figures"]
+    return {
+        "taken": {way: {"seconds": [median(row["taken"][way]) for row in rows]} for way in ways},
+        "figures": {key: statistics.mean(row["figures"][key] for row in rows) for key in figures},
+    }
+
+
+_NOTE = """\
+Seconds are those of a step at full size, with programs compiled before; where the teacher finishes,
+the mean over the steps of both encoders. Distances to the style are in the teacher's features,
+summed over the layers: mean squared differences of Gram matrices. Of several pairs: medians of the
+seconds, means of the distances.
+"""

@@ -1,0 +1,97 @@
+"""Whole pictures, WCT or AdaIN: seconds and peak memory by size, and the cold start."""
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cdjax import Model, load_model, save_model
+from cdjax.cli.allocator import STYLISATION
+from cdjax.evaluation.compare import FLOPS_SIZE, measured_size
+from experiments.benchmarks.inputs import difference, write_pair, write_torch_weights
+from experiments.benchmarks.report import median, say
+from experiments.benchmarks.ways import NOTE, available, compare, start
+
+
+def _prepare(folder: Path, model: Model, sizes: Sequence[int]) -> dict[str, Any]:
+    """Writes a model for all implementations; returns what a worker's task needs of it."""
+    specs, stride = model.config.specs, model.config.specs[0].stride
+    if model.config.method == "encoder" or any(spec.padding != "reflect" for spec in specs):
+        raise ValueError("the model must have decoders and reflection padding")
+    for size in sizes:
+        if size % stride or size < 2 * stride:
+            raise ValueError(
+                f"a size must be a multiple of {stride}, at least {2 * stride}, not {size}"
+            )
+    save_model(folder / "model", model)
+    write_torch_weights(folder / "weights.npz", model.params)
+    files = {"model": str(folder / "model"), "weights": str(folder / "weights.npz")}
+    return files | {"method": model.config.method, "load": "stylizer"}
+
+
+def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Measures every size and the cold start; yields the results after each.
+
+    Raises:
+        ValueError: if the options cannot be followed.
+        WorkerError: if a process fails.
+    """
+    sizes, weights = options.sizes or [512, 1024, 2048], options.weights or f"{options.method}-16x"
+    model = load_model(weights)
+    task = _prepare(folder, model, [*sizes, *filter(None, [options.cold_size])])
+    task |= {"dtype": options.dtype}
+    results: dict[str, Any] = {
+        "title": f"{model.config.method}: cdjax and PyTorch",
+        "settings": {
+            "weights": f"{weights}; {options.dtype}",
+            "seconds": f"medians of {options.runs} runs (fastest to slowest), in turns",
+            "GLIBC_TUNABLES of cdjax and tuned PyTorch": STYLISATION,
+        },
+        "first": "pixels a side",
+        "names": available(),
+        "note": NOTE + _NOTE,
+        "rows": {},
+    }
+    gflops = measured_size(model).gflops
+    assert gflops is not None
+    for size in sizes:
+        inputs = write_pair(folder, size, size, size)
+        shared: Any = {"folder": folder, "tunables": STYLISATION, "turns": options.runs}
+        taken, _, results["workers"] = compare(task, inputs, **shared)
+        speed = gflops * (size / FLOPS_SIZE) ** 2 / median(taken["cdjax"])
+        figures = {"cdjax, GFLOP/s": speed}
+        if "tuned" in taken:
+            apart = difference(folder / "cdjax.npy", folder / "tuned.npy")
+            figures |= {"largest difference": apart[0], "mean difference": apart[1]}
+        results["rows"][str(size)] = {"taken": taken, "figures": figures}
+        say(f"{size} pixels: " + ", ".join(f"{w} {median(of):.3g} s" for w, of in taken.items()))
+        yield results
+    if options.cold_size:
+        inputs = write_pair(folder, *3 * [options.cold_size])
+        shared = {"folder": folder, "tunables": STYLISATION}
+        shared["platform"] = results["workers"]["cdjax"]["platform"]
+        cold = _cold_start(task, inputs, options.runs, **shared)
+        results["rows"][f"cold start, {options.cold_size}"] = {"taken": cold, "figures": {}}
+        yield results
+
+
+def _cold_start(
+    task: Mapping[str, Any], inputs: Sequence[Path], runs: int, **shared: Any
+) -> dict[str, Any]:
+    """Seconds from the start of a process to its first result."""
+    seconds: dict[str, list[float]] = {way: [] for way in available()}
+    for _ in range(1 + runs):  # The first one fills the caches.
+        for way, of in seconds.items():
+            began = time.perf_counter()
+            with start(way, task, **shared) as (_, run):
+                run(*inputs, save=inputs[0].with_name("cold.npy"))
+                of.append(time.perf_counter() - began)
+    return {way: {"seconds": of[1:]} for way, of in seconds.items()}
+
+
+_NOTE = """
+Content and style are square and of one size; uint8 arrays in, a float32 array out; differences are
+in grey levels of 255. A cold start goes from the start of a process to its first result: import,
+load the weights, stylise, write the result; caches are warm.
+"""

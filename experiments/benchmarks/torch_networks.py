@@ -1,0 +1,194 @@
+"""The baseline: WCT, AdaIN and a training step in PyTorch, as one would first write them.
+
+Every layer is a `torch.nn` module; WCT is computed in float64 with an SVD on the CPU, as in the
+original code. With `tuned` in the task, weights and inputs are in the memory format
+`channels_last`; otherwise nothing about PyTorch is changed.
+
+A task has `weights`, a .npz in PyTorch's layout with an array each under, for example,
+`stage5/encoder/conv1_1/weight`; `device`; and `dtype`, in which the networks compute. This module
+imports neither JAX nor cdjax.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from experiments.benchmarks.worker import Run, Work
+
+Layers = dict[str, dict[str, Tensor]]
+"""Weight and bias of every layer of a network by name, first layer first."""
+
+
+def _convolution(tensors: dict[str, Tensor]) -> nn.Conv2d:
+    features_out, features_in, size, _ = tensors["weight"].shape
+    layer = nn.Conv2d(features_in, features_out, size)
+    layer.load_state_dict(tensors)
+    return layer
+
+
+def _network(name: str, layers: Layers) -> nn.Module:
+    """A network of layers that are sorted by name; the decoder runs them in reverse."""
+    if name.endswith("embedding"):
+        return nn.ModuleList(map(_convolution, layers.values()))
+    decoder, block = name.endswith("decoder"), None
+    modules: list[nn.Module] = []
+    for layer, tensors in reversed(layers.items()) if decoder else layers.items():
+        if layer == "conv0":
+            modules.append(_convolution(tensors))
+            continue
+        if block not in (None, layer[:5]):  # conv3 of conv3_1: the resolution changes.
+            modules.append(nn.Upsample(scale_factor=2) if decoder else nn.MaxPool2d(2))
+        block = layer[:5]
+        modules += [nn.ReflectionPad2d(1), _convolution(tensors), nn.ReLU()]
+    return nn.Sequential(*modules)
+
+
+def _centred(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    flat = features[0].double().flatten(1)
+    mean = flat.mean(1, keepdim=True)
+    flat = flat - mean
+    return flat, mean, flat @ flat.T / (flat.shape[1] - 1)
+
+
+def _power(covariance: Tensor, exponent: float) -> Tensor:
+    _, values, vectors = torch.linalg.svd(covariance.cpu())
+    kept = int((values > 1e-100).sum())
+    vectors = vectors[:kept].T
+    power = vectors @ torch.diag(values[:kept] ** exponent) @ vectors.T
+    return power.to(covariance.device)
+
+
+def _wct(content: Tensor, style: Tensor) -> Tensor:
+    flat, _, content_covariance = _centred(content)
+    _, style_mean, style_covariance = _centred(style)
+    target = _power(style_covariance, 0.5) @ (_power(content_covariance, -0.5) @ flat) + style_mean
+    return target.reshape(content.shape).to(content.dtype)
+
+
+def _adain(content: Tensor, style: Tensor) -> Tensor:
+    (variance, mean), (new_variance, new_mean) = (
+        torch.var_mean(features, dim=(2, 3), keepdim=True) for features in (content, style)
+    )
+    scale = ((new_variance + 1e-5) / (variance + 1e-5)).sqrt()
+    return (content - mean) * scale + new_mean
+
+
+def _prepared(task: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any]:
+    """The networks, their dtype and the memory format; PyTorch is told to use every core."""
+    if task["device"] == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("JAX runs on a GPU and this PyTorch cannot; set JAX_PLATFORMS=cpu")
+    torch.set_num_threads(os.cpu_count() or 1)
+    # The default on a GPU is TensorFloat-32, which is not what cdjax computes.
+    torch.backends.cudnn.allow_tf32 = False
+    memory_format = torch.channels_last if task["tuned"] else torch.contiguous_format
+    layers: dict[str, Layers] = {}
+    with np.load(task["weights"]) as arrays:
+        for path in sorted(arrays.files):
+            network, layer, part = path.rsplit("/", 2)
+            tensor = torch.from_numpy(arrays[path])
+            layers.setdefault(network, {}).setdefault(layer, {})[part] = tensor
+    networks: dict[str, Any] = {
+        name: _network(name, of).to(task["device"]).to(memory_format=memory_format)
+        for name, of in layers.items()
+    }
+    return networks, getattr(torch, task["dtype"]), memory_format
+
+
+def _images(pixels: NDArray[np.uint8], device: str) -> Tensor:
+    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+def _work(task: Mapping[str, Any], run: Callable[..., Run]) -> Work:
+    cuda = task["device"] == "cuda"
+    device = torch.cuda.get_device_name() if cuda else "cpu"
+    return Work(
+        {"device": device, "platform": task["device"], "version": torch.__version__},
+        run,
+        lambda: torch.cuda.max_memory_allocated() if cuda else None,
+    )
+
+
+def stylizer(task: Mapping[str, Any]) -> Work:
+    """Stylises a content with a style, (H, W, 3) uint8, in all stages of a model.
+
+    The task also has `method`, `"wct"` or `"adain"`.
+    """
+    networks, dtype, memory_format = _prepared(task)
+    device, transform = task["device"], {"wct": _wct, "adain": _adain}[task["method"]]
+    stages = [
+        [networks[f"{stage}/{name}"].to(dtype).eval() for name in ("encoder", "decoder")]
+        for stage in sorted({name.split("/")[0] for name in networks}, reverse=True)
+    ]
+
+    @torch.inference_mode()
+    def run(*inputs: NDArray[np.uint8]) -> Run:
+        image, style = (
+            _images(pixels[None], device).to(dtype).contiguous(memory_format=memory_format)
+            for pixels in inputs
+        )
+        for encode, decode in stages:
+            features = transform(encode(image), encode(style))
+            image = decode(features.contiguous(memory_format=memory_format))
+        image = image.clamp(0, 1)[0].permute(1, 2, 0).float().cpu()
+        result = np.ascontiguousarray(image.numpy())
+        return {}, lambda: result
+
+    return _work(task, run)
+
+
+def _taps(encoder: nn.Module, image: Tensor) -> list[Tensor]:
+    """relu1_1, relu2_1 and so on, the first ReLU of each block; the last is the output."""
+    taps, first = [], True
+    for layer in encoder.children():
+        image = layer(image)
+        if first and isinstance(layer, nn.ReLU):
+            taps.append(image)
+        first = isinstance(layer, nn.MaxPool2d) or (first and not isinstance(layer, nn.ReLU))
+    return taps
+
+
+def _mean_squares(taps: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    pairs = zip(taps, targets, strict=True)
+    return torch.stack([functional.mse_loss(a.float(), b.float()) for a, b in pairs]).sum()
+
+
+def trainer(task: Mapping[str, Any]) -> Work:
+    """Makes steps of a student's encoder (paper, section 3) on (N, H, W, 3) uint8 images.
+
+    The networks are `teacher`, its frozen `decoder`, the student's `encoder` and `embedding`;
+    parameters stay float32.
+    """
+    networks, dtype, memory_format = _prepared(task)
+    device, student, embedding = task["device"], networks["encoder"], networks["embedding"]
+    teacher, decoder = (networks[name].requires_grad_(False) for name in ("teacher", "decoder"))
+    student[0].requires_grad_(False)  # conv0
+    trained = [*student.parameters(), *embedding.parameters()]
+    adam = torch.optim.Adam([p for p in trained if p.requires_grad], lr=1e-4)
+
+    def run(pixels: NDArray[np.uint8]) -> Run:
+        images = _images(pixels, device).contiguous(memory_format=memory_format)
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            with torch.no_grad():
+                targets = _taps(teacher, images)
+            taps = _taps(student, images)
+            embedded = [layer(tap) for layer, tap in zip(embedding, taps, strict=True)]
+            reconstruction = decoder(embedded[-1])
+            reconstructed = _taps(teacher, reconstruction)
+        # The weights of the paper, section 3.3.
+        loss = 10 * _mean_squares(embedded, targets) + _mean_squares(reconstructed, targets)
+        loss = loss + functional.mse_loss(reconstruction.float(), images)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        value = float(loss.detach())
+        return {"loss": value}, lambda: np.array(value)
+
+    return _work(task, run)

@@ -1,0 +1,85 @@
+"""The implementations that are compared: cdjax, tuned PyTorch and plain PyTorch."""
+
+import importlib.util
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks.worker import PAUSE, Answer, summary, worker
+
+NAMES = {"cdjax": "cdjax", "tuned": "tuned PyTorch", "plain": "plain PyTorch"}
+"""By way, in the order of the tables: the tuned ratio comes first."""
+
+NOTE = """\
+PyTorch is `experiments/benchmarks/torch_networks.py`. Plain: nothing is set. Tuned: weights and
+inputs are `channels_last`, and the process has the GLIBC_TUNABLES of cdjax's. Peak memory is that
+of a fresh process, or of its GPU, with programs compiled before. GFLOP count the 3x3 convolutions,
+two operations per multiply-accumulate. Differences are those of tuned PyTorch from cdjax.
+"""
+
+
+def available() -> dict[str, str]:
+    """Those of `NAMES` that can run here."""
+    torch = importlib.util.find_spec("torch") is not None
+    return {way: name for way, name in NAMES.items() if way == "cdjax" or torch}
+
+
+def start(
+    way: str, task: Mapping[str, Any], *, folder: Path, tunables: str, platform: str = "cpu"
+) -> AbstractContextManager[tuple[Answer, Callable[..., Answer]]]:
+    """A worker of one of `NAMES`; `load` names a function of `cdjax_tasks` and `torch_networks`."""
+    module = "cdjax_tasks" if way == "cdjax" else "torch_networks"
+    load = {"load": f"experiments.benchmarks.{module}:{task['load']}"}
+    allocator = "" if way == "plain" else tunables
+    torch = {"tuned": way == "tuned", "device": "cpu" if platform == "cpu" else "cuda"}
+    cache = folder / "cache"
+    return worker(NAMES[way], {**task, **torch, **load}, cache=cache, allocator=allocator)
+
+
+def compare(
+    task: Mapping[str, Any],
+    inputs: Sequence[Path],
+    *,
+    folder: Path,
+    tunables: str,
+    turns: int,
+    repeats: int = 1,
+) -> tuple[dict[str, Answer], dict[str, list[Answer]], dict[str, Answer]]:
+    """Measures all implementations in turns, each in a fresh process.
+
+    A process before them fills the compilation cache. The results of first, untimed runs are
+    written to `folder/{way}.npy`.
+
+    Args:
+        task: of `load` and what that function needs.
+        inputs: .npy files.
+        folder: for results and compiled programs.
+        tunables: GLIBC_TUNABLES of cdjax and tuned PyTorch.
+        turns: of each implementation.
+        repeats: timed runs of a turn; if there are several, one that is not timed comes first.
+
+    Returns:
+        By way the summary, every answer, and what the worker reported of itself.
+
+    Raises:
+        WorkerError: if a process fails.
+    """
+    shared: Any = {"folder": folder, "tunables": tunables}
+    with start("cdjax", task, **shared) as (first, run):
+        run(*inputs)
+        shared["platform"] = first["platform"]
+    with ExitStack() as stack:
+        workers = {way: stack.enter_context(start(way, task, **shared)) for way in available()}
+        for way, (_, run) in workers.items():
+            run(*inputs, save=folder / f"{way}.npy")
+        answers: dict[str, list[Answer]] = {way: [] for way in workers}
+        for _ in range(turns):
+            for way, (_, run) in workers.items():
+                time.sleep(PAUSE)
+                if repeats > 1:
+                    run(*inputs)
+                answers[way] += [run(*inputs) for _ in range(repeats)]
+        about = {way: told for way, (told, _) in workers.items()}
+    return {way: summary(answers[way]) for way in workers}, answers, about
