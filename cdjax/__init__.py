@@ -5,6 +5,7 @@ read images never load JAX.
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cdjax.errors import (
@@ -26,6 +27,8 @@ from cdjax.errors import (
 )
 
 if TYPE_CHECKING:
+    __version__: str
+
     from cdjax.checkpoints.load import load_model
     from cdjax.checkpoints.store import save_model
     from cdjax.model import Model, ModelConfig
@@ -57,6 +60,7 @@ __all__ = [
     "TorchFileError",
     "TrainingError",
     "UsageError",
+    "__version__",
     "encode_style",
     "load_model",
     "mix_styles",
@@ -87,6 +91,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("cdjax")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,21 +1,27 @@
-"""`python -m experiments.ablate`: what each part of collaborative distillation is worth.
+"""`python -m experiments.ablate`: the effect of each part of collaborative distillation.
 
-One stage is distilled several times under one budget: with everything, without the embedding loss,
-without collaboration (the losses through the teacher's decoder), and from other starts. All share
-one teacher and one decoder of it, and are measured on images that none of them has seen: their
-features, and what the method is for, reconstructions (WCT) or transfers (AdaIN).
+One stage is distilled several times with the same budget: with everything, without the embedding
+loss, without collaboration (the losses through the teacher's decoder), and from other starts. All
+share one teacher and its decoder, and are measured on images that none of them has seen: their
+features, and their reconstructions (WCT) or transfers (AdaIN).
 """
 
 import json
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from cdjax.cli.distill import NEEDED
+from cdjax.cli.extras import require
+from cdjax.cli.main import exit_status
+from cdjax.cli.report import table
+from cdjax.errors import EvaluationError
+from cdjax.io.atomic import atomic_folder, write_text
 
 if TYPE_CHECKING:
     from cdjax.data.loader import DataConfig
@@ -24,10 +30,8 @@ if TYPE_CHECKING:
     from cdjax.evaluation.compare import Comparison, Evaluation
     from experiments.ablate_options import Command
 
-_NEEDED = ("tyro", "matplotlib", "tensorboardX")
-
 _UNSEEN = 4
-"""Added to the seed: training and its pictures, of contents and of styles, have it and the next."""
+"""Added to the seed: training and its pictures use the seed and the ones that follow it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Variant:
     Attributes:
         name: of its folder.
         about: what it does, for the table.
-        recipe: how.
+        recipe: of the distillation.
     """
 
     name: str
@@ -46,7 +50,7 @@ class Variant:
 
 
 def variants(recipe: "Recipe") -> list[Variant]:
-    """The recipe, whose student_encoder phase has all losses, and it with parts left out."""
+    """The recipe, whose student_encoder phase has all losses, and copies without some part."""
     whole, recipe = recipe, replace(recipe, student_transfer=type(recipe.student_transfer)())
     encoder = recipe.student_encoder
     weights = encoder.weights
@@ -84,14 +88,11 @@ def variants(recipe: "Recipe") -> list[Variant]:
 
 
 def _share(first: Path, folder: Path, stage: int) -> None:
-    """Gives a variant the teacher of the first, and the teacher's decoder if one was made."""
+    """Copies the teacher of the first variant, and its decoder if there is one."""
     for part in (Path("teacher"), Path(f"stage{stage}") / "teacher_decoder"):
         if (first / part).is_dir() and not (folder / part).is_dir():
-            (folder / part).parent.mkdir(parents=True, exist_ok=True)
-            beside = (folder / part).with_name(f".{part.name}")
-            shutil.rmtree(beside, ignore_errors=True)
-            shutil.copytree(first / part, beside)
-            beside.rename(folder / part)
+            with atomic_folder(folder / part) as temporary:
+                shutil.copytree(first / part, temporary, dirs_exist_ok=True)
 
 
 def _images(command: "Command") -> "tuple[Images, Images]":
@@ -115,7 +116,7 @@ def _unseen(command: "Command", data: "DataConfig", count: int) -> "Images":
 
 
 def _pairs(command: "Command", contents: "Images") -> dict[str, Any]:
-    """What transfers are measured on: contents and as many styles."""
+    """The pairs that transfers are measured on: contents and as many styles."""
     if command.recipe.method != "adain" and not command.recipe.student_transfer.steps:
         return {}
     styles = _unseen(command, command.recipe.style_data, len(contents))
@@ -123,7 +124,7 @@ def _pairs(command: "Command", contents: "Images") -> dict[str, Any]:
 
 
 def _quality(result: "Evaluation", stage: int) -> dict[str, str]:
-    """How good the pictures are, for the table."""
+    """The quality of the pictures, for the table."""
     found = {}
     if quality := result.reconstruction.get(stage):
         found = {"PSNR, dB": f"{quality.psnr:.2f}", "SSIM": f"{quality.ssim:.3f}"}
@@ -139,8 +140,7 @@ def _quality(result: "Evaluation", stage: int) -> dict[str, str]:
 def _table(found: list[Variant], comparison: "Comparison", stage: int) -> str:
     first = comparison.models[found[0].name]
     taps = first.unexplained["affine"][stage]
-    head = ["", *(f"{tap}, affine / relu" for tap in taps), *_quality(first, stage)]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for variant in found:
         result = comparison.models[variant.name]
         shares = [
@@ -149,7 +149,8 @@ def _table(found: list[Variant], comparison: "Comparison", stage: int) -> str:
             for tap in taps
         ]
         lines.append([variant.about, *shares, *_quality(result, stage).values()])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    head = ["", *(f"{tap}, affine / relu" for tap in taps), *_quality(first, stage)]
+    return table(head, lines)
 
 
 def _report(command: "Command", found: list[Variant], comparison: "Comparison") -> str:
@@ -169,16 +170,17 @@ def _report(command: "Command", found: list[Variant], comparison: "Comparison") 
     )
 
 
-def _run(command: "Command") -> None:
-    from dataclasses import asdict
-
+def run(arguments: Sequence[str]) -> int:
+    """Runs the program; returns the exit status."""
+    require("ablate", *NEEDED)
     from cdjax.checkpoints.load import load_model
-    from cdjax.cli.main import use_compilation_cache
+    from cdjax.cli.compilation_cache import use_compilation_cache
+    from cdjax.cli.training_log import Watch
     from cdjax.distillation.pipeline import distill
-    from cdjax.errors import EvaluationError
     from cdjax.evaluation.compare import compare
-    from experiments.watch import Watch, write_text
+    from experiments.ablate_options import parse
 
+    command = parse(arguments)
     recipe = command.recipe
     if len(recipe.stages) != 1 or command.count < 4:
         raise EvaluationError("ablate takes one stage, and a count of at least 4 images")
@@ -200,31 +202,13 @@ def _run(command: "Command") -> None:
     figures = {"recipe": recipe.to_json(), "models": asdict(comparison)["models"]}
     write_text(command.output / "ablation.json", json.dumps(figures, indent=1) + "\n")
     print(text, end="")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        print(f"ablate: {', '.join(missing)} missing: pip install 'cdjax[train]'", file=sys.stderr)
-        return 2
-    from cdjax.errors import TrainingError
-    from experiments.ablate_options import parse
-
-    try:
-        _run(parse(arguments))
-    except TrainingError as error:
-        print(f"ablate: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"ablate: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("ablate: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
     return 0
 
 
+def main(arguments: Sequence[str]) -> int:
+    """Runs the program; returns the exit status, after one line on stderr for bad input."""
+    return exit_status(lambda: run(arguments))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -15,13 +15,13 @@ _STEPS = 40
 
 @dataclass(frozen=True)
 class Command:
-    """Distils one stage in several ways under one budget, and measures what came of each.
+    """Distils one stage in several ways with the same budget, and measures the results.
 
     Attributes:
-        output: folder of the variants; what it holds already is not made again.
-        recipe: the way with everything in it; the others leave something out.
-        images: photographs to measure on; without them, images of the recipe's data, from
-            another seed.
+        output: folder of the variants; what it contains already is not made again.
+        recipe: of the complete variant; the others leave something out.
+        images: photographs to measure on; by default, images of the recipe's data with another
+            seed.
         count: how many of them; embeddings are fitted to the first half.
         size: their sides, in pixels.
     """
@@ -34,7 +34,7 @@ class Command:
 
 
 def default_recipe() -> Recipe:
-    """Stage 2 with the paper's losses, a few steps each."""
+    """Stage 2 with the paper's losses, and few steps."""
     quick = PRESETS["wct"]["quick"].recipe
     whitened = Training(_STEPS, Weights(), 0.003, decay=True, whitened=True)
     return replace(
@@ -48,7 +48,7 @@ def default_recipe() -> Recipe:
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """The command line as a configuration; exits with status 2 where it is wrong."""
+    """The command line as a configuration; exits with status 2 if it is wrong."""
     return tyro.cli(
         Command,
         args=list(arguments),

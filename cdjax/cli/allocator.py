@@ -1,4 +1,4 @@
-"""The C library's allocator, so tuned that memory freed is not got anew from the kernel."""
+"""The C library's allocator: tuned to keep freed memory instead of returning it to the kernel."""
 
 import os
 import sys
@@ -9,17 +9,17 @@ _KEEPING = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc
 STYLISATION = f"{_KEEPING}:glibc.malloc.arena_max=1"
 """For windows: with more arenas, glibc maps what is too large for one and unmaps it again."""
 TRAINING = f"{_KEEPING}:glibc.malloc.top_pad={2**28}"
-"""For training steps, whose threads take many small pieces at once: each from an arena of its own.
-In one for all, they would wait for each other while it is searched, and long where a compiler has
-left it in pieces. Parts of an arena that are empty go back to the kernel, but for so much."""
+"""For training steps, whose threads allocate many small pieces at once, each from its own arena.
+In a single arena they would wait for each other during searches, which take long once a compiler
+has fragmented it. Empty parts of an arena are returned to the kernel, except this much."""
 
 
 def start_again_tuned(tunables: str) -> None:
-    """On Linux, starts this process anew with GLIBC_TUNABLES; for commands, before all else.
+    """Starts this process again with GLIBC_TUNABLES, on Linux; to be called before all else.
 
-    Every window and every training step allocates again what the one before it freed; to have it
-    back from the kernel page by page takes a good part of the time. glibc looks at the variable
-    only when a process starts. Who has set it already keeps it.
+    Every window and every training step allocates again what the one before it freed. To get it
+    from the kernel page by page takes a good part of the time. glibc reads the variable only when
+    a process starts. A variable that is set already is kept.
 
     Args:
         tunables: `STYLISATION` or `TRAINING`.
@@ -31,11 +31,11 @@ def start_again_tuned(tunables: str) -> None:
 
 
 def run_in_calling_thread() -> None:
-    """Has JAX run a program on a CPU in the thread that calls it; to be called before any other.
+    """Has JAX run programs on a CPU in the thread that calls them; to be called before any other.
 
-    What a step takes at once is too large for any arena but the main thread's. Only there it is
-    kept; in a thread of JAX's own it would go back to the kernel after every step. That is also
-    where a program runs that is called before its arguments are ready.
+    What a step allocates at once is too large for any arena but the main thread's. Only there it is
+    kept; in a thread of JAX's own it would return to the kernel after every step. Without this, a
+    program runs in such a thread if it is called before its arguments are ready.
     """
     import jax
 

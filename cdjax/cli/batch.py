@@ -1,4 +1,4 @@
-"""Carrying out the jobs of a command line: read ahead, stylise, write, report what failed."""
+"""Making the pictures of a command line: read ahead, stylise, write, report what failed."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -8,20 +8,19 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Settings
-from cdjax.cli.large import encode_large, goes_whole, make_large, open_picture, raster
+from cdjax.cli.large import encode_large, fits_in_memory, make_large, open_picture, raster
+from cdjax.cli.parser import error_line
+from cdjax.cli.progress import ProgressBar
 from cdjax.errors import ImageError
-from cdjax.io.images import (
-    Picture,
-    check_size,
-    write_image,
-)
+from cdjax.io.images import Picture, check_size, write_image
+from cdjax.progress import Progress
 
 if TYPE_CHECKING:
     from cdjax.io.vips import VipsImage
     from cdjax.model import Model
     from cdjax.transfer.stylize import Style
-from cdjax.cli.interrupts import Gate
 
 _T = TypeVar("_T")
 _Opened: TypeAlias = "Picture | VipsImage | ImageError"
@@ -31,24 +30,24 @@ def run(
     jobs: Sequence[Job],
     load: Callable[[], "Model"],
     settings: Settings,
-    gate: Gate,
+    guard: InterruptGuard,
     *,
     strict: bool = False,
 ) -> int:
-    """Makes the pictures, each style's in a row, so that it is encoded once.
+    """Makes the pictures, all of a style in a row, so that it is encoded once.
 
     Args:
         jobs: at least one; those of a style follow each other.
-        load: hands out the model; called when the first files are being read.
+        load: returns the model; called while the first files are being read.
         settings: how every picture is made.
-        gate: through which they are written.
-        strict: whether the first failure ends the run; otherwise it is a line on stderr.
+        guard: under which they are written.
+        strict: whether the first failure ends the run; otherwise it is printed in one line.
 
     Returns:
         How many pictures could not be made.
 
     Raises:
-        ImageError: if one could not be made, and the run is strict.
+        ImageError: if a picture could not be made, and the run is strict.
     """
     by_style = [(paths, list(group)) for paths, group in groupby(jobs, key=lambda job: job.styles)]
     with ThreadPoolExecutor(2, "cdjax-read") as pool:
@@ -56,7 +55,7 @@ def run(
             contents = _read_ahead([job.content for job in jobs], settings.content_size, pool)
             paths = [path for mixture, _ in by_style for path in mixture]
             styles = _read_ahead(paths, settings.style_size, pool)
-            return _make_all(load(), by_style, contents, styles, settings, gate, strict)
+            return _make_all(load(), by_style, contents, styles, settings, guard, strict)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -68,51 +67,40 @@ def _make_all(
     contents: Iterator[_Opened],
     styles: Iterator[_Opened],
     settings: Settings,
-    gate: Gate,
+    guard: InterruptGuard,
     strict: bool,
 ) -> int:
-    from tqdm import tqdm
-
     reported: set[str] = set()
-    failed = 0
+    done, failed = 0, 0
     total = sum(len(jobs) for _, jobs in by_style)
-    quiet = strict and not sys.stderr.isatty()
-    with tqdm(total=total, unit="image", disable=quiet, leave=False) as progress:
-        try:
-            for paths, jobs in by_style:
-                encoded = [_encode(model, path, next(styles), settings, gate) for path in paths]
-                style = _mixed(model, encoded, settings)
-                for job in jobs:
-                    with gate.passed():
-                        progress.set_postfix_str(job.output.name)
-                    content = next(contents)
-                    try:
-                        if isinstance(content, ImageError):
-                            raise content
-                        _make(model, job, content, _sound(style), settings, gate)
-                    except ImageError as error:
-                        if strict:
-                            raise
-                        failed += 1
-                        # A broken file is part of many pairs, and named once.
-                        if (line := error_line(error)) not in reported:
-                            progress.write(line, file=sys.stderr)
-                            reported.add(line)
-                    with gate.passed():
-                        progress.update()
-        except KeyboardInterrupt:
-            progress.disable = True  # The last word has been said: not even remove the bar.
-            raise
+    show = not strict or sys.stderr.isatty()
+    with ProgressBar("image", guard=guard, show=show) as on_progress:
+        for paths, jobs in by_style:
+            encoded = [_encode(model, path, next(styles), settings, guard) for path in paths]
+            style = _mixed(model, encoded, settings)
+            for job in jobs:
+                on_progress(Progress(job.output.name, done, total))
+                content = next(contents)
+                message = ""
+                try:
+                    if isinstance(content, ImageError):
+                        raise content
+                    _make(model, job, content, _sound(style), settings, guard)
+                except ImageError as error:
+                    if strict:
+                        raise
+                    failed += 1
+                    # A broken file is part of many pairs, and named once.
+                    if (line := error_line(error)) not in reported:
+                        message = line
+                        reported.add(line)
+                done += 1
+                on_progress(Progress(job.output.name, done, total, message=message))
     return failed
 
 
-def error_line(error: BaseException) -> str:
-    """What is printed of an error: one line, whatever its message holds."""
-    return f"cdjax: error: {' '.join(str(error).split())}"
-
-
 def _sound(outcome: _T | ImageError) -> _T:
-    """Raises the error that a step before this one ended with, if it did."""
+    """Raises the error that an earlier step ended with, if it did."""
     if isinstance(outcome, ImageError):
         raise outcome
     return outcome
@@ -121,7 +109,7 @@ def _sound(outcome: _T | ImageError) -> _T:
 def _read_ahead(
     paths: Sequence[Path], shorter_side: int | None, pool: ThreadPoolExecutor
 ) -> Iterator[_Opened]:
-    """The pictures of the paths in order, each being read while the one before is in use."""
+    """The pictures of the paths in order, each read while the one before is in use."""
 
     def read(path: Path) -> _Opened:
         try:
@@ -139,7 +127,13 @@ def _read_ahead(
 
 
 @contextmanager
-def _within_memory(what: str, remedy: str) -> Iterator[None]:
+def within_memory(what: str, remedy: str) -> Iterator[None]:
+    """Turns exhausted memory, of the host or the device, into an `ImageError`.
+
+    Args:
+        what: what is computed in the context.
+        remedy: the options that make it smaller.
+    """
     import jax
 
     try:
@@ -153,17 +147,17 @@ def _within_memory(what: str, remedy: str) -> Iterator[None]:
 
 
 def _encode(
-    model: "Model", path: Path, picture: _Opened, settings: Settings, gate: Gate
+    model: "Model", path: Path, picture: _Opened, settings: Settings, guard: InterruptGuard
 ) -> "Style | ImageError":
     from cdjax.transfer.stylize import encode_style
 
     if isinstance(picture, ImageError):
         return picture
     try:
-        if not goes_whole(model, picture, settings):
-            return encode_large(model, path, picture, settings, gate)
+        if not fits_in_memory(model, picture, settings):
+            return encode_large(model, path, picture, settings, guard)
         pixels = raster(picture)
-        with _within_memory(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels", "--style-size"):
+        with within_memory(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels", "--style-size"):
             return encode_style(model, pixels, dtype=settings.dtype)
     except ImageError as error:
         return error
@@ -190,7 +184,7 @@ def _make(
     content: "Picture | VipsImage",
     style: "Style",
     settings: Settings,
-    gate: Gate,
+    guard: InterruptGuard,
 ) -> None:
     import numpy as np
 
@@ -205,17 +199,17 @@ def _make(
         _write(job.output, result, content, settings)
 
     # The style's statistics may still be being computed, and fail only here.
-    with _within_memory(
+    with within_memory(
         f"{job.content} ({width}x{height} pixels) with {', '.join(map(str, job.styles))}",
         "--content-size or --style-size",
     ):
-        if not goes_whole(model, content, settings):
-            make_large(model, job, content, style, settings, gate, write)
+        if not fits_in_memory(model, content, settings):
+            make_large(model, job, content, style, settings, guard, write)
             return
         result = np.asarray(
             stylize(model, pixels, style, alpha=settings.alpha, dtype=settings.dtype)
         )
-    with gate.passed():
+    with guard.protected():
         job.output.parent.mkdir(parents=True, exist_ok=True)
         write(result)
 

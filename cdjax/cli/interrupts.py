@@ -1,31 +1,62 @@
-"""Ctrl-C: a gate that closes between two files."""
+"""Ctrl-C: work runs in a thread of its own, and stops between two files."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Gate:
-    """Through which files are written and progress is shown, until another thread closes it."""
+class InterruptGuard:
+    """Protects the writing of files and the printing of progress from an interruption."""
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _closed: threading.Event = field(default_factory=threading.Event)
+    _interrupted: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
-    def passed(self) -> Iterator[None]:
-        """Keeps the gate open for as long as the context lasts.
+    def protected(self) -> Iterator[None]:
+        """Delays an interruption until the context ends.
 
         Raises:
-            KeyboardInterrupt: if it is closed.
+            KeyboardInterrupt: if the interruption came before.
         """
         with self._lock:
-            if self._closed.is_set():
+            if self._interrupted.is_set():
                 raise KeyboardInterrupt
             yield
 
-    def close(self) -> None:
-        """Returns when nothing is being written, and nothing will be any more."""
+    def interrupt(self) -> None:
+        """Waits for the protected context that is open, if any, and forbids further ones."""
         with self._lock:
-            self._closed.set()
+            self._interrupted.set()
+
+
+def run_interruptibly(function: Callable[[InterruptGuard], _T]) -> _T:
+    """Calls a function in another thread, so that Ctrl-C is answered at once.
+
+    While JAX compiles or computes, the main thread would notice Ctrl-C only after minutes, or never
+    if the exception is raised inside a callback.
+
+    Args:
+        function: called with the guard under which it writes files and prints.
+
+    Returns:
+        What the function returns; its exceptions are raised here.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, once no protected context is open. The function may go on
+            computing until the process ends, but writes nothing any more.
+    """
+    guard = InterruptGuard()
+    worker = ThreadPoolExecutor(1, "cdjax-run")
+    try:
+        return worker.submit(function, guard).result()
+    except KeyboardInterrupt:
+        guard.interrupt()
+        raise
+    finally:
+        worker.shutdown(wait=False)

@@ -1,4 +1,4 @@
-"""Which pictures a command line asks for: content and style files -> (content, style, output)."""
+"""Which pictures a command line asks for: contents and styles -> (content, style, output)."""
 
 import os
 from collections import Counter
@@ -12,7 +12,7 @@ from cdjax.io.images import FORMATS, READABLE, check_suffix
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to be made: content file, the style's or those to be mixed, file to write."""
+    """One picture to make: the content's file, the style's or those to mix, the file to write."""
 
     content: Path
     styles: tuple[Path, ...]
@@ -26,13 +26,13 @@ class Settings:
     Attributes:
         alpha: strength of the style, 0 to 1.
         content_size: shorter side that contents are scaled to, or None to leave them as they are.
-        style_size: likewise for styles.
-        style_weights: shares of the styles of a mixture; None: all alike.
+        style_size: the same for styles.
+        style_weights: shares of the styles of a mixture; None: equal ones.
         dtype: `"float32"` or `"bfloat16"`, the networks' compute dtype.
         quality: of JPEG and WebP, 1 to 100.
-        memory: bytes of the device that a picture may take; a larger one goes by windows. None:
-            what `cdjax.tiling.budget` finds.
-        host_memory: bytes of host memory for a picture that goes by windows, likewise.
+        memory: bytes of device memory that a picture may take; a larger one is made in windows.
+            None: as `cdjax.tiling.budget` finds.
+        host_memory: bytes of host memory for a picture that is made in windows; None: as above.
         deepzoom: whether outputs are folders with a Deep Zoom pyramid and a page that shows it.
     """
 
@@ -71,30 +71,34 @@ def images_in(path: Path, role: str) -> list[Path]:
     return found
 
 
-def plan(content: Path, styles: Sequence[Path], output: str) -> list[Job]:
+def plan(
+    contents: Sequence[Path], styles: Sequence[Path], output: str, *, mix: bool = False
+) -> list[Job]:
     """Every content with every style, the styles one after the other; touches no file.
 
-    Several styles are files that are mixed, and count as one. Two files make the file `output`, or
-    a file in it if it is a folder or ends with `/`. With a folder among them `output` is a folder,
-    made if it is not there. The files in a folder are named {content}__{style}.{suffix}, where the
-    suffix is the content's or, if that cannot be written, .png; inputs that differ only by their
-    suffix keep it in the name, a.jpg as a_jpg.
+    One file of each makes the file `output`, or a file in it if it is a folder or ends with `/`.
+    With more files, or a folder, among them, `output` is a folder, made if it does not exist. The
+    files in a folder are named {content}__{style}.{suffix}, with the content's suffix or, if that
+    cannot be written, .png; inputs that differ only by their suffix keep it in the name, a.jpg as
+    a_jpg.
 
     Args:
-        content: a file or a folder of images.
-        styles: likewise, or several files.
+        contents: files and folders of images.
+        styles: the same.
         output: the file or folder to write.
+        mix: whether all styles are mixed, and count as one.
 
     Raises:
-        UsageError: if an input is not there, the output cannot be what it has to be or would
-            replace an input, or two jobs would write the same file.
+        UsageError: if an input does not exist or is given twice, there is nothing to mix, the
+            output is not what it has to be or would replace an input, or two jobs would write the
+            same file.
         ImageError: if a single output's suffix names no format.
     """
-    contents, mixtures = images_in(content, "content"), _mixtures(styles)
+    images, mixtures = _files(contents, "content"), _mixtures(styles, mix)
     target = Path(output)
-    both_files = content.is_file() and all(style.is_file() for style in styles)
-    if both_files and not target.is_dir() and not output.endswith(("/", os.sep)):
-        jobs = [Job(content, mixtures[0], target)]
+    single = _is_one_file(contents) and (mix or _is_one_file(styles))
+    if single and not target.is_dir() and not output.endswith(("/", os.sep)):
+        jobs = [Job(images[0], mixtures[0], target)]
         if not target.suffix:
             raise UsageError(
                 f"output {output}: without suffix; give an image's ({', '.join(FORMATS)}), or "
@@ -102,54 +106,76 @@ def plan(content: Path, styles: Sequence[Path], output: str) -> list[Job]:
             )
         check_suffix(target)
         if not target.parent.is_dir():
-            raise UsageError(f"output {output}: the folder {target.parent} is not there")
+            raise UsageError(f"output {output}: the folder {target.parent} does not exist")
         _check_folder(target.parent)
     else:
-        names, labels = _labels(contents), _labels([path for paths in mixtures for path in paths])
+        names, labels = _labels(images), _labels([path for paths in mixtures for path in paths])
         jobs = [
             Job(c, paths, target / f"{names[c]}__{'+'.join(labels[s] for s in paths)}{_suffix(c)}")
             for paths in mixtures
-            for c in contents
+            for c in images
         ]
+        if target.suffix.lower() in FORMATS and not target.exists() and not output.endswith("/"):
+            raise UsageError(
+                f"output {output}: {len(jobs)} pictures need a folder; end it with / if it is one"
+            )
         _check_folder(target)
     _check_outputs(jobs)
     return jobs
 
 
-def _mixtures(styles: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """The styles of each row of jobs: those of a folder one by one, several given all at once."""
-    if len(styles) == 1:
-        return [(path,) for path in images_in(styles[0], "style")]
-    for style in styles:
-        if not style.is_file():
-            raise UsageError(f"style {style}: several styles are mixed, and each must be a file")
-    if len(set(styles)) < len(styles):
-        raise UsageError("a style is given twice; --style-weights gives it a greater share")
-    return [tuple(styles)]
-
-
-def plan_folder(content: Path, styles: Sequence[Path], output: str) -> Job:
-    """One picture of a content and its styles, to become a folder.
+def plan_folder(
+    contents: Sequence[Path], styles: Sequence[Path], output: str, *, mix: bool = False
+) -> Job:
+    """One picture of one content, which becomes a folder.
 
     Args:
-        content: an image file.
-        styles: likewise, one or several to be mixed.
-        output: the folder, made anew.
+        contents: one image file.
+        styles: one image file, or several to be mixed.
+        output: the folder to write.
+        mix: whether styles are mixed.
 
     Raises:
-        UsageError: if an input is no file or not there, or the output is a file or its parent is
-            missing or not to be written to.
+        UsageError: if an input is not a file, there is more than one picture to make, or the output
+            is a file or its parent does not exist or cannot be written to.
     """
-    for path, role in ((content, "content"), *((style, "style") for style in styles)):
-        if not path.is_file():
-            raise UsageError(f"{role} {path}: --deepzoom takes one file, and this is none")
+    for role, paths in (("content", contents), ("style", styles)):
+        for path in paths:
+            if not path.is_file():
+                raise UsageError(f"{role} {path}: --deepzoom takes files, and this is not one")
+    if len(contents) > 1 or (len(styles) > 1 and not mix):
+        raise UsageError("--deepzoom makes one picture: give one content and one style, or --mix")
     target = Path(output)
     if target.is_file():
         raise UsageError(f"output {output}: --deepzoom makes a folder, but this is a file")
     if not target.parent.is_dir():
-        raise UsageError(f"output {output}: the folder {target.parent} is not there")
+        raise UsageError(f"output {output}: the folder {target.parent} does not exist")
     _check_folder(target.parent)
-    return Job(content, _mixtures(styles)[0], target)
+    return Job(contents[0], _mixtures(styles, mix)[0], target)
+
+
+def _is_one_file(paths: Sequence[Path]) -> bool:
+    return len(paths) == 1 and paths[0].is_file()
+
+
+def _files(paths: Sequence[Path], role: str) -> list[Path]:
+    """The files, and those in the folders."""
+    found = [file for path in paths for file in images_in(path, role)]
+    for file, count in Counter(found).items():
+        if count > 1:
+            more = "; a weight after --mix gives it a greater share" if role == "style" else ""
+            raise UsageError(f"{role} {file}: given twice{more}")
+    return found
+
+
+def _mixtures(styles: Sequence[Path], mix: bool) -> list[tuple[Path, ...]]:
+    """The styles of each row of jobs: one by one, or all at once."""
+    files = _files(styles, "style")
+    if not mix:
+        return [(path,) for path in files]
+    if len(files) < 2:
+        raise UsageError(f"--mix needs at least two styles, not only {files[0]}; give more with -s")
+    return [tuple(files)]
 
 
 def _labels(paths: Sequence[Path]) -> dict[Path, str]:
@@ -162,7 +188,7 @@ def _suffix(content: Path) -> str:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuses, before anything is computed, a folder that is none or can take no file."""
+    """Refuses, before anything is computed, a folder that cannot be made or written to."""
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent

@@ -1,36 +1,33 @@
-"""A picture too large for memory, from file to file: by windows, with a progress bar, resumed."""
+"""A picture too large for memory, from file to file: in windows, with a progress bar, resumed."""
 
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Settings
+from cdjax.cli.progress import ProgressBar
 from cdjax.errors import ImageError
-from cdjax.io.images import (
-    MAX_PIXELS,
-    Picture,
-    image_size,
-    read_image,
-    resize,
-)
+from cdjax.io.images import MAX_PIXELS, Picture, image_size, read_image, resize
+from cdjax.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
-    from cdjax.cli.interrupts import Gate
     from cdjax.io.vips import VipsImage
     from cdjax.model import Model
     from cdjax.transfer.stylize import Style
 
 STREAMED_PIXELS = 2**24
-"""Pictures of more than 16.8 megapixels are read and written by libvips where that is there."""
+"""Pictures of more than 16.8 megapixels are read and written by libvips, if it is installed."""
 
 
 def open_picture(path: Path, shorter_side: int | None) -> "Picture | VipsImage":
-    """A picture, read and scaled; or a large one, to be read where it is cut.
+    """A picture, read and scaled; or a large one, of which parts are read when they are needed.
 
     Args:
         path: the file.
@@ -48,7 +45,7 @@ def open_picture(path: Path, shorter_side: int | None) -> "Picture | VipsImage":
         if size[0] * size[1] > MAX_PIXELS:
             raise ImageError(
                 f"{path}: {size[1]}x{size[0]} pixels, more than {MAX_PIXELS // 10**6} megapixels; "
-                "pip install 'cdjax[ultra]' reads them"
+                "to read them: pip install 'pyvips[binary]'"
             )
     picture = read_image(path)
     try:
@@ -58,12 +55,12 @@ def open_picture(path: Path, shorter_side: int | None) -> "Picture | VipsImage":
 
 
 def raster(picture: "Picture | VipsImage") -> Any:
-    """What can be cut into windows."""
+    """The pixels, or the file, that windows are cut from."""
     return picture.pixels if isinstance(picture, Picture) else picture
 
 
-def goes_whole(model: "Model", picture: "Picture | VipsImage", settings: Settings) -> bool:
-    """Whether the device can take a picture as it is."""
+def fits_in_memory(model: "Model", picture: "Picture | VipsImage", settings: Settings) -> bool:
+    """Whether the device's memory is enough for a picture without windows."""
     from cdjax.tiling.budget import default_memory, fits
 
     memory = default_memory() if settings.memory is None else settings.memory
@@ -72,7 +69,11 @@ def goes_whole(model: "Model", picture: "Picture | VipsImage", settings: Setting
 
 
 def encode_large(
-    model: "Model", path: Path, picture: "Picture | VipsImage", settings: Settings, gate: "Gate"
+    model: "Model",
+    path: Path,
+    picture: "Picture | VipsImage",
+    settings: Settings,
+    guard: InterruptGuard,
 ) -> "Style":
     """A large painting's style.
 
@@ -82,13 +83,14 @@ def encode_large(
     from cdjax.tiling.stylize import encode_style_by_windows
 
     area = raster(picture).shape[0] * raster(picture).shape[1]
-    with _bar(len(model.config.specs) * area, gate, path.name) as note, _explained(path):
+    total = len(model.config.specs) * area
+    with ProgressBar("px", guard=guard) as on_progress, _explained(path):
         return encode_style_by_windows(
             model,
             raster(picture),
             dtype=settings.dtype,
             memory=settings.memory,
-            note=lambda pixels: note(0, pixels),
+            note=partial(_added(on_progress, path.name, total), 0),
         )
 
 
@@ -98,44 +100,41 @@ def make_large(
     content: "Picture | VipsImage",
     style: "Style",
     settings: Settings,
-    gate: "Gate",
+    guard: InterruptGuard,
     write: Callable[[np.ndarray[Any, Any]], None],
 ) -> None:
-    """Stylises a large picture; goes on where a run that was interrupted stopped.
+    """Stylises a large picture; continues where a run that was interrupted stopped.
 
     Finished stages are kept beside the output, in a folder `.{output's name}.cdjax`, until the
-    output is there.
+    output is written.
 
     Args:
         model: a model that can stylise.
         job: the files.
         content: the picture.
-        style: the painting's.
+        style: the encoded style.
         settings: how it is made.
-        gate: through which progress is shown.
+        guard: under which files are written and progress is shown.
         write: takes the result, (H, W, 3) uint8, to its file.
 
     Raises:
         ImageError: if the memory is too small or a file cannot be written.
     """
-    from cdjax.tiling.buffers import Progress
+    from cdjax.tiling.buffers import Progress as Kept
     from cdjax.tiling.stylize import stylize_by_windows
 
     folder = job.output.with_name(f".{job.output.name}.cdjax")
-    kept = Progress(folder, _key(model, job, settings))
+    kept = Kept(folder, _key(model, job, settings))
     area = raster(content).shape[0] * raster(content).shape[1]
-    with gate.passed():
+    with guard.protected():
         job.output.parent.mkdir(parents=True, exist_ok=True)
         if (found := kept.load()) is not None:
-            print(f"cdjax: {job.output}: goes on after stage {found[0]}", file=sys.stderr)
+            print(f"cdjax: {job.output}: continues after stage {found[0]}", file=sys.stderr)
     stages = [spec.stage for spec in model.config.specs]
     passes = 2 * len(stages)
     done = 0 if found is None else 2 * (stages.index(found[0]) + 1)
     del found
-    with (
-        _bar(passes * area, gate, job.output.name, done * area) as note,
-        _explained(job.content),
-    ):
+    with ProgressBar("px", guard=guard) as on_progress, _explained(job.content):
         result = stylize_by_windows(
             model,
             raster(content),
@@ -146,40 +145,24 @@ def make_large(
             host_memory=settings.host_memory,
             levels=True,
             progress=kept,
-            note=note,
+            note=_added(on_progress, job.output.name, passes * area, done * area),
         )
-    with gate.passed():
+    with guard.protected():
         write(result)
         kept.clear()
 
 
-@contextmanager
-def _bar(
-    pixels: int, gate: "Gate", name: str, initial: int = 0
-) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar in megapixels of all passes over the picture, with the stage."""
-    from tqdm import tqdm
+def _added(
+    on_progress: OnProgress, name: str, total: int, done: int = 0
+) -> Callable[[int, int], None]:
+    """Reports the sum of the pixels that it is called with, and the stage (0: of the style)."""
 
-    with tqdm(
-        total=pixels / 1e6,
-        initial=initial / 1e6,
-        desc=name,
-        unit="MP",
-        disable=None,  # Where nobody watches.
-        leave=False,
-        bar_format="{desc}: {percentage:3.0f}% [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
-    ) as bar:
+    def note(stage: int, pixels: int) -> None:
+        nonlocal done
+        done += pixels
+        on_progress(Progress(f"{name}, {f'stage {stage}' if stage else 'style'}", done, total))
 
-        def note(stage: int, finished: int) -> None:
-            with gate.passed():
-                bar.set_postfix_str(f"stage {stage}" if stage else "style", refresh=False)
-                bar.update(finished / 1e6)
-
-        try:
-            yield note
-        except KeyboardInterrupt:
-            bar.disable = True
-            raise
+    return note
 
 
 @contextmanager

@@ -1,13 +1,19 @@
-"""A landscape and a painting, made on the spot: something to stylise where there are no images yet.
+"""`cdjax samples`: a computed landscape and painting, to try style transfer without own images.
 
-The landscape has what photographs have (a sky of clouds, mountains that pale with distance, water
-that mirrors them, trees); the painting has what style transfer takes from one (a palette, and
-strokes that flow around vortices). Both depend on the size alone.
+The landscape resembles a photograph (clouds, mountains that pale with distance, water that mirrors
+them, trees); the painting has a palette and strokes that flow around vortices. Both depend only on
+their size.
 """
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from cdjax.cli.parser import Parser
+from cdjax.errors import UsageError
 
 _Floats = NDArray[np.float64]
 _SEED = 7
@@ -22,6 +28,27 @@ _PALETTE = (
     (232, 200, 96),
     (248, 232, 170),
 )
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit status."""
+    from cdjax.io.images import Picture, write_image
+
+    parser = Parser(
+        prog="cdjax samples",
+        description="Write content.png, a landscape, and style.png, a painting, to FOLDER.",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="made if it does not exist")
+    folder: Path = parser.parse_args(arguments).folder
+    targets = {folder / "content.png": landscape, folder / "style.png": painting}
+    for path in targets:
+        if path.exists():
+            raise UsageError(f"output {path}: already exists")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, make in targets.items():
+        write_image(path, Picture(make()))
+        print(path)
+    return 0
 
 
 def _noise(rng: np.random.Generator, height: int, width: int, exponent: float) -> _Floats:

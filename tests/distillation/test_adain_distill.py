@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 
 from cdjax import Model, load_model, stylize
+from cdjax.cli.distill_report import read_log
+from cdjax.cli.main import main
 from cdjax.data.dead_leaves import dead_leaves
 from cdjax.distillation.config import Recipe, Styles, Task, Training, Weights
 from cdjax.distillation.pipeline import distill
@@ -22,9 +24,8 @@ from cdjax.distillation.presets import PRESETS
 from cdjax.distillation.train_step import loss
 from cdjax.errors import DataError
 from cdjax.evaluation.image_quality import stylization_quality
-from cdjax.networks.teachers import teacher_encoder
-from experiments.distill import main
-from experiments.distill_report import read_log
+from cdjax.cli.distill_report import read_log
+from cdjax.cli.main import main
 from tests.distillation.test_pipeline import SMALL, Notes, leaves, vgg
 from tests.models import random_image
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from cdjax import load_model
+from cdjax.cli.distill_report import read_log
 from cdjax.distillation.hosts import initialize
 from cdjax.errors import HostsError
-from experiments.distill_report import read_log
 from tests.distillation.test_pipeline import vgg
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from experiments.distill_report import read_log
+from experiments.watch import Watch, picture_grid
 from PIL import Image
 
 from cdjax import encode_style, load_model, stylize
@@ -22,8 +24,6 @@ from cdjax.networks.spec import student
 from cdjax.networks.teachers import teacher_encoder
 from experiments import watch
 from experiments.distill import main
-from experiments.distill_report import read_log
-from experiments.watch import Watch, picture_grid
 from tests import models
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-"""The command line of `python -m experiments.distill`, made from the recipe's dataclasses."""
+"""The options of `cdjax distill`, made from the recipe's dataclasses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ Preset = Literal["quick", "paper", "bundled"]
 
 @dataclass(frozen=True)
 class Hosts:
-    """Several machines on one run: the same command on each, but for the index.
+    """A run on several machines: the same command on each, with another index.
 
     Attributes:
         coordinator: ADDRESS:PORT of the first one.
@@ -33,10 +33,10 @@ class Command:
     """Compresses a style-transfer network by collaborative distillation.
 
     Attributes:
-        preset: where every other setting starts: "quick", a few minutes without photographs;
+        preset: the defaults of all other settings: "quick", a few minutes without photographs;
             "paper", the paper's recipe; "bundled", how the model in the package was made.
-        output: folder of everything that is made; runs/PRESET, or runs/adain-PRESET, unless given.
-            What it holds already is not made again.
+        output: folder of all results, by default runs/PRESET, or runs/adain-PRESET. What it
+            contains already is not made again.
         recipe: what is done.
         hosts: for a run on several machines.
     """
@@ -48,8 +48,8 @@ class Command:
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """The command line as a configuration; exits with status 2 where it is wrong."""
-    # Preset and method decide the defaults of all that is parsed after them.
+    """The command line as a configuration; exits with status 2 if it is wrong."""
+    # Preset and method decide the defaults of all other options.
     preset, method = _given(arguments, "preset", "quick"), _given(arguments, "method", "wct")
     presets = PRESETS["adain" if method == "adain" else "wct"]
     recipe = presets[preset if preset in presets else "quick"].recipe
@@ -59,13 +59,13 @@ def parse(arguments: Sequence[str]) -> Command:
         Command,
         args=list(arguments),
         default=default,
-        prog="python -m experiments.distill",
+        prog="cdjax distill",
         config=(tyro.conf.FlagConversionOff,),
     )
 
 
 def _given(arguments: Sequence[str], option: str, default: str) -> str:
-    """The value of an option, looked for before the others are parsed."""
+    """The value of an option, found before the others are parsed."""
     for i, argument in enumerate(arguments):
         if argument == f"--{option}" and i + 1 < len(arguments):
             default = arguments[i + 1]

@@ -1,11 +1,11 @@
-"""The Markdown that `experiments.evaluate` prints, from the figures that it writes as JSON."""
+"""The Markdown that `cdjax evaluate` prints, from the figures that it writes as JSON."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cdjax.cli.report import MISSING, document, facts, number, table
 from cdjax.evaluation.compare import FLOPS_SIZE
 from cdjax.evaluation.image_quality import ADAIN_STAGE
-from experiments.benchmarks.report import MISSING, document, facts, number, table
 
 Figures = Mapping[str, Any]
 
@@ -82,7 +82,7 @@ def _pairs(columns: Figures, unstylized: Figures) -> str:
 
 
 def report(results: Figures) -> str:
-    """The Markdown of the figures of `experiments.evaluate`."""
+    """The Markdown of the figures of `cdjax evaluate`."""
     models = results["models"]
     columns = dict(models) | {"teacher": results["teacher"]}
     sections = {"Size": _sizes(columns)}

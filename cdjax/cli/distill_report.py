@@ -1,17 +1,18 @@
-"""The report of a distillation, made of what its folder holds."""
+"""The report of a distillation, made from the logs and pictures in its folder."""
 
 import json
 from pathlib import Path
 
+from cdjax.cli.report import table
 from cdjax.distillation.config import STAGE_PHASES, Recipe
-from experiments.watch import write_text
+from cdjax.io.atomic import atomic_file, write_text
 
 _LOSSES = ("loss", "embedding", "pixel", "perceptual", "content", "style")
 _AVERAGED = 20
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The records of a phase by step; a step that was taken again counts as it was last."""
+    """The records of a phase by step; of a step that was repeated, the last."""
     records: dict[int, dict[str, float]] = {}
     for line in path.read_text().splitlines():
         try:
@@ -33,9 +34,8 @@ def _curves(records: list[dict[str, float]], path: Path, title: str) -> None:
             axes.plot(steps, [record[name] for record in records], label=name, linewidth=1)
     axes.set(xlabel="step", yscale="log", title=title)
     axes.legend()
-    beside = path.with_name(f".{path.name}")
-    figure.savefig(beside, format="png", dpi=100)
-    beside.replace(path)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
 
 
 def _mean(records: list[dict[str, float]], name: str) -> float:
@@ -43,14 +43,14 @@ def _mean(records: list[dict[str, float]], name: str) -> float:
     return sum(values) / len(values) if values else float("nan")
 
 
-def _row(title: str, records: list[dict[str, float]]) -> str:
+def _row(title: str, records: list[dict[str, float]]) -> list[str]:
     first, last = records[:_AVERAGED], records[-_AVERAGED:]
     cells = [title, f"{records[-1]['step']:.0f}"]
     for name in _LOSSES:
         has = name in records[0]
         cells.append(f"{_mean(first, name):.4g} -> {_mean(last, name):.4g}" if has else "")
     cells.append(f"{_mean(records, 'images_per_second'):.3g}")
-    return f"| {' | '.join(cells)} |"
+    return cells
 
 
 def write_report(folder: Path, recipe: Recipe) -> Path:
@@ -83,10 +83,8 @@ def write_report(folder: Path, recipe: Recipe) -> Path:
                 sections.append(f"![pictures, step {name}]({where}/pictures/{name})\n")
     text = _summary(recipe) + "\n"
     if rows:
-        head = ("phase", "steps", *_LOSSES, "images/s")
-        rule = "| --- " * len(head) + "|"
-        text += "\n".join([f"| {' | '.join(head)} |", rule, *rows]) + "\n\n"
-        text += f"Losses are means over the first and the last {_AVERAGED} records.\n\n"
+        text += table(["phase", "steps", *_LOSSES, "images/s"], rows)
+        text += f"\nLosses are means over the first and the last {_AVERAGED} records.\n\n"
     text += "\n".join(sections)
     text += f"\n## Recipe\n\n```json\n{json.dumps(recipe.to_json(), indent=2)}\n```\n"
     path = folder / "report.md"

@@ -1,0 +1,226 @@
+"""`cdjax optimize`: optimisation-based style transfer (Gatys et al. 2016), with any encoder.
+
+Shows the losses while it runs, and the picture so far in a file beside OUT (for out.png
+out.preview.png), which is removed once OUT is written. `cdjax.optimize_image` does the work.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cdjax.cli.parser import Parser, within
+from cdjax.errors import UsageError
+
+if TYPE_CHECKING:
+    from cdjax.cli.interrupts import InterruptGuard
+    from cdjax.cli.jobs import Job
+    from cdjax.cli.progress import ProgressBar
+    from cdjax.io.images import Picture
+    from cdjax.optimization.config import Optimization
+    from cdjax.optimization.optimize import Progress
+
+_MANY = 10**9
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit status."""
+    options = _parse(arguments)
+    job, settings = _job(options), _settings(options)
+
+    def optimize(guard: "InterruptGuard") -> None:
+        _optimize(options, job, settings, guard)
+
+    from cdjax.cli.interrupts import run_interruptibly
+
+    run_interruptibly(optimize)
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(
+        prog="cdjax optimize",
+        description="Repaint CONTENT in the style of STYLE by optimising the picture itself. "
+        "Settings that are not given are those of cdjax.Optimization.",
+    )
+    add, count, pixels = parser.add_argument, within(int, 0, _MANY), within(int, 1, 100_000)
+    add("content", type=Path, metavar="CONTENT", help="an image")
+    add("style", type=Path, metavar="STYLE", help="an image")
+    add("-o", "--output", required=True, metavar="OUT", help="file to write")
+    add("--content-size", type=pixels, metavar="PX", help="scale content to this shorter side")
+    add("--style-size", type=pixels, metavar="PX", help="scale style to this shorter side")
+    add(
+        "--preview-every",
+        type=count,
+        default=50,
+        metavar="N",
+        help="steps between two previews beside OUT; 0: none (default %(default)s)",
+    )
+    quality = within(int, 1, 100)
+    add("--quality", type=quality, default=95, metavar="Q", help="of JPEG, WebP (default 95)")
+    add("--overwrite", action="store_true", help="replace OUT if it already exists")
+    _add_losses(parser)
+    _add_steps(parser)
+    return parser.parse_args(arguments)
+
+
+def _add_losses(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("losses").add_argument
+    add(
+        "--model",
+        default="wct-16x",
+        help="whose encoder computes the losses: a name (see cdjax models), a checkpoint, or a "
+        "PyTorch file of a VGG (default %(default)s)",
+    )
+    layers: Any = {"type": _layer, "nargs": "+", "metavar": "LAYER[=SHARE]"}
+    add("--content-layers", **layers, help="of the content loss, such as relu4_2")
+    add("--style-layers", **layers, help="of the style loss, such as relu1_1=2 relu2_1=1")
+    add("--content-weight", type=float, metavar="W", help="of the content loss")
+    add("--style-weight", type=float, metavar="W", help="of the style loss")
+    add("--tv-weight", type=float, metavar="W", help="of the total variation, which smoothes")
+
+
+def _add_steps(parser: argparse.ArgumentParser) -> None:
+    add, count = parser.add_argument_group("steps").add_argument, within(int, 0, _MANY)
+    add("--optimizer", choices=["lbfgs", "adam"])
+    add("--learning-rate", type=float, metavar="R", help="of Adam")
+    add("--steps", type=count, metavar="N", help="at every scale")
+    add(
+        "--finish",
+        metavar="MODEL",
+        help="whose encoder computes the losses of the last steps at every scale, such as the "
+        "teacher of --model: nearer to the style for a few of its slow steps",
+    )
+    add(
+        "--finish-steps",
+        type=count,
+        metavar="N",
+        help="how many steps are made with --finish (default: a quarter)",
+    )
+    add(
+        "--scales",
+        type=count,
+        metavar="N",
+        help="sizes, each half of the next (default: 3; 1 with a stylized start)",
+    )
+    add(
+        "--start",
+        choices=["content", "noise", "stylized"],
+        help="at the coarsest scale (default content); stylized: the content as cdjax stylize "
+        "makes it with --model",
+    )
+    add("--seed", type=count, metavar="N", help="of the noise")
+
+
+def _layer(text: str) -> tuple[str, float]:
+    """A layer and its share, from `relu4_2` or `relu4_2=0.5`."""
+    name, equals, share = text.partition("=")
+    try:
+        return name, float(share) if equals else 1.0
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LAYER or LAYER=SHARE") from None
+
+
+def _job(options: argparse.Namespace) -> "Job":
+    from cdjax.cli.jobs import plan
+
+    for role in ("content", "style"):
+        path = getattr(options, role)
+        if path.is_dir():
+            raise UsageError(f"{role} {path}: is a folder; give one image")
+    job = plan([options.content], [options.style], options.output)[0]
+    if job.output.exists() and not options.overwrite:
+        raise UsageError(f"output {job.output}: already exists; --overwrite replaces it")
+    return job
+
+
+def _settings(options: argparse.Namespace) -> "Optimization":
+    """The settings of the optimisation.
+
+    Raises:
+        OptimizationError: if they do not fit each other.
+    """
+    from cdjax.optimization.config import Optimization
+
+    given = vars(options)
+    chosen = {
+        field.name: given[field.name]
+        for field in fields(Optimization)
+        if given.get(field.name) is not None
+    }
+    for role in ("content", "style"):
+        if layers := given[f"{role}_layers"]:
+            chosen[f"{role}_layers"], chosen[f"{role}_shares"] = zip(*layers, strict=True)
+    settings = Optimization(**chosen)
+    if options.finish is None or options.finish_steps is not None:
+        return settings
+    return replace(settings, finish_steps=-(-settings.steps // 4))
+
+
+def _optimize(
+    options: argparse.Namespace, job: "Job", settings: "Optimization", guard: "InterruptGuard"
+) -> None:
+    import numpy as np
+
+    from cdjax.checkpoints.load import load_model
+    from cdjax.cli.batch import within_memory
+    from cdjax.cli.compilation_cache import use_compilation_cache
+    from cdjax.cli.progress import ProgressBar
+    from cdjax.io.images import Picture, check_size, write_image
+    from cdjax.optimization.optimize import optimize_image
+
+    use_compilation_cache()
+    model = load_model(options.model)
+    finish = load_model(options.finish) if options.finish is not None else None
+    content = _read(job.content, options.content_size)
+    style = _read(job.styles[0], options.style_size)
+    height, width = content.pixels.shape[:2]
+    check_size(job.output, height, width)
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    preview = job.output.with_name(f"{job.output.stem}.preview.png")
+    with (
+        ProgressBar(guard=guard, show=True, keep=True) as bar,
+        within_memory(f"{job.content}: {width}x{height} pixels", "--content-size or --style-size"),
+    ):
+        note = _watcher(bar, guard, settings.steps, preview, options.preview_every)
+        result = np.asarray(
+            optimize_image(
+                model, content.pixels, style.pixels, settings=settings, finish=finish, note=note
+            )
+        )
+    with guard.protected():
+        write_image(job.output, Picture(result, content.alpha), quality=options.quality)
+        preview.unlink(missing_ok=True)
+
+
+def _read(path: Path, shorter_side: int | None) -> "Picture":
+    from cdjax.io.images import read_image, resize
+
+    picture = read_image(path)
+    return resize(picture, shorter_side) if shorter_side else picture
+
+
+def _watcher(
+    bar: "ProgressBar", guard: "InterruptGuard", steps: int, preview: Path, every: int
+) -> "Callable[[Progress], None]":
+    """Draws the bar, and writes the picture so far every so many steps."""
+    import numpy as np
+
+    from cdjax.io.images import Picture, write_image
+    from cdjax.progress import Progress as Report
+
+    shown = 0
+
+    def watch(progress: "Progress") -> None:
+        nonlocal shown
+        done, total = progress.scale * steps + progress.step, progress.scales * steps
+        height, width = progress.size
+        task = f"{width}x{height}{', finishing' if progress.finishing else ''}"
+        bar(Report(task, done, total, progress.losses))
+        if every and done - shown >= every and done < total:
+            shown = done
+            with guard.protected():
+                write_image(preview, Picture(np.asarray(progress.picture())))
+
+    return watch

@@ -1,0 +1,47 @@
+"""Parsing of the command line: errors in one line, and the types that options share."""
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+BAD_INPUT = 2
+"""The exit status of wrong use and of bad input."""
+
+
+def error_line(error: BaseException | str) -> str:
+    """An error as one line, whatever its message contains."""
+    return f"cdjax: error: {' '.join(str(error).split())}"
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that reports wrong use in one line on stderr, with status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the line and exits."""
+        self.exit(BAD_INPUT, f"{error_line(message)} (see {self.prog} --help)\n")
+
+
+def within(number: type[int] | type[float], low: int, high: int) -> Callable[[str], float]:
+    """The type of an option that takes an `int` or a `float` from `low` to `high`."""
+    kind = "a whole number" if number is int else "a number"
+
+    def parse(text: str) -> float:
+        try:
+            value = number(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {kind} from {low} to {high}")
+        return value
+
+    return parse
+
+
+def size(text: str) -> int:
+    """The type of an option that takes a number of bytes, such as `2GB`."""
+    from cdjax.tiling.budget import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

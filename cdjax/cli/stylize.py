@@ -1,0 +1,223 @@
+"""`cdjax stylize`: options, what to make of which files, and a summary."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cdjax.cli.parser import BAD_INPUT, Parser, size, within
+from cdjax.errors import UsageError
+
+if TYPE_CHECKING:
+    from cdjax.cli.interrupts import InterruptGuard
+    from cdjax.cli.jobs import Job
+    from cdjax.model import Model
+
+DEFAULT_METHOD = "wct"
+"""The method whose bundled model is used unless `--method` or `--weights` is given."""
+
+_USAGE = """\
+cdjax stylize CONTENT STYLE -o OUT
+       cdjax stylize CONTENT... -s STYLE... -o FOLDER
+       cdjax stylize CONTENT... -s STYLE... --mix [W...] -o OUT"""
+_SHOWN = 3
+"""Contents named in a proposed command; of more, the first and the last are."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit status."""
+    options = _parse(arguments)
+    from cdjax.checkpoints.load import find_model
+
+    contents, styles = _inputs(options)
+    mix = options.mix is not None
+    if options.deepzoom:
+        from cdjax.cli.jobs import plan_folder
+
+        jobs = [plan_folder(contents, styles, options.output, mix=mix)]
+        _check_deepzoom()
+    else:
+        from cdjax.cli.jobs import plan
+
+        jobs = plan(contents, styles, options.output, mix=mix)
+    _check_mix(options.mix, len(jobs[0].styles))
+    single = len(jobs) == 1 and all(path.is_file() for path in (*contents, *styles))
+    todo = [job for job in jobs if options.overwrite or not job.output.exists()]
+    if single and not todo:
+        raise UsageError(f"output {jobs[0].output}: already exists; --overwrite replaces it")
+    weights = options.weights or f"{options.method or DEFAULT_METHOD}-16x"
+    find_model(weights)  # Raises if there is none, before anything is read or computed.
+    if len(jobs) > 1:
+        print(f"cdjax: {_what(jobs)} -> {options.output}", file=sys.stderr)
+    failed = _stylize(todo, weights, options, single) if todo else 0
+    if not single:
+        skipped = len(jobs) - len(todo)
+        parts = [f"{len(todo) - failed} written"]
+        parts += [f"{skipped} skipped (already exist)"] if skipped else []
+        parts += [f"{failed} failed"] if failed else []
+        print(f"cdjax: {', '.join(parts)}", file=sys.stderr)
+    return BAD_INPUT if failed else 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(
+        prog="cdjax stylize",
+        usage=_USAGE,
+        description="Repaint photographs in the style of paintings. A CONTENT or STYLE is an image "
+        "or a folder of images; every content is painted in every style.",
+    )
+    add = parser.add_argument
+    pixels = within(int, 1, 100_000)
+    add("inputs", type=Path, nargs="+", metavar="CONTENT", help="photographs; without -s, STYLE")
+    add("-s", "--styles", type=Path, nargs="+", metavar="STYLE", help="paintings")
+    add("-o", "--output", required=True, metavar="OUT", help="file or folder to write")
+    add(
+        "--mix",
+        type=within(float, 0, 1_000_000),
+        nargs="*",
+        metavar="W",
+        help="mix all styles into one, with these weights in their order (default: equal ones)",
+    )
+    add(
+        "--alpha",
+        type=within(float, 0, 1),
+        default=1.0,
+        metavar="A",
+        help="strength of the style, 0 to 1 (default 1)",
+    )
+    add("--content-size", type=pixels, metavar="PX", help="scale content to this shorter side")
+    add("--style-size", type=pixels, metavar="PX", help="scale style to this shorter side")
+    add(
+        "--quality",
+        type=within(int, 1, 100),
+        default=95,
+        metavar="Q",
+        help="of JPEG and WebP, 1 to 100 (default 95)",
+    )
+    add(
+        "--deepzoom",
+        action="store_true",
+        help="write OUT as a folder with a page that zooms into the result",
+    )
+    add("--overwrite", action="store_true", help="replace outputs that already exist")
+    _add_computation(parser)
+    return parser.parse_intermixed_args(arguments)
+
+
+def _add_computation(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("model and computation").add_argument
+    add(
+        "--method",
+        choices=["wct", "adain"],
+        help=f"the transform, and its bundled model METHOD-16x (default {DEFAULT_METHOD}-16x)",
+    )
+    add("--weights", metavar="MODEL", help="another model (see cdjax models) or checkpoint")
+    add("--dtype", choices=["float32", "bfloat16"], default="float32", help="compute in this type")
+    add(
+        "--memory",
+        type=size,
+        metavar="SIZE",
+        help="device memory for a picture, e.g. 2GB; one that needs more is made in windows "
+        "(default: most of a GPU's, half of the free memory without one)",
+    )
+    add(
+        "--host-memory",
+        type=size,
+        metavar="SIZE",
+        help="for pictures made in windows; the rest goes to files (default: half of the free)",
+    )
+
+
+def _inputs(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
+    """Contents and styles as given, files or folders."""
+    inputs: list[Path] = options.inputs
+    if options.styles:
+        return inputs, options.styles
+    if len(inputs) == 2:
+        return inputs[:1], inputs[1:]
+    if len(inputs) == 1:
+        raise UsageError("a style is missing: cdjax stylize CONTENT STYLE -o OUT")
+    if options.mix is not None:
+        purpose = "to mix several paintings"
+        shown = f"{inputs[0]} -s {' '.join(_shortened(inputs[1:]))} --mix -o {options.output}"
+    else:
+        purpose = "to paint several photographs"
+        shown = f"{' '.join(_shortened(inputs[:-1]))} -s {inputs[-1]} -o FOLDER"
+    raise UsageError(f"{len(inputs)} files and no -s; {purpose}: cdjax stylize {shown}")
+
+
+def _shortened(paths: Sequence[Path]) -> list[str]:
+    names = [str(path) for path in paths]
+    return names if len(names) <= _SHOWN else [names[0], "...", names[-1]]
+
+
+def _what(jobs: "Sequence[Job]") -> str:
+    """How many pictures, and of what: "12 pictures: 4 contents x 3 styles"."""
+    contents, styles = len({job.content for job in jobs}), len({job.styles for job in jobs})
+    mixed = len(jobs[0].styles)
+    kind = f"mixture of {mixed} styles" if mixed > 1 else "style"
+    return f"{len(jobs)} pictures: {_count(contents, 'content')} x {_count(styles, kind)}"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s' * (number > 1)}"
+
+
+def _check_deepzoom() -> None:
+    from cdjax.cli.extras import require
+    from cdjax.io import vips
+
+    require("--deepzoom", "pyvips")
+    if not vips.available():
+        raise UsageError("--deepzoom needs libvips: pip install 'pyvips[binary]'")
+    from cdjax.io.deepzoom import viewer_files
+
+    viewer_files()  # Raises before hours of work.
+
+
+def _check_mix(weights: Sequence[float] | None, styles: int) -> None:
+    if not weights:
+        return
+    if len(weights) != styles:
+        raise UsageError(f"--mix: {len(weights)} weights for {styles} styles")
+    if not any(weights):
+        raise UsageError("--mix: at least one weight must be above 0")
+
+
+def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, single: bool) -> int:
+    """Makes the pictures; returns how many failed."""
+    from cdjax.cli.batch import run
+    from cdjax.cli.interrupts import run_interruptibly
+    from cdjax.cli.jobs import Settings
+
+    settings = Settings(
+        alpha=options.alpha,
+        content_size=options.content_size,
+        style_size=options.style_size,
+        style_weights=tuple(options.mix) if options.mix else None,
+        dtype=options.dtype,
+        quality=options.quality,
+        memory=options.memory,
+        host_memory=options.host_memory,
+        deepzoom=options.deepzoom,
+    )
+
+    def load() -> "Model":
+        return _load(weights, options.method)
+
+    def make(guard: "InterruptGuard") -> int:
+        return run(jobs, load, settings, guard, strict=single)
+
+    return run_interruptibly(make)
+
+
+def _load(weights: str, method: str | None) -> "Model":
+    from cdjax.checkpoints.load import load_model
+    from cdjax.cli.compilation_cache import use_compilation_cache
+
+    use_compilation_cache()
+    model = load_model(weights)
+    if method not in (None, model.config.method):
+        raise UsageError(f"--weights {weights}: its method is {model.config.method}, not {method}")
+    return model
