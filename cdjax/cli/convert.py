@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cdjax.checkpoints.layer_table import Row
 
 _DOWNLOADED = ("vgg19", "vgg16")
+_SOURCES = ("vgg19", "vgg16", "wct-vgg19", "paper-16x")
 _EPILOG = """\
 sources:
   vgg19, vgg16  a file of torchvision, whole or up to some relu{k}_1; downloaded without PATH
@@ -22,18 +23,13 @@ sources:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
-    from cdjax.checkpoints.download import torchvision_weights
-    from cdjax.checkpoints.layer_table import layer_rows
-    from cdjax.checkpoints.pytorch import SOURCES
-    from cdjax.checkpoints.store import save_model
-
     parser = Parser(
         prog="cdjax convert",
         description="Convert PyTorch weights into a checkpoint of cdjax.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", choices=list(SOURCES), metavar="SOURCE", help="see below")
+    parser.add_argument("source", choices=_SOURCES, metavar="SOURCE", help="see below")
     parser.add_argument("path", nargs="?", metavar="PATH", help="the file or folder to convert")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a checkpoint at OUT")
@@ -41,6 +37,11 @@ def run(arguments: Sequence[str]) -> int:
     path = options.path
     if path is None and options.source not in _DOWNLOADED:
         raise UsageError(f"{options.source} needs the PATH of the folder to convert")
+    from cdjax.checkpoints.download import torchvision_weights
+    from cdjax.checkpoints.layer_table import layer_rows
+    from cdjax.checkpoints.pytorch import SOURCES
+    from cdjax.checkpoints.store import save_model
+
     if path is None:
         path = torchvision_weights(options.source)
     model = SOURCES[options.source](path)

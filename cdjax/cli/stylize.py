@@ -18,9 +18,9 @@ DEFAULT_METHOD = "wct"
 """The method whose bundled model is used unless `--method` or `--weights` is given."""
 
 _USAGE = """\
-cdjax stylize CONTENT STYLE -o OUT
-       cdjax stylize CONTENT... -s STYLE... -o FOLDER
-       cdjax stylize CONTENT... -s STYLE... --mix [W...] -o OUT"""
+cdjax stylize CONTENT STYLE -o OUT [OPTIONS]
+       cdjax stylize CONTENT... -s STYLE... -o FOLDER [OPTIONS]
+       cdjax stylize CONTENT... -s STYLE... --mix [W...] -o OUT [OPTIONS]"""
 _SHOWN = 3
 """Contents named in a proposed command; of more, the first and the last are."""
 

@@ -1,7 +1,5 @@
 """Models that come with the package, and the pictures to try them on."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -48,7 +46,7 @@ def test_embeddings_stay_at_home(shelf: Path) -> None:
 def test_a_bundled_model_of_adain_is_what_the_method_takes(
     shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cdjax.cli.main.use_compilation_cache", lambda: None)
+    monkeypatch.setattr("cdjax.cli.compilation_cache.use_compilation_cache", lambda: None)
     save_model(tmp_path / "checkpoint", random_model((Spec(2, (4, 6)),), method="adain"))
     assert bundle.main([str(tmp_path / "checkpoint"), str(shelf / "adain-16x.npz")]) == 0
     model = load_model("adain-16x")
@@ -98,33 +96,6 @@ def test_the_default_model_is_there_and_small() -> None:
     model = load_model("wct-16x")
     assert [spec.stage for spec in model.config.specs] == [5, 4, 3, 2, 1]
     assert model.config.teacher == "vgg16-normalised"
-
-
-def test_a_newcomers_first_commands(tmp_path: Path) -> None:
-    assert main(["samples", str(tmp_path)]) == 0
-    content, style = (str(tmp_path / f"{name}.png") for name in ("content", "style"))
-    options = ["--content-size", "128", "--style-size", "128"]
-    command = [sys.executable, "-m", "cdjax", "stylize", content, style, "-o"]
-    output = tmp_path / "result.png"
-    done = subprocess.run([*command, str(output), *options], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert read_image(output).pixels.shape == (128, 192, 3)
-    pictures = {
-        name: np.asarray(Image.fromarray(read_image(path).pixels).resize((192, 128)), float)
-        for name, path in (("result", output), ("content", content), ("style", style))
-    }
-    mean = {name: pixels.mean((0, 1)) for name, pixels in pictures.items()}
-    # The style's colours and the content's layout.
-    np.testing.assert_allclose(mean["result"], mean["style"], atol=20)
-    grey = {name: pixels.mean(-1).ravel() for name, pixels in pictures.items()}
-    assert np.corrcoef(grey["result"], grey["content"])[0, 1] > 0.3
-
-
-def test_samples_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "style.png").write_text("mine")
-    assert main(["samples", str(tmp_path)]) == 2
-    assert "style.png: is there already" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["style.png"]
 
 
 def test_windows_of_a_photograph_equal_the_whole(shared: Path) -> None:

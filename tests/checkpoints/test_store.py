@@ -5,8 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import convert_weights
 from cdjax.checkpoints.load import load_model
 from cdjax.checkpoints.pytorch import convert_paper_16x
 from cdjax.checkpoints.store import (
@@ -28,7 +25,6 @@ from cdjax.checkpoints.store import (
 from cdjax.errors import CheckpointError
 from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec, student
-from tests.torch_files import paper_files, wct_files
 
 SPECS = (Spec(2, (4, 6), (1, 1, 1, 1, 1), padding="zero"), Spec(1, (5,)))
 
@@ -267,49 +263,6 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
             with pytest.raises(CheckpointError, match=f"damaged, missing or changed: '{file}'"):
                 load_model(copy)
             shutil.rmtree(copy)
-
-
-# ---- the command
-
-
-def test_the_command_as_a_process(tmp_path: Path) -> None:
-    folder, out = tmp_path / "files", tmp_path / "out"
-    folder.mkdir()
-    paper_files(folder, 1)
-    paper_files(folder, 2, embeddings=False)
-    command = [sys.executable, convert_weights.__file__, "paper-16x", str(folder), "-o", str(out)]
-    root = Path(convert_weights.__file__).parent
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[0] == ["stage", "network", "layer", "shape", "parameters"]
-    assert ["2", "decoder", "conv2_1", "3x3x32x16", "4,624"] in lines
-    assert ["1", "embedding", "relu1_1", "24x64", "1,600"] in lines
-    assert ["1", "encoder", "total", "684"] in lines
-    assert ["total", f"{sum(student(k).parameter_count for k in (1, 2)) + 1600:,}"] in lines
-    assert len({len(line) for line in done.stdout.splitlines()[:-1]}) == 1
-    assert equal(load_model(out), convert_paper_16x(folder))
-
-
-def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: Any) -> None:
-    out = str(tmp_path / "out")
-    wct_files(tmp_path, 1)
-    good = ["wct-vgg19", str(tmp_path), "-o", out]
-    assert convert_weights.main(good) == 0
-    assert convert_weights.main([*good, "--overwrite"]) == 0
-    capsys.readouterr()
-    for arguments, message in [
-        (good, "already exists"),
-        (["paper-16x", str(tmp_path), "-o", out], "contains no weights"),
-        (["paper-16x", "-o", out], "needs the PATH"),
-        (["vgg16", str(tmp_path / "none.pth"), "-o", out], "no such file"),
-    ]:
-        assert convert_weights.main(arguments) == 2
-        output = capsys.readouterr()
-        assert output.out == ""
-        assert message in output.err
-        assert output.err.count("\n") == 1
-    assert load_model(out).config.specs[0].stage == 1
 
 
 def test_loading_the_published_model_is_fast(shared: Path, tmp_path: Path) -> None:

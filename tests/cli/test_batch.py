@@ -15,7 +15,7 @@ import cdjax.transfer.stylize
 from cdjax import Model, Spec, stylize
 from cdjax.cli import batch
 from cdjax.cli.batch import run
-from cdjax.cli.interrupts import Gate
+from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Settings, plan
 from cdjax.errors import ImageError
 from cdjax.io.images import (
@@ -40,7 +40,7 @@ def jobs(tmp_path: Path) -> list[Job]:
     for seed, name in enumerate(("in/a.png", "in/b.png", "styles/x.png", "styles/y.png")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_image(tmp_path / name, Picture(random_image(*SIZE, seed=seed)))
-    return plan(tmp_path / "in", [tmp_path / "styles"], str(tmp_path / "out"))
+    return plan([tmp_path / "in"], [tmp_path / "styles"], str(tmp_path / "out"))
 
 
 def test_every_picture_is_its_pair_s_and_a_style_is_encoded_once(
@@ -54,7 +54,7 @@ def test_every_picture_is_its_pair_s_and_a_style_is_encoded_once(
         return encode(model, pixels, dtype=dtype)
 
     monkeypatch.setattr(cdjax.transfer.stylize, "encode_style", counted)
-    assert run(jobs, lambda: model, Settings(alpha=0.5), Gate()) == 0
+    assert run(jobs, lambda: model, Settings(alpha=0.5), InterruptGuard()) == 0
     assert len(encoded) == 2
     assert len(jobs) == 4
     for job in jobs:
@@ -80,8 +80,8 @@ def test_too_little_memory_is_one_line_that_says_what_helps(
     option = "--content-size" if step == "stylize" else "--style-size"
     message = rf"32x24 pixels.* does not fit in memory; {option}"
     with pytest.raises(ImageError, match=message):
-        run(jobs[:1], lambda: model, Settings(), Gate(), strict=True)
-    assert run(jobs, lambda: model, Settings(), Gate()) == 4
+        run(jobs[:1], lambda: model, Settings(), InterruptGuard(), strict=True)
+    assert run(jobs, lambda: model, Settings(), InterruptGuard()) == 4
     # One line for each style that cannot be encoded, or for each pair that cannot be stylised.
     errors = capsys.readouterr().err
     assert errors.count("cdjax: error: ") == (4 if step == "stylize" else 2)
@@ -93,8 +93,8 @@ def test_what_its_format_cannot_hold_is_not_computed_at_all(
     Image.new("RGB", (65501, 1)).save(jobs[0].content)
     wide = replace(jobs[0], output=jobs[0].output.with_suffix(".jpg"))
     monkeypatch.setattr(cdjax.transfer.stylize, "stylize", None)
-    with pytest.raises(ImageError, match="65501x1 pixels, but JPEG is limited to 65500"):
-        run([wide], lambda: model, Settings(), Gate(), strict=True)
+    with pytest.raises(ImageError, match="65501x1 pixels, but JPEG ends at 65500"):
+        run([wide], lambda: model, Settings(), InterruptGuard(), strict=True)
 
 
 def test_other_faults_of_the_device_are_not_hidden(
@@ -105,41 +105,41 @@ def test_other_faults_of_the_device_are_not_hidden(
 
     monkeypatch.setattr(cdjax.transfer.stylize, "stylize", fail)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
-        run(jobs, lambda: model, Settings(), Gate())
+        run(jobs, lambda: model, Settings(), InterruptGuard())
 
 
-def test_nothing_is_written_once_the_gate_is_closed(
+def test_nothing_is_written_after_an_interruption(
     jobs: list[Job], model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate()
+    guard = InterruptGuard()
     done = []
 
     def write(path: Path, picture: Picture, *, quality: int) -> None:
         write_image(path, picture, quality=quality)
         done.append(path)
-        closing.start()
+        interrupting.start()
 
-    closing = threading.Thread(target=gate.close)
+    interrupting = threading.Thread(target=guard.interrupt)
     stylized = cdjax.transfer.stylize.stylize
 
-    def stylize_after_closing(*arguments: object, **options: object) -> object:
+    def stylize_after_interruption(*arguments: object, **options: object) -> object:
         if done:
-            closing.join()
+            interrupting.join()
         return stylized(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(batch, "write_image", write)
-    monkeypatch.setattr(cdjax.transfer.stylize, "stylize", stylize_after_closing)
+    monkeypatch.setattr(cdjax.transfer.stylize, "stylize", stylize_after_interruption)
     with pytest.raises(KeyboardInterrupt):
-        run(jobs, lambda: model, Settings(), gate)
+        run(jobs, lambda: model, Settings(), guard)
     assert list(jobs[0].output.parent.iterdir()) == done == [jobs[0].output]
 
 
-def test_a_gate_closes_when_what_passes_it_is_done() -> None:
-    gate, inside = Gate(), threading.Event()
+def test_an_interruption_waits_until_a_file_is_written() -> None:
+    guard, inside = InterruptGuard(), threading.Event()
     order: list[str] = []
 
     def write() -> None:
-        with gate.passed():
+        with guard.protected():
             inside.set()
             time.sleep(0.1)
             order.append("written")
@@ -147,7 +147,7 @@ def test_a_gate_closes_when_what_passes_it_is_done() -> None:
     thread = threading.Thread(target=write)
     thread.start()
     assert inside.wait(10)
-    gate.close()
-    order.append("closed")
+    guard.interrupt()
+    order.append("interrupted")
     thread.join()
-    assert order == ["written", "closed"]
+    assert order == ["written", "interrupted"]

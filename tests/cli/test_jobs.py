@@ -4,10 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cdjax.cli.jobs import (
-    Job,
-    plan,
-)
+from cdjax.cli.jobs import Job, plan, plan_folder
 from cdjax.errors import ImageError, UsageError
 
 
@@ -25,11 +22,11 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def outputs(content: str, style: str, output: str) -> list[str]:
-    return [str(job.output) for job in plan(Path(content), [Path(style)], output)]
+    return [str(job.output) for job in plan([Path(content)], [Path(style)], output)]
 
 
 def test_two_files_make_a_file() -> None:
-    jobs = plan(Path("c.png"), [Path("s.png")], "there/o.JPG")
+    jobs = plan([Path("c.png")], [Path("s.png")], "there/o.JPG")
     assert jobs == [Job(Path("c.png"), (Path("s.png"),), Path("there/o.JPG"))]
 
 
@@ -66,7 +63,7 @@ def test_names_that_collide_nevertheless_are_refused() -> None:
     for name in ("a.gif", "a_gif.png"):
         Path("in", name).touch()
     with pytest.raises(UsageError, match=r"a_gif__s\.png: is the result of two pairs"):
-        plan(Path("in"), [Path("s.png")], "out")
+        plan([Path("in")], [Path("s.png")], "out")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +74,7 @@ def test_names_that_collide_nevertheless_are_refused() -> None:
         ("empty", "s.png", "out", r"content empty: no images \(\.jpg, "),
         ("c.png", "empty", "out", "style empty: no images"),
         ("c.png", "s.png", "out", "out: without suffix.* end it with / for a folder"),
-        ("c.png", "s.png", "none/o.png", "the folder none is not there"),
+        ("c.png", "s.png", "none/o.png", "the folder none does not exist"),
         ("c.png", "s.png", "s.png/", "must be a folder, but s.png is a file"),
         ("c.png", "s.png", "s.png/x/", "must be a folder, but s.png is a file"),
         ("in", "s.png", "c.png", "must be a folder, but c.png is a file"),
@@ -91,16 +88,64 @@ def test_what_cannot_be_followed_is_refused(
 ) -> None:
     Path("link.png").symlink_to("c.png")
     with pytest.raises(UsageError, match=message) as caught:
-        plan(Path(content), [Path(style)], output)
+        plan([Path(content)], [Path(style)], output)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_suffix_is_refused() -> None:
     with pytest.raises(ImageError, match=r"unknown suffix '\.gif'"):
-        plan(Path("c.png"), [Path("s.png")], "o.gif")
+        plan([Path("c.png")], [Path("s.png")], "o.gif")
 
 
 def test_an_input_of_another_pair_is_not_replaced() -> None:
     Path("c__s.png").touch()
     with pytest.raises(UsageError, match=r"c__s\.png: is one of the inputs"):
-        plan(Path(), [Path("s.png")], ".")
+        plan([Path()], [Path("s.png")], ".")
+
+
+def test_many_files_and_folders_make_every_pair() -> None:
+    contents, styles = [Path("c.png"), Path("in")], [Path("s.png"), Path("styles")]
+    jobs = plan(contents, styles, "out")
+    assert [str(job.output) for job in jobs[:4]] == [
+        "out/c__s.png",
+        "out/a__s.PNG",
+        "out/b__s.jpg",
+        "out/c__x.png",
+    ]
+    assert len(jobs) == 3 * 3
+
+
+def test_a_mixture_counts_as_one_style() -> None:
+    styles = (Path("s.png"), Path("styles/x.webp"), Path("styles/y.tif"))
+    assert plan([Path("in")], [Path("s.png"), Path("styles")], "out", mix=True) == [
+        Job(Path("in/a.PNG"), styles, Path("out/a__s+x+y.PNG")),
+        Job(Path("in/b.jpg"), styles, Path("out/b__s+x+y.jpg")),
+    ]
+    # One picture, whose file can be named.
+    mixed = [Job(Path("c.png"), styles[1:], Path("o.png"))]
+    assert plan([Path("c.png")], [Path("styles")], "o.png", mix=True) == mixed
+
+
+@pytest.mark.parametrize(
+    ("contents", "styles", "mix", "message"),
+    [
+        (["c.png", "./c.png"], ["s.png"], False, r"content c\.png: given twice$"),
+        (["in", "in/b.jpg"], ["s.png"], False, r"content in/b\.jpg: given twice$"),
+        (["c.png"], ["s.png", "s.png"], True, r"s\.png: given twice; a weight after --mix gives"),
+        (["c.png"], ["s.png"], True, r"--mix needs at least two styles, not only s\.png"),
+        (["c.png", "in"], ["s.png"], False, r"output o\.png: 3 pictures need a folder"),
+    ],
+)
+def test_sets_that_make_no_sense_are_refused(
+    contents: list[str], styles: list[str], mix: bool, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan([Path(path) for path in contents], [Path(path) for path in styles], "o.png", mix=mix)
+
+
+def test_a_deep_zoom_folder_holds_one_picture() -> None:
+    content, styles = [Path("c.png")], [Path("s.png"), Path("styles/x.webp")]
+    assert plan_folder(content, styles, "zoom", mix=True).styles == tuple(styles)
+    for contents in (content, [*content, Path("in/b.jpg")]):
+        with pytest.raises(UsageError, match="--deepzoom makes one picture"):
+            plan_folder(contents, styles, "zoom")

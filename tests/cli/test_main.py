@@ -1,334 +1,129 @@
-"""The command line through `main`; test_cli_process has what only a process shows."""
+"""The command `cdjax` itself: its subcommands, its help, its errors, its exit status."""
 
-import signal
-import threading
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
-from numpy.typing import NDArray
-from PIL import Image
 
-import cdjax.transfer.stylize
-from cdjax import Model, ModelConfig, Spec, load_model, save_model, stylize
-from cdjax.cli.main import main, use_compilation_cache
-from cdjax.io.images import Picture, read_image, resize, write_image
-from tests.models import random_image, random_model
+import cdjax
+import cdjax.cli.extras
+from cdjax.checkpoints.pretrained import available_models
+from cdjax.cli.extras import require
+from cdjax.cli.main import COMMANDS, exit_status, main
+from cdjax.errors import ImageError, TrainingError, UsageError
 
-SIZE = (24, 32)
-CACHE_SETTINGS = (
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_persistent_cache_min_entry_size_bytes",
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_bare_command_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    bare = capsys.readouterr()
+    assert main(["--help"]) == 0
+    assert capsys.readouterr() == bare
+    assert bare.err == ""
+    for name, about in COMMANDS.items():
+        assert f"  {name} " in bare.out
+        assert about in bare.out
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"cdjax {version('cdjax')}\n"
+    assert cdjax.__version__ == version("cdjax")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["paint"], "no command 'paint'; there are stylize, optimize, "),
+        (["--verbose"], "unrecognized arguments: --verbose"),
+        (["samples"], "required: FOLDER"),
+        (["models", "wct-16x"], "unrecognized arguments: wct-16x"),
+    ],
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A compilation cache of these tests' own, which JAX forgets again after them."""
-    folder = tmp_path_factory.mktemp("cache")
-    before = {name: getattr(jax.config, name) for name in CACHE_SETTINGS}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CDJAX_CACHE", str(folder))
-        patch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-        jax.config.update("jax_compilation_cache_dir", None)
-        yield folder
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny"
-    save_model(path, random_model((Spec(2, (4, 8)), Spec(1, (4,)))))
-    return path
-
-
-def draw(path: Path, seed: int = 1) -> NDArray[np.uint8]:
-    path.parent.mkdir(exist_ok=True)
-    pixels = random_image(*SIZE, seed=seed)
-    write_image(path, Picture(pixels))
-    return read_image(path).pixels
-
-
-@pytest.fixture
-def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder of a test, with c.png and s.png in it."""
-    draw(tmp_path / "c.png", 1)
-    draw(tmp_path / "s.png", 2)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def folders(pair: Path) -> Path:
-    """Two contents in the folder `in`, two styles in the folder `styles`."""
-    for seed, name in enumerate(("in/a.png", "in/b.jpg", "styles/x.png", "styles/y.png")):
-        draw(pair / name, seed)
-    (pair / "in" / "notes.txt").write_text("no image")
-    (pair / "in" / ".hidden.png").write_text("no image")
-    (pair / "in" / "deeper").mkdir()
-    return pair
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def levels(image: jax.Array) -> NDArray[np.uint8]:
-    return np.rint(np.asarray(image) * 255).astype(np.uint8)
-
-
-def run(weights: Path, *arguments: str) -> int:
-    return main(["stylize", *arguments, "--weights", str(weights)])
-
-
-def error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr."""
+def test_wrong_use_is_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("cdjax: error: ")
+    assert message in err
     assert err.count("\n") == 1
-    assert err.endswith("\n")
-    return err
 
 
-def test_a_pair_is_what_the_library_makes_of_it(
-    pair: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+def raising(error: BaseException) -> Callable[[], int]:
+    def run() -> int:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (ImageError("a.png: broken\nimage"), 2, "cdjax: error: a.png: broken image\n"),
+        (TrainingError("step 3: not finite"), 1, "cdjax: error: step 3: not finite\n"),
+        (OSError("disk full"), 2, "cdjax: error: disk full\n"),
+        (KeyboardInterrupt(), 130, "\ncdjax: interrupted\n"),
+        (KeyboardInterrupt("run it again"), 130, "\ncdjax: interrupted; run it again\n"),
+        (SystemExit(3), 3, ""),
+    ],
+)
+def test_errors_become_a_line_and_a_status(
+    capsys: pytest.CaptureFixture[str], error: BaseException, status: int, line: str
 ) -> None:
-    assert run(weights, "c.png", "s.png", "-o", "out.png") == 0
-    assert capsys.readouterr() == ("", "")
-    content, style = read_image("c.png").pixels, read_image("s.png").pixels
-    expected = levels(stylize(load_model(weights), content, style))
-    np.testing.assert_array_equal(read_image("out.png").pixels, expected)
-    assert names(pair) == ["c.png", "out.png", "s.png"]
+    assert exit_status(raising(error)) == status
+    assert capsys.readouterr().err == line
 
 
-def test_options_reach_the_library(pair: Path, weights: Path) -> None:
-    options = ["--alpha", "0.25", "--content-size", "18", "--style-size", "30"]
-    assert run(weights, "c.png", "s.png", "-o", "out.tif", *options) == 0
-    content, style = resize(read_image("c.png"), 18), resize(read_image("s.png"), 30)
-    model = load_model(weights)
-    expected = levels(stylize(model, content.pixels, style.pixels, alpha=0.25))
-    result = read_image("out.tif").pixels
-    assert result.shape == (18, 24, 3)
-    np.testing.assert_array_equal(result, expected)
+def test_a_fault_of_the_program_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        exit_status(raising(ZeroDivisionError()))
 
-    assert run(weights, "c.png", "s.png", "-o", "low.png", "--dtype", "bfloat16") == 0
-    content, style = read_image("c.png"), read_image("s.png")
-    low, high = (
-        levels(stylize(model, content.pixels, style.pixels, dtype=dtype))
-        for dtype in (jnp.bfloat16, jnp.float32)
+
+def test_missing_packages_are_named_as_pip_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    require("nothing", "pyvips", "tyro")
+    monkeypatch.setattr(cdjax.cli.extras, "find_spec", lambda name: None)
+    with pytest.raises(UsageError) as caught:
+        require("--deepzoom", "pyvips", "tensorflow_datasets")
+    wanted = "--deepzoom needs pyvips, tensorflow-datasets: "
+    assert str(caught.value) == f"{wanted}pip install 'pyvips[binary]' tensorflow-datasets"
+
+
+def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["wct-16x", "wct", "vgg16-normalised", "3.2", "MB", "MIT"] in rows
+    assert {model.name for model in available_models()} <= {row[0] for row in rows if row}
+
+
+def test_help_of_the_commands_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from cdjax.cli.main import COMMANDS, main\n"
+        "for name in ['', *COMMANDS]:\n"
+        "    if name != 'distill':\n"
+        "        assert main([name, '--help'] if name else []) == 0\n"
+        "assert not {'jax', 'orbax', 'flax', 'tqdm'} & set(sys.modules)"
     )
-    np.testing.assert_array_equal(read_image("low.png").pixels, low)
-    assert np.abs(low.astype(int) - high).max() > 0
+    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_quality_reaches_the_file(pair: Path, weights: Path) -> None:
-    assert run(weights, "c.png", "s.png", "-o", "out.jpg") == 0
-    assert run(weights, "c.png", "s.png", "-o", "low.jpg", "--quality", "5") == 0
-    assert Path("low.jpg").stat().st_size < Path("out.jpg").stat().st_size / 2
-
-
-def test_alpha_of_the_content_is_kept(pair: Path, weights: Path) -> None:
-    alpha = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.uint8)
-    write_image("c.png", Picture(random_image(*SIZE), alpha))
-    assert run(weights, "c.png", "s.png", "-o", "out.png") == 0
-    np.testing.assert_array_equal(read_image("out.png").alpha, alpha)
-
-
-def test_every_content_of_a_folder_gets_every_style(
-    folders: Path,
-    weights: Path,
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        (["-m", "experiments.distill"], "distill"),
+        (["-m", "experiments.gatys"], "optimize"),
+        (["-m", "experiments.evaluate"], "evaluate"),
+        (["convert_weights.py"], "convert"),
+    ],
+)
+def test_the_programs_of_the_repository_are_the_commands(
+    program: Sequence[str], command: str
 ) -> None:
-    assert run(weights, "in", "styles", "-o", "new/out") == 0
-    assert names(folders / "new/out") == ["a__x.png", "a__y.png", "b__x.jpg", "b__y.jpg"]
-    assert capsys.readouterr().err.endswith("cdjax: 4 written\n")
-    content, style = read_image("in/a.png").pixels, read_image("styles/y.png").pixels
-    expected = levels(stylize(load_model(weights), content, style))
-    np.testing.assert_array_equal(read_image("new/out/a__y.png").pixels, expected)
-
-
-def test_an_output_is_not_overwritten_unless_asked(
-    pair: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("out.png").write_bytes(b"mine")
-    assert run(weights, "c.png", "s.png", "-o", "out.png") == 2
-    assert "out.png: is there already; --overwrite" in error(capsys)
-    assert Path("out.png").read_bytes() == b"mine"
-    assert run(weights, "c.png", "s.png", "-o", "out.png", "--overwrite") == 0
-    assert read_image("out.png").pixels.shape == (*SIZE, 3)
-
-
-def test_an_interrupted_batch_goes_on_where_it_ended(
-    folders: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folders / "out").mkdir()
-    Path("out/a__x.png").write_bytes(b"mine")
-    assert run(weights, "in", "styles", "-o", "out") == 0
-    assert capsys.readouterr().err.endswith("cdjax: 3 written, 1 skipped (already there)\n")
-    assert Path("out/a__x.png").read_bytes() == b"mine"
-    assert run(weights, "in", "styles", "-o", "out") == 0
-    assert capsys.readouterr().err == "cdjax: 0 written, 4 skipped (already there)\n"
-    assert run(weights, "in", "styles", "-o", "out", "--overwrite") == 0
-    assert capsys.readouterr().err.endswith("cdjax: 4 written\n")
-    assert read_image("out/a__x.png").pixels.shape == (*SIZE, 3)
-
-
-@pytest.mark.parametrize("broken", ["in/a.png", "styles/x.png"])
-def test_a_broken_file_in_a_folder_is_reported_and_the_rest_goes_on(
-    folders: Path, weights: Path, capsys: pytest.CaptureFixture[str], broken: str
-) -> None:
-    draw(folders / "in/c.png", 9)
-    whole = Path(broken).read_bytes()
-    Path(broken).write_bytes(whole[: len(whole) // 2])
-    assert run(weights, "in", "styles", "-o", "out") == 2
-    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
-    reports = [line for line in lines if "error" in line]
-    assert len(reports) == 1
-    assert reports[0].startswith(f"cdjax: error: {broken}: broken image")
-    failed = 2 if broken.startswith("in") else 3
-    assert lines[-1] == f"cdjax: {6 - failed} written, {failed} failed"
-    assert len(names(folders / "out")) == 6 - failed
-
-
-def test_an_output_that_cannot_be_written_is_reported_and_the_rest_goes_on(
-    folders: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # No JPEG can be so wide.
-    Image.new("RGB", (65501, 1)).save("in/wide.png")
-    (folders / "in/wide.png").rename(folders / "in/wide.jpg")
-    assert run(weights, "in", "styles/x.png", "-o", "out") == 2
-    err = capsys.readouterr().err
-    assert "wide__x.jpg: 65501x1 pixels, but JPEG is limited to 65500" in err
-    assert err.endswith("cdjax: 2 written, 1 failed\n")
-
-
-PAIR = ["stylize", "c.png", "s.png", "-o", "o.png"]
-WRONG = {
-    "no command": ([], "required: COMMAND"),
-    "no output": (PAIR[:3], "required: -o/--output"),
-    "no content": (["stylize", "none.png", *PAIR[2:]], "content none.png: no such file"),
-    "unknown option": ([*PAIR, "--x"], "arguments: --x"),
-    "unknown suffix": ([*PAIR[:4], "o.gif"], "written as .jpg"),
-    "alpha above 1": ([*PAIR, "--alpha", "1.1"], "0 to 1"),
-    "alpha below 0": ([*PAIR, "--alpha", "-1"], "0 to 1"),
-    "alpha nan": ([*PAIR, "--alpha", "nan"], "0 to 1"),
-    "alpha text": ([*PAIR, "--alpha", "x"], "'x' is no number"),
-    "size": ([*PAIR, "--style-size", "0"], "whole number"),
-    "size text": ([*PAIR, "--content-size", "1.5"], "'1.5'"),
-    "quality": ([*PAIR, "--quality", "101"], "1 to 100"),
-    "dtype": ([*PAIR, "--dtype", "int8"], "'int8'"),
-    "no weights": (
-        [*PAIR, "--weights", "w"],
-        "w: no such file or folder; models",
-    ),
-    "a file as weights": ([*PAIR, "--weights", "c.png"], "c.png: not a PyTorch file"),
-    "other weights": ([*PAIR, "--weights", "empty"], "empty: not a checkpoint"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "message"), WRONG.values(), ids=WRONG)
-def test_wrong_use_is_one_line(
-    pair: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    (pair / "empty").mkdir()
-    assert main(arguments) == 2
-    assert message in error(capsys)
-    assert names(pair) == ["c.png", "empty", "s.png"]
-
-
-@pytest.mark.parametrize("broken", ["c.png", "s.png"])
-def test_a_broken_file_of_a_pair_is_one_line(
-    pair: Path, weights: Path, capsys: pytest.CaptureFixture[str], broken: str
-) -> None:
-    Path(broken).write_bytes(Path(broken).read_bytes()[:100])
-    assert run(weights, "c.png", "s.png", "-o", "out.png") == 2
-    assert f"{broken}: broken image" in error(capsys)
-    assert not Path("out.png").exists()
-
-
-def test_sizes_that_cannot_be_are_one_line(
-    pair: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(weights, "c.png", "s.png", "-o", "out.png", "--content-size", "50000") == 2
-    assert "c.png: a shorter side of 50000 would make it 66667x50000" in error(capsys)
-
-
-def test_a_model_that_cannot_stylise_is_one_line(
-    pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = random_model((Spec(1, (4,)),))
-    params = {"stage1": {"encoder": model.params["stage1"]["encoder"]}}
-    save_model(
-        tmp_path / "encoder", Model(params, ModelConfig("encoder", model.config.specs, "tiny"))
-    )
-    assert run(tmp_path / "encoder", "c.png", "s.png", "-o", "out.png") == 2
-    assert "tiny encoder and cannot stylise" in error(capsys)
-
-
-def test_after_an_interruption_nothing_is_written(
-    folders: Path,
-    weights: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answered = threading.Event()
-    main_thread = threading.get_ident()
-    finished: list[threading.Thread] = []
-
-    def interrupted(model: Model, content: NDArray[np.uint8], *_: object, **__: object) -> object:
-        if Path("out").exists() and not finished:
-            finished.append(threading.current_thread())
-            signal.pthread_kill(main_thread, signal.SIGINT)
-            assert answered.wait(60)
-        return content
-
-    monkeypatch.setattr(cdjax.transfer.stylize, "stylize", interrupted)
-    assert run(weights, "in", "styles", "-o", "out") == 130
-    assert capsys.readouterr().err.endswith("\ncdjax: interrupted\n")
-    answered.set()
-    finished[0].join(60)
-    assert len(names(folders / "out")) == 1
-
-
-def test_the_cache_is_where_it_was_asked_for_or_nowhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    setting = CACHE_SETTINGS[0]
-    monkeypatch.setenv("CDJAX_CACHE", str(tmp_path / "file"))
-    before = getattr(jax.config, setting)
-    try:
-        jax.config.update(setting, str(tmp_path / "chosen"))
-        use_compilation_cache()
-        assert getattr(jax.config, setting) == str(tmp_path / "chosen")
-        jax.config.update(setting, None)
-        (tmp_path / "file").write_text("")
-        use_compilation_cache()
-        assert getattr(jax.config, setting) is None
-        (tmp_path / "file").unlink()
-        (tmp_path / "file/xla").mkdir(parents=True)
-        # JAX would neither read an empty entry nor write a better one.
-        for name, content in (("empty-cache", b""), ("whole-cache", b"x"), ("other", b"")):
-            (tmp_path / "file/xla" / name).write_bytes(content)
-        use_compilation_cache()
-        assert getattr(jax.config, setting) == str(tmp_path / "file/xla")
-        assert [getattr(jax.config, name) for name in CACHE_SETTINGS[1:]] == [0, -1]
-        assert names(tmp_path / "file/xla") == ["other", "whole-cache"]
-    finally:
-        jax.config.update(setting, before)
-
-
-def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["stylize", "--help"]) == 0
-    text = capsys.readouterr().out
-    options = "output method weights style-weights alpha content-size style-size dtype quality"
-    for option in [*options.split(), "memory", "host-memory", "deepzoom", "overwrite"]:
-        assert f"--{option} " in text
-    assert "default wct-16x" in " ".join(text.split())
+    arguments = [sys.executable, *program, "--help"]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"usage: cdjax {command} " in done.stdout

@@ -24,8 +24,7 @@ from cdjax.distillation.presets import PRESETS
 from cdjax.distillation.train_step import loss
 from cdjax.errors import DataError
 from cdjax.evaluation.image_quality import stylization_quality
-from cdjax.cli.distill_report import read_log
-from cdjax.cli.main import main
+from cdjax.networks.teachers import teacher_encoder
 from tests.distillation.test_pipeline import SMALL, Notes, leaves, vgg
 from tests.models import random_image
 
@@ -145,7 +144,7 @@ def test_styles_that_cannot_be_had_are_named_before_anything_is_made(
     with pytest.raises(ValueError, match="adain has one stage"):
         replace(recipe, stages=(4, 3))
     options = ["--method", "adain", "--output", str(tmp_path / "out")]
-    assert main([*options, "--styles.source", "tfds:none"]) == 2
+    assert main(["distill", *options, "--styles.source", "tfds:none"]) == 2
     assert "tfds:none: not prepared in" in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -156,7 +155,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     There `lsq` leaves little to be gained, and longer steps show it.
     """
     output = tmp_path_factory.mktemp("quick") / "run"
-    command = [sys.executable, "-m", "experiments.distill", "--method", "adain"]
+    command = [sys.executable, "-m", "cdjax", "distill", "--method", "adain"]
     command += ["--output", str(output), "--stages", str(STAGE), "--data.crop", "64"]
     command += ["--student-pair.learning-rate", "0.01", "--student-pair.steps", "30"]
     command += ["--pictures-every", "30", "--save-every", "30"]

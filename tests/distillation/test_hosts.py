@@ -36,7 +36,7 @@ OPTIONS = {
 
 def start(teacher: str, output: Path, *extra: str) -> subprocess.Popen[str]:
     options = [part for option in OPTIONS.items() for part in option]
-    command = [sys.executable, "-m", "experiments.distill", "--teacher", teacher]
+    command = [sys.executable, "-m", "cdjax", "distill", "--teacher", teacher]
     command += ["--output", str(output), *options, *extra]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)

@@ -1,7 +1,6 @@
-"""AdaIN's features, and several styles in one: through the library, by windows, by command line."""
+"""AdaIN's features, and several styles in one: through the library and by windows."""
 
 import dataclasses
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,17 +14,9 @@ from cdjax import (
     Style,
     encode_style,
     mix_styles,
-    save_model,
     stylize,
     stylize_by_windows,
 )
-from cdjax.cli.jobs import (
-    Job,
-    plan,
-)
-from cdjax.cli.main import main
-from cdjax.errors import UsageError
-from cdjax.io.images import Picture, read_image, write_image
 from tests.models import random_image, random_model
 
 SPEC = Spec(2, (4, 8))
@@ -152,81 +143,3 @@ def test_styles_that_cannot_be_mixed_are_refused(model: Model, encoded: list[Sty
     other = encode_style(random_model((Spec(1, (5,)),)), STYLES[0])
     with pytest.raises(ValueError, match="other stages or widths"):
         mix_styles(model, [encoded[0], other])
-
-
-@pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder: c.png, the styles a.png, b.png and d.png, the models wct and adain."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cdjax.cli.main.use_compilation_cache", lambda: None)
-    for name, image in zip("cabd", [CONTENT, *STYLES], strict=True):
-        write_image(tmp_path / f"{name}.png", Picture(image))
-    for method in ("wct", "adain"):
-        save_model(tmp_path / method, model_of(method))
-    return tmp_path
-
-
-def command(output: str, *arguments: str, method: str = "adain") -> NDArray[np.uint8]:
-    options = ["--method", method, "--weights", f"./{method}", "-o", output]
-    assert main(["stylize", "c.png", *arguments, *options]) == 0
-    return read_image(output).pixels
-
-
-@pytest.mark.parametrize("method", ["wct", "adain"])
-def test_command_line_end_points_are_the_single_styles(files: Path, method: str) -> None:
-    options = ["a.png", "b.png", "--style-weights"]
-    singles = [command(f"{s}1.png", f"{s}.png", method=method) for s in "ab"]
-    first = command("1.png", *options, "1", "0", method=method)
-    second = command("2.png", *options, "0", "2.5", method=method)
-    windows = command("3.png", *options, "1", "0", "--memory", str(LITTLE), method=method)
-    np.testing.assert_array_equal(first, singles[0])
-    np.testing.assert_array_equal(second, singles[1])
-    np.testing.assert_array_equal(windows, singles[0])
-    assert not np.array_equal(*singles)
-
-
-def test_command_line_mixes_as_the_library_does(files: Path) -> None:
-    made = command("o.png", "a.png", "b.png", "d.png", "--style-weights", "3", "1", "0.5")
-    model = model_of("adain")
-    style = mix_styles(model, [encode_style(model, s) for s in STYLES], weights=(3, 1, 0.5))
-    expected = np.rint(np.asarray(stylize(model, CONTENT, style)) * 255)
-    np.testing.assert_array_equal(made, expected)
-    alike = command("p.png", "a.png", "b.png")
-    style = mix_styles(model, [encode_style(model, s) for s in STYLES[:2]])
-    expected = np.rint(np.asarray(stylize(model, CONTENT, style)) * 255)
-    np.testing.assert_array_equal(alike, expected)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["a.png", "b.png", "--style-weights", "1"], "--style-weights: 1 for 2 style(s)"),
-        (["a.png", "b.png", "--style-weights", "0", "0"], "one at least must be above 0"),
-        (["a.png", "b.png", "--style-weights", "1", "-2"], "0 to 1000000"),
-        (["a.png", "a.png"], "a style is given twice"),
-        (["a.png", "none.png"], "style none.png: several styles are mixed"),
-        (["a.png", "--weights", "./wct"], "./wct: a model of method wct, not adain"),
-    ],
-)
-def test_wrong_mixtures_are_one_line(
-    files: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    options = ["--method", "adain", "--weights", "./adain", "-o", "o.png"]
-    assert main(["stylize", "c.png", *options, *arguments]) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
-    assert not Path("o.png").exists()
-
-
-def test_a_mixture_counts_as_one_style_for_a_folder_of_contents(files: Path) -> None:
-    (files / "in").mkdir()
-    for name in ("x.png", "y.jpg"):
-        (files / "in" / name).touch()
-    styles = (Path("a.png"), Path("b.png"))
-    assert plan(Path("in"), styles, "out") == [
-        Job(Path("in/x.png"), styles, Path("out/x__a+b.png")),
-        Job(Path("in/y.jpg"), styles, Path("out/y__a+b.jpg")),
-    ]
-    with pytest.raises(UsageError, match="each must be a file"):
-        plan(Path("c.png"), (Path("a.png"), Path("in")), "o.png")

@@ -1,4 +1,4 @@
-"""`python -m experiments.gatys`, as a person runs it: its picture, its preview, its errors."""
+"""`cdjax optimize`, as a person runs it: its picture, its preview, its errors."""
 
 import os
 import signal
@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cdjax.io.images
 from cdjax import Optimization, Spec, load_model, optimize_image, save_model
+from cdjax.cli.main import main
 from cdjax.io.images import Picture, levels, read_image, write_image
-from experiments import gatys
 from tests.models import random_image, random_model
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -25,7 +26,7 @@ COMMON = ["--model", "tiny", "--scales", "1", "--steps", "12", *LAYERS]
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("cdjax.cli.main.use_compilation_cache", lambda: None)
+    monkeypatch.setattr("cdjax.cli.compilation_cache.use_compilation_cache", lambda: None)
     monkeypatch.chdir(tmp_path)
     save_model("tiny", random_model((Spec(2, (4, 6)), Spec(1, (4,)))))
     alpha = np.full(SIZE, 255, np.uint8)
@@ -44,9 +45,9 @@ def test_from_files_to_a_picture(
         write_image(path, picture, **options)
         written.append((path.name, sorted(p.name for p in work.glob("out*"))))
 
-    monkeypatch.setattr(gatys, "write_image", watched)
+    monkeypatch.setattr(cdjax.io.images, "write_image", watched)
     options = ["--preview-every", "5", "--style-weight", "20", "--tv-weight", "0.1"]
-    assert gatys.main(["c.png", "s.png", "-o", "out.png", *COMMON, *options]) == 0
+    assert main(["optimize", "c.png", "s.png", "-o", "out.png", *COMMON, *options]) == 0
     out, err = capsys.readouterr()
     assert out == ""
     assert "13x19: 100%" in err
@@ -78,7 +79,7 @@ def test_another_model_finishes(work: Path, capsys: pytest.CaptureFixture[str]) 
     # A quarter of the steps unless told otherwise.
     for chosen, last in (([], 3), (["--finish-steps", "5"], 5)):
         command = ["c.png", "s.png", "-o", f"out{last}.png", *COMMON, "--finish", "teacher"]
-        assert gatys.main([*command, *chosen]) == 0
+        assert main(["optimize", *command, *chosen]) == 0
         assert "13x19, finishing: 100%" in capsys.readouterr().err
         settings = Optimization(
             content_layers=("relu1_2",),
@@ -96,7 +97,7 @@ def test_another_model_finishes(work: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_a_stylized_start(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["c.png", "s.png", "-o", "out.png", "--model", "tiny", "--steps", "2", *LAYERS]
-    assert gatys.main([*command, "--start", "stylized"]) == 0
+    assert main(["optimize", *command, "--start", "stylized"]) == 0
     assert "2/2" in capsys.readouterr().err
     content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
     settings = Optimization(
@@ -112,12 +113,12 @@ def test_a_stylized_start(work: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_sizes_and_overwriting(work: Path) -> None:
     sizes = ["--content-size", "11", "--style-size", "8", "--steps", "1"]
-    command = ["c.png", "s.png", "-o", "out.jpg", *COMMON, *sizes]
-    assert gatys.main([*command, "--preview-every", "0"]) == 0
+    command = ["optimize", "c.png", "s.png", "-o", "out.jpg", *COMMON, *sizes]
+    assert main([*command, "--preview-every", "0"]) == 0
     assert read_image("out.jpg").pixels.shape == (16, 11, 3)
     before = (work / "out.jpg").read_bytes()
-    assert gatys.main(command) == 2
-    assert gatys.main([*command, "--overwrite", "--quality", "10"]) == 0
+    assert main(command) == 2
+    assert main([*command, "--overwrite", "--quality", "10"]) == 0
     assert (work / "out.jpg").read_bytes() != before
 
 
@@ -128,16 +129,16 @@ def test_sizes_and_overwriting(work: Path) -> None:
         (["c.png", "tiny", "-o", "out.png"], "style tiny: is a folder; give one image"),
         (["c.png", "s.png", "-o", "c.png"], "output c.png: is"),
         (["c.png", "s.png", "-o", "out.xyz"], "unknown suffix '.xyz'"),
-        (["c.png", "s.png", "-o", "no/out.png"], "the folder no is not there"),
-        (["c.png", "s.png", "-o", "old.png"], "old.png: is there already; --overwrite"),
-        (["c.png", "broken.png", "-o", "out.png"], "broken.png: not an image, or broken"),
+        (["c.png", "s.png", "-o", "no/out.png"], "the folder no does not exist"),
+        (["c.png", "s.png", "-o", "old.png"], "old.png: already exists; --overwrite"),
+        (["c.png", "broken.png", "-o", "out.png"], "broken.png: no image, or broken"),
         (["c.png", "s.png", "-o", "out.png", "--model", "none"], "none: no such file"),
         (["c.png", "s.png", "-o", "out.png", "--model", "c.png"], "c.png"),
         (["c.png", "s.png", "-o", "out.png", "--style-layers", "relu9_9"], "no layer relu9_9"),
         (["c.png", "s.png", "-o", "out.png", "--style-layers", "relu1_1=x"], "LAYER=SHARE"),
         (["c.png", "s.png", "-o", "out.png", "--content-size", "3"], "needs 4 a side"),
         (["c.png", "s.png", "-o", "out.png", "--style-weight", "-1"], "0 or more"),
-        (["c.png", "s.png", "-o", "out.png", "--steps", "-1"], "no whole number from 0"),
+        (["c.png", "s.png", "-o", "out.png", "--steps", "-1"], "not a whole number from 0"),
         (["c.png", "s.png", "-o", "out.png", "--finish", "none"], "none: no such file"),
         (["c.png", "s.png", "-o", "out.png", "--finish-steps", "2"], "need a model"),
         (["c.png", "s.png"], "--output"),
@@ -149,14 +150,10 @@ def test_bad_input_is_one_line_and_writes_nothing(
     (work / "old.png").write_bytes(b"old")
     (work / "broken.png").write_bytes(b"\x89PNG\r\n")
     before = {path.name for path in work.iterdir()}
-    try:
-        status = gatys.main([*arguments[:2], *COMMON, *arguments[2:]])
-    except SystemExit as error:
-        status = error.code
-    assert status == 2
+    assert main(["optimize", *arguments[:2], *COMMON, *arguments[2:]]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("gatys: ")
+    assert err.startswith("cdjax: error: ")
     assert err.count("\n") == 1
     assert message in err
     assert {path.name for path in work.iterdir()} == before
@@ -164,7 +161,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
 
 
 def test_ctrl_c_leaves_the_preview_and_no_output(work: Path) -> None:
-    command = [sys.executable, "-m", "experiments.gatys", "c.png", "s.png", "-o", "out.png"]
+    command = [sys.executable, "-m", "cdjax", "optimize", "c.png", "s.png", "-o", "out.png"]
     options = [*COMMON, "--optimizer", "adam", "--steps", "10000000", "--preview-every", "10"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "CDJAX_CACHE": str(work / "cache")}
     process = subprocess.Popen(
@@ -178,7 +175,7 @@ def test_ctrl_c_leaves_the_preview_and_no_output(work: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.endswith("\ngatys: interrupted\n")
+    assert err.endswith("\ncdjax: interrupted\n")
     assert "Traceback" not in err
     assert read_image(preview).pixels.shape == (*SIZE, 3)
     assert sorted(p.name for p in work.glob("*.p*")) == ["c.png", "out.preview.png", "s.png"]

@@ -1,21 +1,30 @@
-"""The command `experiments.evaluate` from its arguments to its table, its JSON and its errors."""
+"""`cdjax evaluate`, from its arguments to its table, its JSON and its errors."""
 
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+import cdjax.io.atomic
 from cdjax import save_model
+from cdjax.cli.evaluate import pairs_in_turn
+from cdjax.cli.main import main
 from cdjax.evaluation.compare import read_photographs, with_stages
 from cdjax.evaluation.image_quality import reconstruction
-from experiments import evaluate
 from tests.evaluated import LARGE, SMALL, lone, networks, photographs, unexplained_variance
 from tests.experiments import fakes
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
+
+
+def test_pairs_take_all_styles_and_never_repeat_one():
+    contents, styles = np.arange(4), np.arange(6)
+    pairs = pairs_in_turn(contents, styles, 100)
+    assert len(set(zip(*pairs, strict=True))) == len(pairs[0]) == 24
+    assert sorted(pairs_in_turn(contents, styles, 6)[1]) == list(range(6))
 
 
 def tables(text: str) -> dict[str, dict[str, list[str]]]:
@@ -28,7 +37,7 @@ def tables(text: str) -> dict[str, dict[str, list[str]]]:
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(evaluate, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr("cdjax.cli.compilation_cache.use_compilation_cache", lambda: None)
     monkeypatch.chdir(tmp_path)
     for name, model in (("large", LARGE), ("small", SMALL), ("lone", lone(SMALL))):
         save_model(tmp_path / name, model)
@@ -44,7 +53,7 @@ def test_the_command_from_files_to_table_and_json(work: Path, capsys: pytest.Cap
     (work / "out.json").write_text("old")
     before = sorted(path.name for path in work.iterdir())
     extra = ["--styles", "styles", "--pairs", "3", "--json", "out.json"]
-    assert evaluate.main(["small", "lone", *COMMON, *extra]) == 0
+    assert main(["evaluate", "small", "lone", *COMMON, *extra]) == 0
     assert sorted(path.name for path in work.iterdir()) == before
     text = capsys.readouterr().out
     figures = json.loads((work / "out.json").read_text())
@@ -93,7 +102,7 @@ def test_adain_beside_a_teacher_with_a_decoder_of_its_own(
         config = dataclasses.replace(model.config, method="adain")
         save_model(work / name, with_stages(dataclasses.replace(model, config=config), [2]))
     options = ["--styles", "styles", "--json", "out.json"]
-    assert evaluate.main(["student", "--teacher", "teacher", *COMMON[2:], *options]) == 0
+    assert main(["evaluate", "student", "--teacher", "teacher", *COMMON[2:], *options]) == 0
     text = capsys.readouterr().out
     figures = json.loads((work / "out.json").read_text())
     student, teacher = figures["models"]["student"], figures["teacher"]
@@ -121,7 +130,7 @@ def test_adain_beside_a_teacher_with_a_decoder_of_its_own(
 def test_fitted_on_another_folder(work: Path):
     photographs(work / "fit", 5)
     options = ["--fit-images", "fit", "--count", "4", "--json", "out.json", "--stages", "1"]
-    assert evaluate.main(["small", *COMMON, *options]) == 0
+    assert main(["evaluate", "small", *COMMON, *options]) == 0
     figures = json.loads((work / "out.json").read_text())
     assert [figures["photographs"][name]["count"] for name in ("fit", "test")] == [4, 4]
     fit, test = (read_photographs(name, size=16, count=4).images for name in ("fit", "images"))
@@ -140,11 +149,11 @@ def test_fitted_on_another_folder(work: Path):
         (["small", *COMMON, "--images", "none"], "none: no such folder"),
         (["small", *COMMON, "--styles", "large"], "large: no images"),
         (["small", *COMMON, "--size", "17"], "multiple of 2 pixels"),
-        (["small", *COMMON, "--count", "1"], "images: one photograph cannot be fitted to and"),
+        (["small", *COMMON, "--count", "1"], "images: one photograph is too few to fit to and"),
         (["small", *COMMON, "--stages", "3"], "small: it has the stages 2, 1, not all of 3"),
         (["small", *COMMON, "--fit-images", "images"], "--fit-images must be another folder"),
-        (["small", *COMMON, "--json", "none/out.json"], "there is no directory"),
-        (["small", *COMMON, "--batch", "0"], "'0' is no whole number from 1"),
+        (["small", *COMMON, "--json", "none/out.json"], "there is no folder"),
+        (["small", *COMMON, "--batch", "0"], "'0' is not a whole number from 1"),
         (["small", "small", *COMMON], "a model is given twice"),
         (["images", *COMMON], "images: not a checkpoint of cdjax"),
     ],
@@ -155,11 +164,7 @@ def test_bad_input_is_one_line_and_loses_nothing(
     (work / "out.json").write_text("old")
     if "--json" not in arguments:
         arguments = [*arguments, "--json", "out.json"]
-    try:
-        status = evaluate.main(arguments)
-    except SystemExit as error:
-        status = error.code
-    assert status == 2
+    assert main(["evaluate", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     lines = [line for line in err.replace("\r", "\n").split("\n") if message in line]
@@ -174,40 +179,25 @@ def test_a_json_that_cannot_be_written_comes_after_the_table(
     def full(path: Path, text: str) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(evaluate, "write_text", full)
+    monkeypatch.setattr(cdjax.io.atomic, "write_text", full)
     options = ["--json", "out.json", "--stages", "1", "--count", "2"]
-    assert evaluate.main(["small", *COMMON, *options]) == 1
+    assert main(["evaluate", "small", *COMMON, *options]) == 2
     out, err = capsys.readouterr()
     assert "## Reconstruction" in out
     assert "out.json was not written: No space left" in err
 
 
-def test_an_infinite_psnr_is_null_in_json(work: Path, monkeypatch: pytest.MonkeyPatch):
-    measure = evaluate.compare
-
-    def compare(*arguments: Any, **options: Any) -> Any:
-        comparison = measure(*arguments, **options)
-        equal = dataclasses.replace(comparison.teacher.cascade, psnr=float("inf"))
-        teacher = dataclasses.replace(comparison.teacher, cascade=equal)
-        return dataclasses.replace(comparison, teacher=teacher)
-
-    monkeypatch.setattr(evaluate, "compare", compare)
-    options = ["--json", "out.json", "--stages", "1", "--count", "2"]
-    assert evaluate.main(["small", *COMMON, *options]) == 0
-    cascade = json.loads((work / "out.json").read_text())["teacher"]["cascade"]
-    assert cascade["psnr"] is None
-    assert cascade["ssim"] > 0
-
-
 def test_the_published_model(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(evaluate, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr("cdjax.cli.compilation_cache.use_compilation_cache", lambda: None)
     photos = tmp_path / "photographs"
     photos.mkdir()
     for file in sorted((shared / "images/content").glob("*.jpg"))[::250][:12]:
         Image.open(file).resize((96, 96)).save(photos / file.name)
     teacher, published = (str(shared / "reference" / n) for n in ("vgg19_normalised", "wct16x"))
     options = ["--size", "96", "--stages", "1", "--json", str(tmp_path / "out.json")]
-    assert evaluate.main([published, "--teacher", teacher, "--images", str(photos), *options]) == 0
+    assert (
+        main(["evaluate", published, "--teacher", teacher, "--images", str(photos), *options]) == 0
+    )
     figures = json.loads((tmp_path / "out.json").read_text())
     model = figures["models"]["wct16x"]
     assert model["reconstruction"]["1"]["psnr"] > 40

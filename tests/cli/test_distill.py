@@ -1,4 +1,4 @@
-"""`python -m experiments.distill`, as a person runs it."""
+"""`cdjax distill`, as a person runs it."""
 
 import json
 import re
@@ -11,19 +11,19 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from experiments.distill_report import read_log
-from experiments.watch import Watch, picture_grid
 from PIL import Image
 
 from cdjax import encode_style, load_model, stylize
+from cdjax.cli import training_log
+from cdjax.cli.distill_report import read_log
+from cdjax.cli.main import main
+from cdjax.cli.training_log import Watch, picture_grid
 from cdjax.data.dead_leaves import dead_leaves
 from cdjax.distillation.config import Task
 from cdjax.distillation.presets import PRESETS
 from cdjax.distillation.train_step import loss
 from cdjax.networks.spec import student
 from cdjax.networks.teachers import teacher_encoder
-from experiments import watch
-from experiments.distill import main
 from tests import models
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ STEPS = 30
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The default run but, to save time, of two of its stages, fewer steps and crops."""
     output = tmp_path_factory.mktemp("quick") / "run"
-    command = [sys.executable, "-m", "experiments.distill", "--output", str(output)]
+    command = [sys.executable, "-m", "cdjax", "distill", "--output", str(output)]
     command += ["--stages", *map(str, STAGES), "--data.crop", "64"]
     command += ["--start.images", "48", "--start.decoder-images", "24"]
     command += ["--start.positions", "3000"]
@@ -106,17 +106,15 @@ def test_bad_use_is_one_line_and_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = ["--output", str(tmp_path / "run")]
-    assert main(["--teacher", str(tmp_path / "none.pth"), *output]) == 2
+    assert main(["distill", "--teacher", str(tmp_path / "none.pth"), *output]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("distill: ")
+    assert line.startswith("cdjax: error: ")
     assert "none.pth: no such file" in line
-    assert main(["--data.source", str(tmp_path / "none"), *output]) == 2
+    assert main(["distill", "--data.source", str(tmp_path / "none"), *output]) == 2
     assert "no such folder" in capsys.readouterr().err.strip().splitlines()[-1]
-    assert main(["--stages", "7", *output]) == 2
+    assert main(["distill", "--stages", "7", *output]) == 2
     assert "stages must be different numbers from 1 to 5" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as exit_:
-        main(["--preset", "none"])
-    assert exit_.value.code == 2
+    assert main(["distill", "--preset", "none"]) == 2
     capsys.readouterr()
 
 
@@ -143,7 +141,7 @@ def test_images_a_second_are_those_of_many_steps(
     times = [30.0, *(32.0 + 2 * step for step in range(38)), 106.001]
     watching = Watch()
     clock = SimpleNamespace(monotonic=iter(times).__next__, time=lambda: 0.0)
-    monkeypatch.setattr(watch, "time", clock)
+    monkeypatch.setattr(training_log, "time", clock)
     with watching.phase(1, "student_pair", tmp_path, steps=len(times), batch=4) as phase:
         for step in range(len(times)):
             phase.step(step + 1, {"loss": 1.0})

@@ -1,0 +1,62 @@
+"""`cdjax convert` and `python convert_weights.py`: files of PyTorch become a checkpoint."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cdjax import load_model
+from cdjax.checkpoints.pytorch import SOURCES, convert_paper_16x
+from cdjax.cli.main import main
+from cdjax.networks.spec import student
+from tests.checkpoints.test_store import equal
+from tests.torch_files import paper_files, wct_files
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_script_as_a_process(tmp_path: Path) -> None:
+    folder, out = tmp_path / "files", tmp_path / "out"
+    folder.mkdir()
+    paper_files(folder, 1)
+    paper_files(folder, 2, embeddings=False)
+    command = [sys.executable, "convert_weights.py", "paper-16x", str(folder), "-o", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0] == ["stage", "network", "layer", "shape", "parameters"]
+    assert ["2", "decoder", "conv2_1", "3x3x32x16", "4,624"] in lines
+    assert ["1", "embedding", "relu1_1", "24x64", "1,600"] in lines
+    assert ["1", "encoder", "total", "684"] in lines
+    assert ["total", f"{sum(student(k).parameter_count for k in (1, 2)) + 1600:,}"] in lines
+    assert len({len(line) for line in done.stdout.splitlines()[:-1]}) == 1
+    assert equal(load_model(out), convert_paper_16x(folder))
+
+
+def test_wrong_use_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    wct_files(tmp_path, 1)
+    good = ["convert", "wct-vgg19", str(tmp_path), "-o", out]
+    assert main(good) == 0
+    assert main([*good, "--overwrite"]) == 0
+    capsys.readouterr()
+    for arguments, message in [
+        (good, "already"),
+        (["convert", "paper-16x", str(tmp_path), "-o", out], "no weights here"),
+        (["convert", "paper-16x", "-o", out], "needs the PATH"),
+        (["convert", "vgg16", str(tmp_path / "none.pth"), "-o", out], "no such file"),
+        (["convert", "vgg11", "-o", out], "invalid choice: 'vgg11'"),
+    ]:
+        assert main(arguments) == 2
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert message in output.err
+        assert output.err.count("\n") == 1
+    assert load_model(out).config.specs[0].stage == 1
+
+
+def test_every_source_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(source in text for source in SOURCES)
