@@ -60,6 +60,8 @@ def _distill(command: "Command") -> None:
     hosts.initialize(command.hosts.coordinator, command.hosts.processes, command.hosts.index)
     use_compilation_cache()
     output, recipe = command.output, command.recipe
+    if any(data.source.startswith("tfds:") for data in (recipe.data, recipe.style_data)):
+        require("a source tfds:NAME", "tensorflow_datasets")
     watch = Watch() if is_first() else Silent()
     if command.preset == "quick":
         watch.say(_REAL[recipe.method])

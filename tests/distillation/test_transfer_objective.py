@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cdjax import Model, Spec, load_model, save_model, stylize
+from cdjax.cli.training_log import Silent
 from cdjax.data.loader import DataConfig
 from cdjax.distillation.config import Recipe, Start, Styles, Task, Training, Transfer, Weights
 from cdjax.distillation.pipeline import PhaseObserver, distill
@@ -24,7 +25,6 @@ from cdjax.distillation.transfer_objective import (
     style_disagreement,
 )
 from cdjax.model import Params
-from experiments.watch import Silent
 from tests import models
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
