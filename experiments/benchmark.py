@@ -17,12 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cdjax.cli.main import _Parser as Parser
-from cdjax.cli.main import _size as size
-from cdjax.cli.main import _within as within
+from cdjax.cli.parser import Parser, size, within
+from cdjax.cli.report import about, as_json
 from cdjax.io.atomic import write_text
 from experiments.benchmarks import gatys, stylization, tiles, training
-from experiments.benchmarks.report import about, as_json, report, say
+from experiments.benchmarks.report import report, say
 from experiments.benchmarks.ways import available
 from experiments.benchmarks.worker import WorkerError
 
@@ -72,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("PyTorch is missing (pip install torch): cdjax is measured alone")
     # This process, too, uses the GPU that the workers share.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    machine, text = about("experiments.benchmark", arguments), ""
+    machine, text = about("python -m experiments.benchmark", arguments), ""
     try:
         with tempfile.TemporaryDirectory(prefix="cdjax-benchmark-") as folder:
             for results in subject.measure(options, Path(folder)):

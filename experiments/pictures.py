@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from cdjax import Model, Optimization, optimize_image, stylize
 from cdjax.cli.jobs import images_in
-from cdjax.cli.main import _within as within
+from cdjax.cli.parser import within
 from cdjax.cli.samples import landscape, painting
+from cdjax.cli.training_log import picture_grid
 from cdjax.io.images import check_suffix, levels, read_image, resize
-from experiments.watch import picture_grid
 
 
 @dataclass(frozen=True)

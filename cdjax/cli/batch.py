@@ -1,6 +1,5 @@
 """Making the pictures of a command line: read ahead, stylise, write, report what failed."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -73,8 +72,7 @@ def _make_all(
     reported: set[str] = set()
     done, failed = 0, 0
     total = sum(len(jobs) for _, jobs in by_style)
-    show = not strict or sys.stderr.isatty()
-    with ProgressBar("image", guard=guard, show=show) as on_progress:
+    with ProgressBar("image", guard=guard, show=None if strict else True) as on_progress:
         for paths, jobs in by_style:
             encoded = [_encode(model, path, next(styles), settings, guard) for path in paths]
             style = _mixed(model, encoded, settings)

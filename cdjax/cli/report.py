@@ -48,13 +48,11 @@ def number(value: float | None, form: str = ",.0f", *, scale: float = 1) -> str:
     return MISSING if value is None else format(value / scale, form)
 
 
-def processor() -> str:
-    """The name of the machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if "model name" in line)
+    return next(names, platform.machine())
 
 
 def about(program: str, arguments: Sequence[str]) -> dict[str, Any]:
@@ -66,7 +64,7 @@ def about(program: str, arguments: Sequence[str]) -> dict[str, Any]:
     """
     return {
         "command": f"{program} {shlex.join(arguments)}".strip(),
-        "processor": processor(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "system": platform.system(),
         "versions": {"Python": platform.python_version()}

@@ -16,15 +16,14 @@ import numpy as np
 
 from cdjax import Model, Optimization, load_model, save_model
 from cdjax.checkpoints.pretrained import available_models, bundled_file
-from cdjax.cli.main import _Parser as Parser
-from cdjax.cli.main import _size as size
-from cdjax.cli.main import _within as within
+from cdjax.cli.parser import Parser, size, within
+from cdjax.cli.report import about, as_json, document, facts, number, table
 from cdjax.evaluation.compare import FLOPS_SIZE, measured_size
 from cdjax.io.atomic import write_text
 from cdjax.io.images import Picture, write_image
 from cdjax.networks.spec import TEACHER_WIDTHS
-from experiments.benchmarks import report
 from experiments.benchmarks.inputs import random_model, write_pair
+from experiments.benchmarks.report import median, say
 from experiments.benchmarks.worker import WorkerError, summary, worker
 from experiments.pictures import add_sheet_options, sheet, sheet_pairs
 
@@ -96,8 +95,8 @@ def _figures(name: str, model: Model, options: argparse.Namespace, folder: Path)
         with worker(name, chosen, cache=folder / "cache") as (_, run):
             peaks[side] = run(*inputs)["peak"]
             answers = [run(*inputs) for _ in range(options.runs if share == 1 else 0)]
-        report.say(f"{name}, {side} pixels: peak {peaks[side] / 1e6:.0f} MB")
-    seconds, largest = report.median(summary(answers)), largest_picture(peaks, options.limit)
+        say(f"{name}, {side} pixels: peak {peaks[side] / 1e6:.0f} MB")
+    seconds, largest = median(summary(answers)), largest_picture(peaks, options.limit)
     return found | {"seconds": seconds, "peak": peaks[side], "peaks": peaks, "largest": largest}
 
 
@@ -137,18 +136,16 @@ def table_report(results: Mapping[str, Any]) -> str:
 
     def cells(figures: Mapping[str, Any]) -> list[str]:
         columns = _COLUMNS.items()
-        return [
-            report.number(figures.get(key), form, scale=scale) for key, (_, form, scale) in columns
-        ]
+        return [number(figures.get(key), form, scale=scale) for key, (_, form, scale) in columns]
 
     rows = []
     for row in results["rows"]:
         label = row["method, stages"]
         rows += [[f"{label}: original", *cells(row["original"])]]
         rows += [[f"{label}: {row['name']}", *cells(row["compressed"])]]
-        rows += [["**ratio**", *(report.number(row["ratio"].get(key), ".2f") for key in _COLUMNS)]]
-    text = report.table(["method, stages", *(head for head, _, _ in _COLUMNS.values())], rows)
-    return report.document("The paper's table", report.facts(results), {"Table": text + _NOTE})
+        rows += [["**ratio**", *(number(row["ratio"].get(key), ".2f") for key in _COLUMNS)]]
+    text = table(["method, stages", *(head for head, _, _ in _COLUMNS.values())], rows)
+    return document("The paper's table", facts(results), {"Table": text + _NOTE})
 
 
 _NOTE = """
@@ -176,7 +173,7 @@ def _run(options: argparse.Namespace, results: dict[str, Any], folder: Path) -> 
     # Before the files: what took minutes to measure is not lost by a full disk.
     print(table_report(results), end="", flush=True)
     if options.json:
-        write_text(options.json, report.as_json(results))
+        write_text(options.json, as_json(results))
     if pairs:
         write_image(options.sheet, Picture(sheet(models, pairs, steps=options.gatys_steps)))
 
@@ -188,8 +185,8 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
         with tempfile.TemporaryDirectory(prefix="cdjax-table-") as folder:
-            _run(options, report.about("experiments.evaluate", arguments), Path(folder))
+            _run(options, about("python -m experiments.evaluate", arguments), Path(folder))
     except (ValueError, OSError, WorkerError) as error:
-        report.say(f"evaluate: {error}")
+        say(f"evaluate: {error}")
         return 2 if isinstance(error, ValueError) else 1
     return 0

@@ -1,17 +1,11 @@
-"""Results as Markdown and JSON: the one table printer, and what the machine is."""
+"""The Markdown of a comparison: tables of seconds and of peak memory."""
 
-import json
-import os
-import platform
-import shlex
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-MISSING = "-"
+from cdjax.cli.report import MISSING, document, facts, number, table
 
 Taken = Mapping[str, Mapping[str, Any] | str]
 """What was measured of each way of doing something; in words, why it was not."""
@@ -21,23 +15,6 @@ Value = Callable[[Mapping[str, Any]], float | None]
 def say(line: str) -> None:
     """Prints a line about the progress to stderr."""
     print(line, file=sys.stderr, flush=True)
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first are aligned as numbers."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def document(title: str, facts: Mapping[str, Any], sections: Mapping[str, str]) -> str:
-    """A Markdown page: a title, a list of facts, and a text or table under each heading."""
-    text = f"# {title}\n\n" + "".join(f"- {name}: {fact}\n" for name, fact in facts.items())
-    return text + "".join(f"\n## {heading}\n\n{part}" for heading, part in sections.items())
-
-
-def number(value: float | None, form: str = ",.0f", *, scale: float = 1) -> str:
-    """A number in a table, divided by a scale; a dash for None."""
-    return MISSING if value is None else format(value / scale, form)
 
 
 def median(taken: Mapping[str, Any]) -> float:
@@ -89,41 +66,3 @@ def report(results: Mapping[str, Any]) -> str:
         "Peak memory": f"{peaks}\n{results['note']}",
     }
     return document(results["title"], facts(results), sections)
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if "model name" in line)
-    return next(names, platform.machine())
-
-
-def about(module: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """The command, the machine and the versions, for JSON."""
-    return {
-        "command": f"python -m {module} {shlex.join(arguments)}".strip(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "versions": {"Python": platform.python_version()}
-        | {name: version(name) for name in ("cdjax", "jax")},
-    }
-
-
-def facts(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What `about` found, in words, and the `settings` of a benchmark."""
-    workers = results.get("workers", {})
-    versions = results["versions"] | {
-        f"{way} worker": f"{told['version']} on {told['device']}" for way, told in workers.items()
-    }
-    return {
-        "command": f"`{results['command']}`",
-        "machine": f"{results['processor']}, {results['cores']} cores, {results['system']}",
-        "versions": ", ".join(f"{name} {of}" for name, of in versions.items()),
-        **results["settings"],
-    }
-
-
-def as_json(results: Mapping[str, Any]) -> str:
-    """Results as the text of a JSON file."""
-    return json.dumps(results, indent=1, allow_nan=False) + "\n"

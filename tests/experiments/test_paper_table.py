@@ -10,7 +10,7 @@ import pytest
 
 from cdjax import Model, Spec, save_model
 from cdjax.io.images import read_image
-from experiments import evaluate, pictures
+from experiments import pictures
 from experiments.benchmarks import paper_table
 from experiments.benchmarks.paper_table import largest_picture
 from experiments.benchmarks.worker import WorkerError
@@ -50,7 +50,7 @@ def test_every_method_with_its_original_and_the_ratio(
 
     monkeypatch.setattr(paper_table, "worker", worker_that(answer))
     options = ["--table-size", "64", "--limit", "500MB", "--json", "out.json", "--runs", "2"]
-    assert evaluate.main(["--table", "small", "mean", "deep", *options]) == 0
+    assert paper_table.main(["--table", "small", "mean", "deep", *options]) == 0
     header, *rows = tables(capsys.readouterr().out)["Table"]
     assert header[1:] == [
         "parameters",
@@ -112,7 +112,7 @@ def test_the_sheet_shows_what_the_models_make(
     monkeypatch.setattr(pictures, "optimize_image", optimize)
     monkeypatch.setattr(pictures, "stylize", stylize)
     options = ["--runs", "0", "--sheet", "sheet.png", "--sheet-size", "32", "--gatys-steps", "7"]
-    assert evaluate.main(["--table", "mean", "deep", *options]) == 0
+    assert paper_table.main(["--table", "mean", "deep", *options]) == 0
     rows = tables(capsys.readouterr().out)["Table"]
     assert rows[1][3:] == ["-", "-", "-"]  # Nothing was measured.
     sheet = read_image("sheet.png").pixels
@@ -143,7 +143,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     before = sorted(path.name for path in work.iterdir())
     try:
-        status: Any = evaluate.main(["--table", *arguments])
+        status: Any = paper_table.main(["--table", *arguments])
     except SystemExit as error:
         status = error.code
     assert status == 2
@@ -161,7 +161,7 @@ def test_a_process_that_fails_is_one_line(
         raise WorkerError("the original process ended with -9: out of memory?")
 
     monkeypatch.setattr(paper_table, "worker", fail)
-    assert evaluate.main(["--table", "small"]) == 1
+    assert paper_table.main(["--table", "small"]) == 1
     assert capsys.readouterr().err == (
         "evaluate: the original process ended with -9: out of memory?\n"
     )
