@@ -158,6 +158,28 @@ def test_every_content_of_a_folder_gets_every_style(
     np.testing.assert_array_equal(read_image("new/out/a__y.png").pixels, expected)
 
 
+def test_every_content_gets_every_style_that_is_given(
+    folders: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(weights, "in/a.png", "c.png", "-s", "styles", "s.png", "-o", "out") == 0
+    assert len(names(folders / "out")) == 6
+    assert "cdjax: 6 pictures: 2 contents x 3 styles -> out\n" in capsys.readouterr().err
+    # The order of options and files does not matter.
+    assert run(weights, "-s", "s.png", "-o", "single.png", "in/a.png") == 0
+    single, one = (read_image(name).pixels for name in ("single.png", "out/a__s.png"))
+    np.testing.assert_array_equal(single, one)
+
+
+def test_many_files_without_s_are_refused_with_the_right_command(
+    folders: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(weights, "in/a.png", "in/b.jpg", "s.png", "-o", "out") == 2
+    right = "cdjax stylize in/a.png in/b.jpg -s s.png -o FOLDER"
+    assert f"3 files and no -s; to paint several photographs: {right}\n" in error(capsys)
+    assert run(weights, *["c.png"] * 9, "s.png", "-o", "out") == 2
+    assert ": cdjax stylize c.png ... c.png -s s.png -o FOLDER\n" in error(capsys)
+
+
 def test_an_output_is_not_overwritten_unless_asked(
     pair: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
