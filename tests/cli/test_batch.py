@@ -93,7 +93,7 @@ def test_what_its_format_cannot_hold_is_not_computed_at_all(
     Image.new("RGB", (65501, 1)).save(jobs[0].content)
     wide = replace(jobs[0], output=jobs[0].output.with_suffix(".jpg"))
     monkeypatch.setattr(cdjax.transfer.stylize, "stylize", None)
-    with pytest.raises(ImageError, match="65501x1 pixels, but JPEG ends at 65500"):
+    with pytest.raises(ImageError, match="65501x1 pixels, but JPEG is limited to 65500"):
         run([wide], lambda: model, Settings(), InterruptGuard(), strict=True)
 
 

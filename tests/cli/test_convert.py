@@ -42,8 +42,8 @@ def test_wrong_use_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main([*good, "--overwrite"]) == 0
     capsys.readouterr()
     for arguments, message in [
-        (good, "already"),
-        (["convert", "paper-16x", str(tmp_path), "-o", out], "no weights here"),
+        (good, "already exists"),
+        (["convert", "paper-16x", str(tmp_path), "-o", out], "contains no weights"),
         (["convert", "paper-16x", "-o", out], "needs the PATH"),
         (["convert", "vgg16", str(tmp_path / "none.pth"), "-o", out], "no such file"),
         (["convert", "vgg11", "-o", out], "invalid choice: 'vgg11'"),

@@ -131,7 +131,7 @@ def test_sizes_and_overwriting(work: Path) -> None:
         (["c.png", "s.png", "-o", "out.xyz"], "unknown suffix '.xyz'"),
         (["c.png", "s.png", "-o", "no/out.png"], "the folder no does not exist"),
         (["c.png", "s.png", "-o", "old.png"], "old.png: already exists; --overwrite"),
-        (["c.png", "broken.png", "-o", "out.png"], "broken.png: no image, or broken"),
+        (["c.png", "broken.png", "-o", "out.png"], "broken.png: not an image, or broken"),
         (["c.png", "s.png", "-o", "out.png", "--model", "none"], "none: no such file"),
         (["c.png", "s.png", "-o", "out.png", "--model", "c.png"], "c.png"),
         (["c.png", "s.png", "-o", "out.png", "--style-layers", "relu9_9"], "no layer relu9_9"),

@@ -231,7 +231,7 @@ def test_an_output_that_cannot_be_written_is_reported_and_the_rest_goes_on(
     (folders / "in/wide.png").rename(folders / "in/wide.jpg")
     assert run(weights, "in", "styles/x.png", "-o", "out") == 2
     err = capsys.readouterr().err
-    assert "wide__x.jpg: 65501x1 pixels, but JPEG ends at 65500" in err
+    assert "wide__x.jpg: 65501x1 pixels, but JPEG is limited to 65500" in err
     assert err.endswith("cdjax: 2 written, 1 failed\n")
 
 
@@ -255,7 +255,7 @@ WRONG = {
         "w: no such file or folder; models",
     ),
     "a file as weights": ([*PAIR, "--weights", "c.png"], "c.png: not a PyTorch file"),
-    "other weights": ([*PAIR, "--weights", "empty"], "empty: no checkpoint"),
+    "other weights": ([*PAIR, "--weights", "empty"], "empty: not a checkpoint"),
 }
 
 
