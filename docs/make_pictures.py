@@ -153,7 +153,7 @@ def forty_megapixels(inputs: Inputs) -> None:
         levels=True,
     )
     picture = Image.fromarray(result)
-    print(f"{picture.width}x{picture.height} = {picture.width * picture.height / 1e6:.1f} megapixels")
+    print(f"{picture.width}x{picture.height} pixels")
     save("forty-megapixels", scaled(picture, 400), kilobytes=90)
     left, top = 1680, 3520
     save("forty-megapixels-window", picture.crop((left, top, left + 960, top + 640)), kilobytes=400)

@@ -16,7 +16,9 @@ from PIL import Image
 
 import cdjax
 from cdjax import Model
+from cdjax.cli.distill_options import parse as parse_distillation
 from cdjax.cli.main import main
+from experiments.ablate_options import parse as parse_ablation
 from tests.models import random_image
 
 ROOT = Path(__file__).parents[1]
@@ -111,25 +113,19 @@ def dry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def parse(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Parses a command with the parser of its program; raises unless it can be parsed."""
-    program, *arguments = command
-    if program == "python" and arguments[0] == "-m" and arguments[1].startswith("experiments."):
-        module, arguments = arguments[1], arguments[2:]
-        if module == "experiments.ablate":
-            from experiments.ablate_options import parse as parse_ablation
-
+    match command:
+        case ["cdjax", "distill", *arguments] | ["python", "-m", "experiments.distill", *arguments]:
+            if "--help" not in arguments:
+                parse_distillation(arguments)
+        case ["python", "-m", "experiments.ablate", *arguments]:
             parse_ablation(arguments)
-            return
-        monkeypatch.setattr(sys, "argv", [module, *arguments])
-        with pytest.raises(Parsed):
-            runpy.run_module(module, run_name="__main__")
-    elif program == "cdjax" and arguments[0] == "distill":
-        from cdjax.cli.distill_options import parse as parse_distillation
-
-        if "--help" not in arguments:
-            parse_distillation(arguments[1:])
-    elif program == "cdjax":
-        with pytest.raises(Parsed):
-            main(arguments)
+        case ["python", "-m", module, *arguments]:
+            monkeypatch.setattr(sys, "argv", [module, *arguments])
+            with pytest.raises(Parsed):
+                runpy.run_module(module, run_name="__main__")
+        case ["cdjax", *arguments]:
+            with pytest.raises(Parsed):
+                main(arguments)
 
 
 @each_page
@@ -144,7 +140,7 @@ def test_a_wrong_command_does_not_parse(monkeypatch: pytest.MonkeyPatch) -> None
     for line in (
         "cdjax stylize a.jpg b.jpg -o c.jpg --no-such-option",
         "cdjax no-such-command",
-        "cdjax distill --student-pair.steps 5",
+        "cdjax distill --no-such-option 5",
         "python -m experiments.benchmark --no-such-option",
     ):
         with pytest.raises((SystemExit, pytest.fail.Exception)):
