@@ -21,8 +21,6 @@ import cdjax
 
 Pixels = NDArray[np.uint8]
 
-Box = tuple[int, int, int, int]
-
 PICTURES = Path(__file__).parent / "pictures"
 BUTTERFLY = "david-clode-Oq9JrJb6K7M-unsplash.jpg"
 ROOF = "andrew-ridley-jR4Zf-riEjI-unsplash.jpg"
@@ -49,18 +47,15 @@ class Inputs:
         """One of the two Unsplash photographs."""
         return Image.open(self._images / "uhd" / name).convert("RGB")
 
-    def square(self, name: str, box: Box) -> Pixels:
-        """A square part of a photograph, SIDE pixels wide."""
-        part = self.photograph(name).crop(box)
-        return np.asarray(part.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
-
-    def butterfly(self) -> Pixels:
-        """The butterfly on its flower."""
-        return self.square(BUTTERFLY, (0, 200, 2626, 2826))
+    def butterfly(self, side: int = SIDE) -> Pixels:
+        """The butterfly on its flower, a square."""
+        part = self.photograph(BUTTERFLY).crop((0, 200, 2626, 2826))
+        return np.asarray(scaled(part, side))
 
     def roof(self) -> Pixels:
-        """A part of the roof's tiles."""
-        return self.square(ROOF, (1300, 900, 3300, 2900))
+        """A square part of the roof's tiles."""
+        part = self.photograph(ROOF).crop((1300, 900, 3300, 2900))
+        return np.asarray(scaled(part, SIDE))
 
     def painting(self, name: str, side: int | None = None) -> Pixels:
         """A painting, its shorter side scaled to `side` pixels, or as in PAINTINGS."""
@@ -129,9 +124,9 @@ def style_size(inputs: Inputs) -> None:
 
 def methods(inputs: Inputs) -> None:
     """WCT, AdaIN and optimisation, beside each other."""
-    content, style = inputs.butterfly(), inputs.painting("udnie")
+    content, style = inputs.butterfly(512), inputs.painting("starry_night", 512)
     wct = cdjax.load_model("wct-16x")
-    settings = cdjax.Optimization(start="stylized", steps=20, finish_steps=5)
+    settings = cdjax.Optimization(steps=30, finish_steps=10)
     results = [
         cdjax.stylize(wct, content, style),
         cdjax.stylize(cdjax.load_model("adain-16x"), content, style),
