@@ -172,6 +172,12 @@ def test_links_resolve(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@each_page
+def test_source_files_exist(page: Path) -> None:
+    for path in re.findall(r"`((?:cdjax|experiments|tests|docs)/[\w/.-]+\.\w+)`", page.read_text()):
+        assert (ROOT / path).is_file(), path
+
+
 def test_every_page_is_in_the_navigation() -> None:
     navigation = re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(navigation) == sorted(path.name for path in ROOT.glob("docs/*.md"))
