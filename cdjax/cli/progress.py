@@ -15,7 +15,8 @@ class ProgressBar:
     """An `OnProgress` that draws one bar after another; to be used as a context.
 
     A report with another total, or with fewer units done, starts a new bar; another task with the
-    same total only changes the name on the bar. Messages are printed above the bar.
+    same total only changes the name on the bar. Messages are printed above the bar; a report that
+    counts nothing is only its message.
 
     Args:
         unit: name of the units, such as `"image"`.
@@ -62,7 +63,7 @@ class ProgressBar:
         with self._guard.protected():
             if progress.message:
                 tqdm.write(progress.message, file=sys.stderr)
-            if progress.task:
+            if progress.total is not None or progress.done:
                 self._draw(progress)
 
     def _draw(self, progress: Progress) -> None:

@@ -10,12 +10,12 @@ import pytest
 from cdjax.cli.allocator import TRAINING
 
 PROGRAM = """
+import os
 import sys
 import time
 import jax
 import jax.numpy as jnp
 from cdjax.cli.allocator import run_in_calling_thread
-from experiments.measure import resident
 
 if sys.argv[1] == "here":
     run_in_calling_thread()
@@ -25,13 +25,17 @@ def step(x):
     # By way of 256 MiB; with a loop, without which JAX runs little programs where they are called.
     return jax.lax.fori_loop(0, 2, lambda _, product: product / 2, x.T @ x) @ jnp.ones(8192)
 
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
 def kept():
     step(x).block_until_ready()
     # A result is there before the thread that made it has freed what it took.
     samples = []
     for _ in range(20):
         time.sleep(0.05)
-        samples.append(resident()[0])
+        samples.append(resident())
     return min(samples)
 
 x = jax.block_until_ready(jnp.ones((8, 8192)))

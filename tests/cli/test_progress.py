@@ -30,6 +30,7 @@ def test_another_total_starts_a_bar_and_another_task_does_not(
     with ProgressBar(show=True, keep=True) as bar:
         for report in reports:
             bar(Progress(*report))
+        bar(Progress("only a message"))
     shown = [line.partition(":")[0] for line in lines(capsys.readouterr().err) if line]
     assert shown == ["a, second part", "b", "c"]
 
@@ -37,7 +38,7 @@ def test_another_total_starts_a_bar_and_another_task_does_not(
 def test_messages_are_printed_where_no_bar_is(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar() as bar:  # Not a terminal.
         bar(Progress("photographs", 1, 3, message="cdjax: error: a.png: broken image"))
-        bar(Progress("", message="done"))
+        bar(Progress("model", message="done"))
     assert capsys.readouterr().err == "cdjax: error: a.png: broken image\ndone\n"
 
 
