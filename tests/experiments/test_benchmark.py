@@ -233,13 +233,13 @@ def test_student_and_teacher_on_several_pairs(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--runs", "0"], "'0' is no whole number from 1"),
+        (["--runs", "0"], "'0' is not a whole number from 1"),
         (["--output", "no/report.md"], "there is no directory"),
         (["--training", "--ultra"], "choose one"),
-        (["--training", "--stages", "6"], "'6' is no whole number from 1 to 5"),
+        (["--training", "--stages", "6"], "'6' is not a whole number from 1 to 5"),
         (["--training", "--crop", "40"], "--crop must be a multiple of 16"),
         (["--ultra", "--memory", "1XB"], "'1XB' is no size"),
-        (["--ultra", "--megapixels", "nan"], "'nan' is no number"),
+        (["--ultra", "--megapixels", "nan"], "'nan' is not a number"),
         (["--sizes", "65"], "multiple of 2, at least 4, not 65"),
         (["--sizes", "2"], "multiple of 2, at least 4, not 2"),
         (["--weights", "lone"], "must have decoders"),
