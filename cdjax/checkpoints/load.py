@@ -5,6 +5,7 @@ at once.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -87,20 +88,14 @@ def load_model(source: str | os.PathLike[str]) -> "Model":
         TorchFileError, PickleFileError: if such a file cannot be read.
     """
     kind, path = find_model(source)
-    if kind == "bundled":
-        from cdjax.checkpoints.pretrained import read_bundled
+    from cdjax.checkpoints import lpips_file, pretrained, pytorch, store
 
-        return read_bundled(path)
-    if kind == "checkpoint":
-        from cdjax.checkpoints.store import read_checkpoint
-
-        return read_checkpoint(path)
-    if kind == "lpips":
-        from cdjax.checkpoints.lpips_file import read_lpips_vgg16
-
-        return read_lpips_vgg16(path)
-    from cdjax.checkpoints.pytorch import convert_paper_16x, convert_vgg, convert_wct_vgg19
-
-    if kind == "paper-16x":
-        return convert_paper_16x(path)
-    return convert_wct_vgg19(path) if kind == "wct-vgg19" else convert_vgg(path)
+    readers: dict[Kind, Callable[[Path], Model]] = {
+        "bundled": pretrained.read_bundled,
+        "checkpoint": store.read_checkpoint,
+        "paper-16x": pytorch.convert_paper_16x,
+        "wct-vgg19": pytorch.convert_wct_vgg19,
+        "torchvision": pytorch.convert_vgg,
+        "lpips": lpips_file.read_lpips_vgg16,
+    }
+    return readers[kind](path)

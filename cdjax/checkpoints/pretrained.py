@@ -112,11 +112,9 @@ def read_bundled(path: Path) -> "Model":
     """
     import jax
     import numpy as np
+    from flax.traverse_util import unflatten_dict
 
-    from cdjax.checkpoints.store import (
-        check_params,
-        config_from_json,
-    )
+    from cdjax.checkpoints.store import abstract_params, check_params, config_from_json
     from cdjax.model import Model
 
     about, arrays = _read(path)
@@ -124,15 +122,9 @@ def read_bundled(path: Path) -> "Model":
         config, embeddings = config_from_json(about)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: {_DAMAGED}") from error
-    params: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *folders, leaf = name.split("/")
-        tree = params
-        for folder in folders:
-            tree = tree.setdefault(folder, {})
-        tree[leaf] = array.astype(np.float32)
-    what = f"{path}: the arrays do not match its specs"
-    check_params(params, config, embeddings=embeddings, what=what)
+    params = unflatten_dict({n: a.astype(np.float32) for n, a in arrays.items()}, sep="/")
+    abstract = abstract_params(config, embeddings=embeddings)
+    check_params(params, abstract, what=f"{path}: the arrays do not match its specs")
     return Model(jax.device_put(params), config)
 
 

@@ -62,8 +62,8 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     "model",
     [
         random_model(),
-        random_model(embeddings=True),
-        random_model(embeddings=False, sources=()),
+        random_model(embeddings=(1, 2)),
+        random_model(embeddings=(), sources=()),
         random_model(method="encoder", specs=(student(3),)),
         random_model(method="adain", specs=(Spec(4, (3, 4, 5, 6), (2, 2, 3, 3, 3)),)),
     ],
@@ -106,7 +106,7 @@ def test_metadata_can_be_read_by_people_and_sums_by_sha256sum(tmp_path: Path) ->
 
 def test_abstract_parameters_allocate_nothing() -> None:
     config = ModelConfig("wct", (Spec(5, (10**6,) * 5),), "huge")
-    leaves = jax.tree.leaves(abstract_params(config, embeddings=True))
+    leaves = jax.tree.leaves(abstract_params(config, embeddings=(5,)))
     assert all(type(leaf) is jax.ShapeDtypeStruct for leaf in leaves)
     assert sum(leaf.size for leaf in leaves) > 10**13
 
