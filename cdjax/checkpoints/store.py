@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cdjax.errors import CheckpointError
+from cdjax.errors import CheckpointError, first_line
 from cdjax.io.atomic import replace_folder
 from cdjax.io.digest import sha256
 from cdjax.io.processes import is_first, shared_folder
@@ -149,8 +149,7 @@ def _reported(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Orbax and TensorStore promise no particular exceptions.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise CheckpointError(f"{what} ({reason})") from error
+        raise CheckpointError(f"{what} ({first_line(error)[:200]})") from error
 
 
 def _sums(folder: Path) -> str:
