@@ -25,15 +25,7 @@ _FOLDERS: dict[Kind, tuple[str, ...]] = {
 
 
 def find_model(source: str | os.PathLike[str]) -> tuple[Kind, Path]:
-    """What `load_model` would read: the kind of a model's files, and where they are.
-
-    Nothing is opened; this takes no time.
-
-    Args:
-        source: as for `load_model`.
-
-    Returns:
-        The kind, and the file or folder.
+    """The kind of files that `load_model` would read, and their path; opens nothing.
 
     Raises:
         CheckpointError: if there is no such model; the message lists the names of those there are.
@@ -44,11 +36,7 @@ def find_model(source: str | os.PathLike[str]) -> tuple[Kind, Path]:
     if name == VGG16:
         return "lpips", installed_vgg16()
     if path.is_dir():
-        found = [
-            kind
-            for kind, patterns in _FOLDERS.items()
-            if any(True for pattern in patterns for _ in path.glob(pattern))
-        ]
+        found = [kind for kind, names in _FOLDERS.items() if any(any(path.glob(n)) for n in names)]
         if len(found) > 1:
             raise CheckpointError(f"{name}: contains files of two models; give each its own folder")
         return (found or ["checkpoint"])[0], path
@@ -84,7 +72,7 @@ def load_model(source: str | os.PathLike[str]) -> "Model":
         CheckpointError: if there is no such model (the message lists the names there are), a
             checkpoint is damaged or of a newer format, or its arrays do not match its specs
             (the message names all that are missing, unknown or misshapen).
-        ConversionError: if PyTorch files do not hold the expected networks.
+        ConversionError: if PyTorch files are missing or do not hold the expected networks.
         TorchFileError, PickleFileError: if such a file cannot be read.
     """
     kind, path = find_model(source)

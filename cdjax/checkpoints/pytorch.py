@@ -60,24 +60,12 @@ def _shape_in_file(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (features_out, features_in, *(size or (1, 1)))
 
 
-def apply_scheme(
+def _apply(
     tensors: _Tensors, scheme: _Scheme, spec: Spec, *, file: str, ignored: Iterable[str] = ()
 ) -> Params:
-    """The parameters in the tensors of one file, which must be exactly those of a scheme.
+    """`{network: {layer: {"kernel", "bias"}}}`, float32 NumPy arrays, from the tensors of a file.
 
-    Args:
-        tensors: the file's tensors by name, `{layer}.weight` and `{layer}.bias`.
-        scheme: `{network: {layer of the file: layer of the network}}`.
-        spec: of the networks; it implies the shapes.
-        file: the file's name, for messages.
-        ignored: layers that may be present and are not converted.
-
-    Returns:
-        `{network: {layer: {"kernel": ..., "bias": ...}}}`, float32 NumPy arrays.
-
-    Raises:
-        ConversionError: if tensors are missing, unknown, misshapen, not floating-point or not
-            finite; the message names all of them in one line.
+    They must be exactly those of the scheme, of the spec's shapes; `ignored` layers may be there.
     """
     places = {
         f"{file_layer}.{file_part}": (network, layer, part)
@@ -146,7 +134,8 @@ def vgg_model(tensors: _Tensors, name: str, path: Path | None = None) -> Model:
         zero padding; `dataclasses.replace(spec, padding="zero")` gives such a spec.
 
     Raises:
-        ConversionError: as for `apply_scheme`.
+        ConversionError: if tensors are missing, unknown, misshapen, not floating-point or not
+            finite; the message names all of them in one line.
     """
     depths = _DEPTHS[name]
     full = torchvision_names(teacher(5, depths=depths))
@@ -155,7 +144,7 @@ def vgg_model(tensors: _Tensors, name: str, path: Path | None = None) -> Model:
     present = [conv for layer, conv in full.items() if _tensor_names([layer]) & tensors.keys()]
     stage = max((int(conv[4]) for conv in present if conv.endswith("_1")), default=1)
     spec = teacher(stage, depths=depths)
-    params = apply_scheme(
+    params = _apply(
         tensors,
         {"encoder": torchvision_names(spec)},
         spec,
@@ -200,7 +189,7 @@ def _cascade(
         files = [_state_dict(path) for path in paths]
         networks: Params = {}
         for tensors, scheme, path in zip(files, schemes(spec, files[0]), paths, strict=True):
-            networks |= apply_scheme(tensors, scheme, spec, file=str(path))
+            networks |= _apply(tensors, scheme, spec, file=str(path))
         params[f"stage{spec.stage}"] = networks
     sources = tuple(_source(path) for paths in stages.values() for path in paths)
     return Model(jax.device_put(params), ModelConfig("wct", specs, "vgg19-normalised", sources))
@@ -214,8 +203,7 @@ def convert_vgg(path: str | os.PathLike[str], name: str | None = None) -> Model:
         name: `"vgg19"` or `"vgg16"`; by default the one whose layers the file has.
 
     Raises:
-        TorchFileError: if the file cannot be read as a PyTorch file.
-        ConversionError: if its tensors are not those of the network.
+        TorchFileError, ConversionError: as for `cdjax.checkpoints.load.load_model`.
     """
     path = Path(path)
     tensors = _state_dict(path)
@@ -232,8 +220,7 @@ def convert_wct_vgg19(folder: str | os.PathLike[str]) -> Model:
         folder: contains `vgg_normalised_conv{k}_1.pth` and `feature_invertor_conv{k}_1.pth`.
 
     Raises:
-        TorchFileError: if a file cannot be read as a PyTorch file.
-        ConversionError: if a file is missing or its tensors are not those of the network.
+        TorchFileError, ConversionError: as for `cdjax.checkpoints.load.load_model`.
     """
 
     def schemes(spec: Spec, _: _Tensors) -> tuple[_Scheme, _Scheme]:
@@ -253,8 +240,7 @@ def convert_paper_16x(folder: str | os.PathLike[str]) -> Model:
         folder: contains `{k}SE.pth` and `{k}SD.pth`.
 
     Raises:
-        TorchFileError: if a file cannot be read as a PyTorch file.
-        ConversionError: if a file is missing or its tensors are not those of the network.
+        TorchFileError, ConversionError: as for `cdjax.checkpoints.load.load_model`.
     """
 
     def names(layers: Iterable[str], suffix: str = "") -> dict[str, str]:

@@ -5,6 +5,7 @@ names and shapes of the stored arrays are compared with those that the configura
 any is read. The file SHA256SUMS (for `sha256sum --check`) detects damage.
 """
 
+import dataclasses
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -83,11 +84,7 @@ def listed(faults: Mapping[str, Collection[str]]) -> str:
 
 
 def check_params(params: Any, abstract: Any, *, what: str) -> None:
-    """Checks that arrays, or their metadata, are those of a result of `abstract_params`.
-
-    Raises:
-        CheckpointError: if not; the message begins with `what` and names every fault.
-    """
+    """Raises `CheckpointError` if arrays, or their metadata, are not those of `abstract_params`."""
     found, expected = _leaves(params), _leaves(abstract)
     faults = {
         "missing": [name for name in expected if name not in found],
@@ -111,13 +108,8 @@ def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[
         "method": config.method,
         "teacher": config.teacher,
         "stages": [
-            {
-                "stage": spec.stage,
-                "widths": list(spec.widths),
-                "depths": list(spec.depths),
-                "padding": spec.padding,
-                "embedding": spec.stage in embeddings,
-            }
+            dataclasses.asdict(spec)
+            | {"embedding": spec.stage in embeddings}
             | ({"teacher": teachers[spec.stage]} if spec.stage in teachers else {})
             for spec in config.specs
         ],

@@ -121,8 +121,7 @@ class _TorchInterpreter(PickleInterpreter):
                 if self._items_left < 0:
                     raise TorchFileError("refused: too many dictionary items for a file this long")
                 result: dict[Any, Any] = {}
-                for key, value in pairs:
-                    update(result, [key, value])
+                update(result, [item for key, value in pairs for item in (key, value)])
                 return result
             case "torch.Size", (tuple(sizes),):
                 return sizes

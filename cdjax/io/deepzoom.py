@@ -91,8 +91,7 @@ def _fetch(npm: str, folder: Path) -> None:
         if done.returncode or len(archives) != 1:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise OSError(f"npm pack failed{f': {said[0]}' if said else ''}")
-        with tarfile.open(archives[0]) as archive:
-            archive.extractall(beside, filter="data")
+        shutil.unpack_archive(archives[0], beside, filter="data")
         fresh = beside / "fresh"
         fresh.mkdir()
         built = beside / "package" / "build" / "openseadragon"

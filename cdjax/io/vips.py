@@ -28,11 +28,7 @@ INTENT = "perceptual"
 
 
 def library() -> Any:
-    """The module `pyvips`.
-
-    Raises:
-        ImageError: if it is not installed, or does not find libvips.
-    """
+    """The module `pyvips`; ImageError if it is not installed, or does not find libvips."""
     try:
         import pyvips
     except (ImportError, OSError) as error:
