@@ -1,6 +1,11 @@
 """Every error that cdjax raises on purpose; each message is one line that says what to do."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or the name of its class if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class CdjaxError(ValueError):
     """Base class of the errors below.
 

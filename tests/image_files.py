@@ -1,11 +1,13 @@
-"""Image files that Pillow does not write, made by hand."""
+"""Image files for tests, most of kinds that Pillow does not write, made by hand."""
 
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 
 def smooth(height: int = 40, width: int = 56) -> NDArray[np.uint8]:
@@ -71,6 +73,19 @@ def written(folder: Path, name: str, data: bytes) -> Path:
     path = folder / name
     path.write_bytes(data)
     return path
+
+
+def saved(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
+    """A file that Pillow writes."""
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def built_in(name: str) -> bytes:
+    """An ICC profile of libvips."""
+    import pyvips
+
+    return bytes(pyvips.Operation.call("profile_load", name))
 
 
 def linear_profile() -> bytes:

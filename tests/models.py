@@ -45,6 +45,12 @@ def random_model(
     return Model(params, ModelConfig(method, tuple(specs), "random"))
 
 
+def same(one: Model, other: Model) -> bool:
+    """Whether two models have equal configurations and parameters, bit for bit."""
+    equal = jax.tree.map(np.array_equal, one.params, other.params)
+    return one.config == other.config and all(jax.tree.leaves(equal))
+
+
 def random_image(*shape: int, seed: int = 1) -> NDArray[np.uint8]:
     """Smooth colours with noise: uint8, of the given shape plus 3 channels."""
     generator = np.random.default_rng(seed)

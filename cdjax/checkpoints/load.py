@@ -5,6 +5,7 @@ at once.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,15 +25,7 @@ _FOLDERS: dict[Kind, tuple[str, ...]] = {
 
 
 def find_model(source: str | os.PathLike[str]) -> tuple[Kind, Path]:
-    """What `load_model` would read: the kind of a model's files, and where they are.
-
-    Nothing is opened; this takes no time.
-
-    Args:
-        source: as for `load_model`.
-
-    Returns:
-        The kind, and the file or folder.
+    """The kind of files that `load_model` would read, and their path; opens nothing.
 
     Raises:
         CheckpointError: if there is no such model; the message lists the names of those there are.
@@ -43,11 +36,7 @@ def find_model(source: str | os.PathLike[str]) -> tuple[Kind, Path]:
     if name == VGG16:
         return "lpips", installed_vgg16()
     if path.is_dir():
-        found = [
-            kind
-            for kind, patterns in _FOLDERS.items()
-            if any(True for pattern in patterns for _ in path.glob(pattern))
-        ]
+        found = [kind for kind, names in _FOLDERS.items() if any(any(path.glob(n)) for n in names)]
         if len(found) > 1:
             raise CheckpointError(f"{name}: contains files of two models; give each its own folder")
         return (found or ["checkpoint"])[0], path
@@ -83,24 +72,18 @@ def load_model(source: str | os.PathLike[str]) -> "Model":
         CheckpointError: if there is no such model (the message lists the names there are), a
             checkpoint is damaged or of a newer format, or its arrays do not match its specs
             (the message names all that are missing, unknown or misshapen).
-        ConversionError: if PyTorch files do not hold the expected networks.
+        ConversionError: if PyTorch files are missing or do not hold the expected networks.
         TorchFileError, PickleFileError: if such a file cannot be read.
     """
     kind, path = find_model(source)
-    if kind == "bundled":
-        from cdjax.checkpoints.pretrained import read_bundled
+    from cdjax.checkpoints import lpips_file, pretrained, pytorch, store
 
-        return read_bundled(path)
-    if kind == "checkpoint":
-        from cdjax.checkpoints.store import read_checkpoint
-
-        return read_checkpoint(path)
-    if kind == "lpips":
-        from cdjax.checkpoints.lpips_file import read_lpips_vgg16
-
-        return read_lpips_vgg16(path)
-    from cdjax.checkpoints.pytorch import convert_paper_16x, convert_vgg, convert_wct_vgg19
-
-    if kind == "paper-16x":
-        return convert_paper_16x(path)
-    return convert_wct_vgg19(path) if kind == "wct-vgg19" else convert_vgg(path)
+    readers: dict[Kind, Callable[[Path], Model]] = {
+        "bundled": pretrained.read_bundled,
+        "checkpoint": store.read_checkpoint,
+        "paper-16x": pytorch.convert_paper_16x,
+        "wct-vgg19": pytorch.convert_wct_vgg19,
+        "torchvision": pytorch.convert_vgg,
+        "lpips": lpips_file.read_lpips_vgg16,
+    }
+    return readers[kind](path)

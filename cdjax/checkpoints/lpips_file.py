@@ -4,10 +4,10 @@ The file is a pickle of nested dictionaries of NumPy arrays. It is given to the 
 interpreter of `cdjax.checkpoints.pickle_interpreter`, which executes nothing of it.
 """
 
-import hashlib
 import math
 import mmap
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,19 @@ import numpy as np
 
 from cdjax.checkpoints.pickle_interpreter import (
     DAMAGE,
+    MAX_DIMENSIONS,
     MAX_OBJECTS,
     Name,
     PickleInterpreter,
     printable,
 )
-from cdjax.checkpoints.pytorch import vgg_model
+from cdjax.checkpoints.pytorch import torchvision_names, vgg_model
 from cdjax.errors import PickleFileError
 from cdjax.model import Model
-from cdjax.networks.spec import VGG16_DEPTHS
+from cdjax.networks.spec import VGG16_DEPTHS, teacher
 
 _ARRAYS = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
 _DTYPES = ("f2", "f4", "f8", "i4", "i8")
-_MAX_COPIES = 4
-_MAX_DIMENSIONS = 32
 _MAX_DEPTH = 16
 
 
@@ -51,10 +50,6 @@ class _Dtype:
 class _ArrayInterpreter(PickleInterpreter):
     names = frozenset({"numpy.ndarray", "numpy.dtype", *_ARRAYS})
 
-    def __init__(self, file_length: int) -> None:
-        super().__init__()
-        self._bytes_left = _MAX_COPIES * file_length
-
     def call(self, function: str, arguments: tuple[Any, ...]) -> Any:
         """An empty array or a dtype."""
         match arguments:
@@ -75,36 +70,31 @@ class _ArrayInterpreter(PickleInterpreter):
                 super().set_state(target, state)
 
     def _array(self, shape: Any, dtype: np.dtype, fortran: bool, raw: bytes) -> np.ndarray:
-        if len(shape) > _MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in shape):
+        if len(shape) > MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in shape):
             raise PickleFileError("damaged: an array's shape is not a tuple of sizes")
         if math.prod(shape) * dtype.itemsize != len(raw):
             raise PickleFileError(f"damaged: {len(raw)} bytes are not an array of shape {shape}")
-        self._bytes_left -= len(raw)
-        if self._bytes_left < 0:
-            raise PickleFileError(f"the arrays need more than {_MAX_COPIES} times the file's size")
+        self.allocate(len(raw), "arrays")
         array = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
         return array.astype(dtype.newbyteorder("="))
 
 
-def _flatten(tree: Any) -> dict[str, np.ndarray]:
-    flat: dict[str, np.ndarray] = {}
-    todo: list[tuple[tuple[str, ...], Any]] = [((), tree)]
-    for _ in range(MAX_OBJECTS):
-        if not todo:
-            return flat
-        if len(todo) > MAX_OBJECTS:
-            break
-        path, value = todo.pop()
-        if isinstance(value, _Array) and value.value is not None:
-            flat["/".join(path)] = value.value
-        elif isinstance(value, dict) and len(path) <= _MAX_DEPTH:
-            if not all(isinstance(key, str) for key in value):
-                raise PickleFileError("damaged: a dictionary key is not a string")
-            todo += [((*path, key), inner) for key, inner in reversed(value.items())]
-        else:
-            where = printable("/".join(path))
-            raise PickleFileError(f"'{where}' is neither a dictionary nor an array")
-    raise PickleFileError(f"refused: more than {MAX_OBJECTS} entries")
+def _leaves(
+    value: Any, path: tuple[str, ...], entries: Iterator[int]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays below a value and their paths; refuses a tree of more than `entries`."""
+    if next(entries, None) is None:
+        raise PickleFileError(f"refused: more than {MAX_OBJECTS} entries")
+    if isinstance(value, _Array) and value.value is not None:
+        yield "/".join(path), value.value
+    elif isinstance(value, dict) and len(path) <= _MAX_DEPTH:
+        if not all(isinstance(key, str) for key in value):
+            raise PickleFileError("damaged: a dictionary key is not a string")
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key), entries)
+    else:
+        where = printable("/".join(path))
+        raise PickleFileError(f"'{where}' is neither a dictionary nor an array")
 
 
 def read_array_pickle(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -124,7 +114,8 @@ def read_array_pickle(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             open(path, "rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream,
         ):
-            return _flatten(_ArrayInterpreter(len(stream)).run(stream))
+            tree = _ArrayInterpreter(len(stream)).run(stream)
+            return dict(_leaves(tree, (), iter(range(MAX_OBJECTS))))
     except OSError as error:
         raise PickleFileError(f"{path}: cannot be read ({error.strerror})") from error
     except PickleFileError as error:
@@ -148,19 +139,10 @@ def read_lpips_vgg16(path: str | os.PathLike[str]) -> Model:
     """
     arrays = read_array_pickle(path)
     tensors: dict[str, Any] = {}
-    position = 0
-    for index, conv in enumerate(_every_vgg16_layer()):
+    for index, layer in enumerate(torchvision_names(teacher(5, depths=VGG16_DEPTHS))):
         for part, name in (("kernel", "weight"), ("bias", "bias")):
             array = arrays.get(f"VGG16_0/Conv_{index}/{part}")
             if array is not None:
                 turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
-                tensors[f"features.{position}.{name}"] = turned
-        position += 3 if conv else 2
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return vgg_model(tensors, "vgg16", file=str(path), sources=((Path(path).name, digest),))
-
-
-def _every_vgg16_layer() -> list[bool]:
-    """Whether a pooling follows, for each of the 13 convolutions."""
-    return [i == depth - 1 for depth in VGG16_DEPTHS for i in range(depth)]
+                tensors[f"{layer}.{name}"] = turned
+    return vgg_model(tensors, "vgg16", Path(path))

@@ -21,18 +21,25 @@ from cdjax.errors import PickleFileError
 MAX_OBJECTS = 2**20
 """The most opcodes in a file, and items in its dictionaries; checkpoints have some thousands."""
 
+MAX_DIMENSIONS = 32
+"""The most dimensions of an array."""
+
 DAMAGE: tuple[type[Exception], ...] = (
     ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, RuntimeError,
     Warning, struct.error,
 )  # fmt: skip
 """What this module and the standard library's parsers raise on a damaged file."""
 
+# Tied weights are stored once and copied. A file that asks for more copies than this is an attack
+# on memory.
+_MAX_COPIES = 4
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _DATA = {
     "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT",
     "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING",
     "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
 }  # fmt: skip
+_LAST = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2}
 
 
 @dataclass(frozen=True)
@@ -66,14 +73,24 @@ def update(target: object, items: list[Any]) -> None:
 class PickleInterpreter:
     """Runs the opcodes of the pickles of one file.
 
+    Args:
+        file_length: bytes of the file, which bound what may be allocated.
+
     Attributes:
         names: the functions and classes that pickles may name; all others are refused.
     """
 
     names: Collection[str] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, file_length: int) -> None:
         self._opcodes_left = MAX_OBJECTS
+        self._bytes_left = _MAX_COPIES * file_length
+
+    def allocate(self, size: int, what: str) -> None:
+        """Refuses arrays that together need many times the file's size in bytes."""
+        self._bytes_left -= size
+        if self._bytes_left < 0:
+            raise PickleFileError(f"the {what} need more than {_MAX_COPIES} times the file's size")
 
     def call(self, function: str, arguments: tuple[Any, ...]) -> Any:
         """The value of calling a function of `names`; refuses arguments that do not fit."""
@@ -142,15 +159,10 @@ class PickleInterpreter:
                 stack.append({})
             case "EMPTY_LIST":
                 stack.append([])
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                count = int(opcode[-1])
-                stack[-count:] = [tuple(stack[-count:])]
-            case "APPEND":
-                item = stack.pop()
-                _gather("APPENDS", stack, [item])
-            case "SETITEM":
-                items = [stack.pop(-2), stack.pop()]
-                update(stack[-1], items)
+            case _ if opcode in _LAST:
+                items = stack[-_LAST[opcode] :]
+                del stack[-_LAST[opcode] :]
+                _gather(opcode, stack, items)
             case "GLOBAL":
                 stack.append(self._name(argument.replace(" ", ".", 1)))
             case "STACK_GLOBAL":
@@ -179,9 +191,9 @@ class PickleInterpreter:
 
 
 def _gather(opcode: str, stack: list[Any], items: list[Any]) -> None:
-    if opcode == "TUPLE":
+    if opcode.startswith("TUPLE"):
         stack.append(tuple(items))
-    elif opcode == "SETITEMS":
+    elif opcode.startswith("SETITEM"):
         update(stack[-1], items)
     elif isinstance(stack[-1], list):
         stack[-1].extend(items)

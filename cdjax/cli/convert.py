@@ -37,13 +37,14 @@ def run(arguments: Sequence[str]) -> int:
     path = options.path
     if path is None and options.source not in _DOWNLOADED:
         raise UsageError(f"{options.source} needs the PATH of the folder to convert")
-    from cdjax.checkpoints.download import torchvision_weights
+    from cdjax.checkpoints.download import TORCHVISION, download
     from cdjax.checkpoints.layer_table import layer_rows
     from cdjax.checkpoints.pytorch import SOURCES
     from cdjax.checkpoints.store import save_model
+    from cdjax.io.cache import cache_folder
 
     if path is None:
-        path = torchvision_weights(options.source)
+        path = download(TORCHVISION[options.source], cache_folder())
     model = SOURCES[options.source](path)
     save_model(options.output, model, overwrite=options.overwrite)
     print(_table(layer_rows(model)))

@@ -51,15 +51,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def replace_folder(source: Path, target: Path) -> None:
-    """Renames a folder; one at `target` is removed, or stays if this fails.
-
-    Args:
-        source: a folder on the same disk as `target`.
-        target: its new path.
-
-    Raises:
-        OSError: if a folder cannot be renamed.
-    """
+    """Renames a folder on one disk; a folder at `target` is removed, or stays after an OSError."""
     old = temporary_beside(target).with_suffix(".old")
     try:
         if target.exists():

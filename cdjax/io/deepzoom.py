@@ -4,7 +4,6 @@ The page works from the disk, without a server or a network. Its viewer is OpenS
 fetched once with npm into the user's cache.
 """
 
-import hashlib
 import html
 import json
 import os
@@ -12,14 +11,16 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cdjax.errors import ImageError
+from cdjax.errors import ImageError, first_line
 from cdjax.io.atomic import atomic_folder, replace_folder
 from cdjax.io.cache import cache_folder
+from cdjax.io.digest import sha256
 from cdjax.io.vips import VipsImage, reported
 from cdjax.io.vips_writer import image_of
 
@@ -28,6 +29,7 @@ VERSION = "6.1.1"
 
 _SHA256 = "14d587cd3ee7c4861f1a41077ce642029364a21029956ba635bd8fb1202cf9ad"
 _SCRIPT, _BUTTONS, _LICENSE = "openseadragon.min.js", "images", "LICENSE.txt"
+_OURS = ("index.html", "image.dzi", "image_files")
 _SECONDS = 120
 _TILE, _OVERLAP = 254, 1
 _PAGE = """\
@@ -57,18 +59,14 @@ def viewer_files() -> Path:
         ImageError: if it does not exist and cannot be fetched; the message says what to do.
     """
     folder = cache_folder() / f"openseadragon-{VERSION}"
-    if _whole(folder):
-        return folder
     reason = "npm is not installed"
-    if npm := shutil.which("npm"):
+    if not _whole(folder) and (npm := shutil.which("npm")):
         try:
             _fetch(npm, folder)
-            return folder
         except (OSError, subprocess.SubprocessError, tarfile.TarError) as error:
-            # Another process may have fetched it in the meantime.
-            if _whole(folder):
-                return folder
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
+    if _whole(folder):  # If fetching failed, another process may have succeeded in the meantime.
+        return folder
     raise ImageError(
         f"{folder}: needs npm (Node.js) and a network once, but {reason}; or copy {_SCRIPT} and "
         f"{_BUTTONS}/ of OpenSeadragon {VERSION} into this folder"
@@ -76,11 +74,9 @@ def viewer_files() -> Path:
 
 
 def _whole(folder: Path) -> bool:
-    try:
-        digest = hashlib.sha256((folder / _SCRIPT).read_bytes()).hexdigest()
-    except OSError:
-        return False
-    return digest == _SHA256 and (folder / _BUTTONS).is_dir()
+    with suppress(OSError):
+        return sha256(folder / _SCRIPT) == _SHA256 and (folder / _BUTTONS).is_dir()
+    return False
 
 
 def _fetch(npm: str, folder: Path) -> None:
@@ -95,8 +91,7 @@ def _fetch(npm: str, folder: Path) -> None:
         if done.returncode or len(archives) != 1:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise OSError(f"npm pack failed{f': {said[0]}' if said else ''}")
-        with tarfile.open(archives[0]) as archive:
-            archive.extractall(beside, filter="data")
+        shutil.unpack_archive(archives[0], beside, filter="data")
         fresh = beside / "fresh"
         fresh.mkdir()
         built = beside / "package" / "build" / "openseadragon"
@@ -138,31 +133,26 @@ def write_deepzoom(
         ValueError: if their shape is not (H, W, 3), or `like` has alpha and another size.
     """
     folder = Path(folder)
-    _check_place(folder, overwrite=overwrite)
+    if os.path.lexists(folder):
+        if not overwrite:
+            raise ImageError(f"{folder}: already exists; name another folder or remove this one")
+        if folder.is_symlink() or not all((folder / name).exists() for name in _OURS):
+            raise ImageError(
+                f"{folder}: is not a Deep Zoom folder and is not replaced; name another"
+            )
     image = image_of(pixels, like, flat=True)
     viewer = viewer_files()
     what = f"{folder}: cannot be written"
     with reported(what), atomic_folder(folder, overwrite=overwrite) as temporary:
-        for file in (_SCRIPT, _LICENSE):
-            if (viewer / file).is_file():
-                name = file if file == _SCRIPT else f"openseadragon.{_LICENSE}"
-                shutil.copyfile(viewer / file, temporary / name)
+        shutil.copyfile(viewer / _SCRIPT, temporary / _SCRIPT)
+        if (viewer / _LICENSE).is_file():
+            shutil.copyfile(viewer / _LICENSE, temporary / f"openseadragon.{_LICENSE}")
         shutil.copytree(viewer / _BUTTONS, temporary / _BUTTONS)
         target, suffix = str(temporary / "image"), f".jpg[Q={quality}]"
         with reported(what, decoding=True):
             image.dzsave(target, suffix=suffix, tile_size=_TILE, overlap=_OVERLAP)
         (temporary / "image_files" / "vips-properties.xml").unlink(missing_ok=True)
         (temporary / "index.html").write_text(_page(title, *pixels.shape[:2]), "utf-8")
-
-
-def _check_place(folder: Path, *, overwrite: bool) -> None:
-    if not os.path.lexists(folder):
-        return
-    if not overwrite:
-        raise ImageError(f"{folder}: already exists; name another folder or remove this one")
-    ours = ("index.html", "image.dzi", "image_files")
-    if folder.is_symlink() or not all((folder / name).exists() for name in ours):
-        raise ImageError(f"{folder}: is not a Deep Zoom folder and is not replaced; name another")
 
 
 def _page(title: str, height: int, width: int) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from cdjax.errors import ImageError
+from cdjax.errors import ImageError, first_line
 from cdjax.io.atomic import write_bytes
 
 FORMATS = {
@@ -79,18 +79,22 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
             return picture_of(file)
     except ImageError:
         raise
-    except FileNotFoundError as error:
-        raise ImageError(f"{name}: no such file") from error
-    except UnidentifiedImageError as error:
-        kinds = ", ".join(dict.fromkeys(READABLE.values()))
-        raise ImageError(f"{name}: not an image, or broken, or not one of {kinds}") from error
-    except MemoryError as error:
-        raise ImageError(f"{name}: does not fit in memory") from error
     except Exception as error:  # Pillow's decoders raise exceptions of many kinds on broken files.
-        if isinstance(error, OSError) and error.errno:
-            raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ImageError(f"{name}: broken image ({reason})") from error
+        raise ImageError(f"{name}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case FileNotFoundError():
+            return "no such file"
+        case UnidentifiedImageError():
+            kinds = ", ".join(dict.fromkeys(READABLE.values()))
+            return f"not an image, or broken, or not one of {kinds}"
+        case MemoryError():
+            return "does not fit in memory"
+        case OSError(errno=int()):
+            return f"cannot be read ({error.strerror})"
+    return f"broken image ({first_line(error)})"
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
@@ -161,12 +165,17 @@ def _deep_grey(image: Image.Image) -> Picture:
     return Picture(np.repeat(grey[..., None], 3, axis=2), alpha)
 
 
+def is_srgb(profile: bytes) -> bool:
+    """Whether an ICC profile describes itself as sRGB; OSError or PyCMSError if it is broken."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    return ImageCms.getProfileDescription(source).startswith("sRGB")
+
+
 def _srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        # A conversion from sRGB to sRGB takes time and changes nothing.
-        if ImageCms.getProfileDescription(source).startswith("sRGB"):
+        if is_srgb(profile):  # A conversion would take time and change nothing.
             return image
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         target = ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image
     except (ImageCms.PyCMSError, OSError, ValueError):

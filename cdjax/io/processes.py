@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 
 def is_first() -> bool:
@@ -18,23 +19,13 @@ def is_first() -> bool:
 def barrier(name: str) -> None:
     """Waits until every process has called this with the same name."""
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
         multihost_utils.sync_global_devices(name)
 
 
 @contextmanager
 def shared_folder(target: Path) -> Iterator[Path]:
-    """A hidden temporary folder beside `target`, the same in every process.
-
-    Args:
-        target: path to which a result will be moved from the folder; its parents are made.
-    """
-    number = np.uint32(secrets.randbits(32))
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        number = multihost_utils.broadcast_one_to_all(number)
+    """A hidden temporary folder beside `target`, the same in every process; makes its parents."""
+    number = multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32)))
     folder = target.parent / f".{target.name}.{int(number):08x}"
     if is_first():
         folder.mkdir(parents=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from cdjax.errors import ImageError
-from cdjax.io.images import FORMATS
+from cdjax.io.images import FORMATS, is_srgb
 
 _LOADERS = ("gifload", "heifload", "jpegload", "pngload", "tiffload", "webpload")
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb": 3, "rgb16": 3, "scrgb": 3, "cmyk": 4}
@@ -27,28 +27,23 @@ INTENT = "perceptual"
 """Rendering intent of colour conversions; the one of Pillow, so that both readers agree."""
 
 
-def available() -> bool:
-    """Whether pyvips can be imported and finds libvips; never raises."""
-    try:
-        import pyvips  # noqa: F401
-    except (ImportError, OSError):
-        return False
-    return True
-
-
 def library() -> Any:
-    """The module `pyvips`.
-
-    Raises:
-        ImageError: if it is not installed, or does not find libvips.
-    """
-    if not available():
-        raise ImageError("images this large need libvips: pip install 'pyvips[binary]'")
-    import pyvips
-
+    """The module `pyvips`; ImageError if it is not installed, or does not find libvips."""
+    try:
+        import pyvips
+    except (ImportError, OSError) as error:
+        message = "images this large need libvips: pip install 'pyvips[binary]'"
+        raise ImageError(message) from error
     # The cache of operations would keep files open and decoded images on the disk after their use.
     pyvips.cache_set_max(0)
     return pyvips
+
+
+def available() -> bool:
+    """Whether pyvips can be imported and finds libvips; never raises."""
+    with suppress(ImageError):
+        return bool(library())
+    return False
 
 
 @contextmanager
@@ -201,12 +196,6 @@ def _profile(image: Any, count: int) -> bytes | None:
 def colour_space(profile: bytes) -> str:
     """Name of an ICC profile's colour space, such as `"RGB"`; OSError or PyCMSError if broken."""
     return ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip()
-
-
-def is_srgb(profile: bytes) -> bool:
-    """Whether an ICC profile describes itself as sRGB."""
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    return ImageCms.getProfileDescription(source).startswith("sRGB")
 
 
 def _rgb(colours: Any, profile: bytes | None) -> Any:

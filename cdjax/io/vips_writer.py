@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.io.atomic import atomic_file
-from cdjax.io.images import FORMATS, check_size, check_suffix
-from cdjax.io.vips import INTENT, VipsImage, colour_space, is_srgb, library, reported
+from cdjax.io.images import FORMATS, check_size, check_suffix, is_srgb
+from cdjax.io.vips import INTENT, VipsImage, colour_space, library, reported
 
 _UNKNOWN_RESOLUTION = 1.0  # the resolution that libvips gives files without one
 _SCREEN = 72 / 25.4  # pixels per mm, for formats that must have a resolution
@@ -22,17 +22,10 @@ _CLASSIC_TIFF = 3_500_000_000  # bytes of samples above which a file is written 
 
 
 def image_of(pixels: NDArray[np.uint8], like: VipsImage | None, *, flat: bool = False) -> Any:
-    """An sRGB pyvips image that shares an array's memory, with the alpha channel of `like`.
+    """An sRGB pyvips image of pixels with the alpha channel of `like`; see `write_image`.
 
-    Args:
-        pixels: (H, W, 3) uint8, an array or a file mapped to memory; copied only if it is not
-            contiguous.
-        like: the image it was made from, or None.
-        flat: whether to compose it over white instead of keeping the alpha channel.
-
-    Raises:
-        TypeError: if the pixels are not uint8.
-        ValueError: if their shape is not (H, W, 3), or `like` has alpha and another size.
+    It shares the memory of the pixels if they are contiguous. If `flat`, it is composed over white
+    instead of keeping the alpha channel.
     """
     if pixels.dtype != np.uint8:
         raise TypeError(f"pixels must be uint8, not {pixels.dtype}")

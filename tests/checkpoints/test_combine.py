@@ -3,8 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
 from cdjax import Model, ModelConfig, Spec, load_model, save_model
@@ -12,7 +10,7 @@ from cdjax.checkpoints import pretrained
 from cdjax.checkpoints.combine import combine_models
 from cdjax.errors import CheckpointError
 from cdjax.networks.spec import VGG16_DEPTHS
-from tests.models import random_model
+from tests.models import random_model, same
 
 DEEP, SHALLOW = Spec(2, (6, 8)), Spec(1, (5,))
 
@@ -28,11 +26,8 @@ def test_later_stages_replace_earlier_ones_and_keep_their_teacher(tmp_path: Path
     one = model_of("vgg19-normalised", DEEP, SHALLOW, seed=1)
     two = model_of("vgg16-normalised", Spec(3, (4, 5, 6), VGG16_DEPTHS), SHALLOW, seed=2)
     model = combine_models([one, two])
-    assert [spec.depths for spec in model.config.specs] == [
-        VGG16_DEPTHS,
-        DEEP.depths,
-        SHALLOW.depths,
-    ]
+    depths = [spec.depths for spec in model.config.specs]
+    assert depths == [VGG16_DEPTHS, DEEP.depths, SHALLOW.depths]
     assert model.config.teacher == "vgg16-normalised, vgg19-normalised"
     assert [model.config.teacher_of(stage) for stage in (3, 2, 1)] == [
         "vgg16-normalised",
@@ -46,10 +41,8 @@ def test_later_stages_replace_earlier_ones_and_keep_their_teacher(tmp_path: Path
     save_model(tmp_path / "combined", model)
     pretrained.write_bundled(tmp_path / "combined.npz", model)
     loaded = load_model(tmp_path / "combined")
-    assert (
-        loaded.config == model.config == pretrained.read_bundled(tmp_path / "combined.npz").config
-    )
-    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, loaded.params, model.params)))
+    assert same(loaded, model)
+    assert pretrained.read_bundled(tmp_path / "combined.npz").config == model.config
     again = combine_models([loaded, one])
     assert again.config.teacher_of(3) == "vgg16-normalised"
     assert again.config.teacher_of(1) == "vgg19-normalised"

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cdjax.checkpoints.download import (
-    download,
-    torchvision_weights,
-)
+from cdjax.checkpoints.download import TORCHVISION, download
 from cdjax.errors import DownloadError
 from cdjax.io.cache import cache_folder
 from cdjax.progress import Progress
@@ -51,24 +48,24 @@ def test_a_download_is_checked_and_kept(server: tuple[str, Path], tmp_path: Path
     assert list(cache.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["vgg19", "vgg16"])
+@pytest.mark.parametrize("name", TORCHVISION)
 def test_a_damaged_download_is_refused(name: str, server: tuple[str, Path], tmp_path: Path) -> None:
     url, served = server
+    file = Path(TORCHVISION[name]).name
     with pytest.raises(DownloadError, match=r"vgg1\d-\w{8}\.pth \(Not Found\)|File not found"):
-        torchvision_weights(name, base_url=url, cache=tmp_path / "cache")
-    for file in ("vgg19-dcbb9e9d.pth", "vgg16-397923af.pth"):
-        (served / file).write_bytes(b"not the weights")
+        download(f"{url}/{file}", tmp_path / "cache")
+    (served / file).write_bytes(b"not the weights")
     with pytest.raises(DownloadError, match=r"damaged; its SHA-256 does not begin with"):
-        torchvision_weights(name, base_url=url, cache=tmp_path / "cache")
+        download(f"{url}/{file}", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_offline_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
+    url = "http://127.0.0.1:9/vgg19-dcbb9e9d.pth"
     with pytest.raises(DownloadError) as caught:
-        torchvision_weights("vgg19", base_url="http://127.0.0.1:9", cache=tmp_path)
-    advice = "fetch http://127.0.0.1:9/vgg19-dcbb9e9d.pth elsewhere and pass its path"
-    assert str(caught.value).endswith(advice)
+        download(url, tmp_path)
+    assert str(caught.value).endswith(f"fetch {url} elsewhere and pass its path")
     assert "\n" not in str(caught.value)
 
 

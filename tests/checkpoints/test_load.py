@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
 from cdjax import load_model, save_model
@@ -13,14 +11,8 @@ from cdjax.checkpoints.load import find_model
 from cdjax.checkpoints.pretrained import available_models
 from cdjax.checkpoints.pytorch import convert_paper_16x, convert_vgg, convert_wct_vgg19
 from cdjax.errors import CheckpointError
-from cdjax.model import Model
-from tests.models import random_model
+from tests.models import random_model, same
 from tests.torch_files import paper_files, random_tensors, wct_files, write_zip
-
-
-def same(one: Model, other: Model) -> bool:
-    equal = jax.tree.map(np.array_equal, one.params, other.params)
-    return one.config == other.config and all(jax.tree.leaves(equal))
 
 
 def test_folders_are_told_apart_by_their_files(tmp_path: Path) -> None:

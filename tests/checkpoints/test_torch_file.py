@@ -27,20 +27,8 @@ from tests.torch_files import (
 )
 
 Writer = Callable[[Any], bytes]
-WRITERS = pytest.mark.parametrize("write", [zip_bytes, legacy_bytes], ids=["zip", "legacy"])
 
 
-@pytest.fixture
-def read(tmp_path: Path) -> Callable[[bytes], dict[str, Any]]:
-    def read(content: bytes) -> dict[str, Any]:
-        path = tmp_path / "file.pth"
-        path.write_bytes(content)
-        return read_torch_file(path)
-
-    return read
-
-
-@WRITERS
 def test_a_checkpoint_is_read_whole(write: Writer, read: Any) -> None:
     expected = checkpoint()
     found = read(write(expected))
@@ -54,7 +42,6 @@ def test_a_checkpoint_is_read_whole(write: Writer, read: Any) -> None:
     assert found["state"]["scalar"].shape == ()
 
 
-@WRITERS
 @pytest.mark.parametrize("dtype", STORAGES, ids=str)
 def test_every_dtype(write: Writer, dtype: Any, read: Any) -> None:
     expected = np.array([[0, 1, 2], [1, 0, 5]]).astype(dtype)
@@ -63,7 +50,6 @@ def test_every_dtype(write: Writer, dtype: Any, read: Any) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-@WRITERS
 def test_arrays_are_contiguous_and_own_their_memory(write: Writer, read: Any) -> None:
     storage = np.arange(24, dtype=np.float32)
     views = {
@@ -106,7 +92,6 @@ def test_byte_order_is_little_where_old_files_do_not_say(read: Any) -> None:
         read(zip_bytes({"x": np.array([3])}, byteorder="middle"))
 
 
-@WRITERS
 def test_any_byte_is_a_bool(write: Writer, read: Any) -> None:
     storage = np.array([0, 2, 255], np.uint8)
     found = read(write({"x": Tensor(storage, (3,), (1,), kind="BoolStorage")}))["x"]
@@ -122,7 +107,6 @@ def test_a_dictionary_cannot_name_a_tensor_twice(read: Any) -> None:
 # ---- tensors that do not lie within their storage, and sizes that are not there
 
 
-@WRITERS
 @pytest.mark.parametrize(
     ("message", "tensors"),
     [
@@ -143,7 +127,6 @@ def test_tensors_stay_within_their_storage(
             read(write({"x": Tensor(storage, *tensor)}))
 
 
-@WRITERS
 def test_huge_claims_take_no_memory(write: Writer, read: Any) -> None:
     storage = np.zeros(1 << 16, np.float32)
     claims = [write({"x": Tensor(storage, (n,), (1,), numel=n)}) for n in (2**40, 2**62, 2**70)]
@@ -172,7 +155,6 @@ def test_repeated_copies_of_a_list_are_bounded(read: Any) -> None:
 # ---- damaged files
 
 
-@WRITERS
 def test_files_cut_short_are_refused(write: Writer, read: Any) -> None:
     content = write(checkpoint())
     read(content)
@@ -181,7 +163,6 @@ def test_files_cut_short_are_refused(write: Writer, read: Any) -> None:
             read(content[:cut])
 
 
-@WRITERS
 def test_files_with_changed_bytes_raise_nothing_else(write: Writer, read: Any) -> None:
     rng = random.Random(0)
     content = write(checkpoint())

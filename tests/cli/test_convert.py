@@ -10,7 +10,7 @@ from cdjax import load_model
 from cdjax.checkpoints.pytorch import SOURCES, convert_paper_16x
 from cdjax.cli.main import main
 from cdjax.networks.spec import student
-from tests.checkpoints.test_store import equal
+from tests.models import same
 from tests.torch_files import paper_files, wct_files
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def test_the_script_as_a_process(tmp_path: Path) -> None:
     assert ["1", "encoder", "total", "684"] in lines
     assert ["total", f"{sum(student(k).parameter_count for k in (1, 2)) + 1600:,}"] in lines
     assert len({len(line) for line in done.stdout.splitlines()[:-1]}) == 1
-    assert equal(load_model(out), convert_paper_16x(folder))
+    assert same(load_model(out), convert_paper_16x(folder))
 
 
 def test_wrong_use_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,10 +17,7 @@ from PIL import Image
 from cdjax.errors import ImageError
 from cdjax.io import deepzoom
 from cdjax.io.deepzoom import VERSION, viewer_files, write_deepzoom
-from cdjax.io.images import (
-    Picture,
-    write_image,
-)
+from cdjax.io.images import Picture, write_image
 from cdjax.io.vips import open_image
 from tests.image_files import smooth
 

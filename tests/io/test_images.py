@@ -13,12 +13,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from cdjax.errors import ImageError
-from cdjax.io.images import (
-    FORMATS,
-    Picture,
-    read_image,
-    write_image,
-)
+from cdjax.io.images import FORMATS, Picture, read_image, write_image
 from tests.image_files import deep_png, deep_tiff, linear_profile, smooth, written
 from tests.models import random_image
 

@@ -9,13 +9,7 @@ import pytest
 from PIL import Image
 
 from cdjax.errors import ImageError
-from cdjax.io.images import (
-    FORMATS,
-    Picture,
-    read_image,
-    resize,
-    write_image,
-)
+from cdjax.io.images import FORMATS, Picture, read_image, resize, write_image
 from tests.image_files import smooth, written
 from tests.models import random_image
 

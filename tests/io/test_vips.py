@@ -14,15 +14,11 @@ from PIL import Image, ImageCms
 
 from cdjax.errors import ImageError
 from cdjax.io import vips
-from cdjax.io.images import (
-    FORMATS,
-    Picture,
-    read_image,
-)
+from cdjax.io.images import FORMATS, Picture, read_image
 from cdjax.io.images import write_image as write_picture
 from cdjax.io.vips import VipsImage, open_image
 from cdjax.io.vips_writer import write_image
-from tests.image_files import deep_png, deep_tiff, linear_profile, smooth, written
+from tests.image_files import built_in, deep_png, deep_tiff, linear_profile, saved, smooth, written
 from tests.models import random_image
 
 pyvips = pytest.importorskip("pyvips")
@@ -36,15 +32,6 @@ MODES = {
     ".webp": ("RGB", "RGBA"),
     ".gif": ("P",),
 }
-
-
-def built_in(name: str) -> bytes:
-    return bytes(pyvips.Operation.call("profile_load", name))
-
-
-def saved(path: Path, pixels: np.ndarray[Any, Any], **options: Any) -> Path:
-    Image.fromarray(pixels).save(path, **options)
-    return path
 
 
 def tiled(path: Path, pixels: np.ndarray[Any, Any], **options: Any) -> Path:

@@ -11,30 +11,17 @@ from PIL import Image
 
 from cdjax.errors import ImageError
 from cdjax.io import vips_writer
-from cdjax.io.images import (
-    FORMATS,
-    Picture,
-    read_image,
-)
+from cdjax.io.images import FORMATS, Picture, read_image
 from cdjax.io.images import write_image as write_picture
 from cdjax.io.vips import open_image
 from cdjax.io.vips_writer import write_image
-from tests.image_files import linear_profile, smooth, written
+from tests.image_files import built_in, linear_profile, saved, smooth, written
 from tests.models import random_image
 
 pyvips = pytest.importorskip("pyvips")
 
 LOSSLESS = (".png", ".tif", ".tiff")
 ALL = (slice(None), slice(None))
-
-
-def built_in(name: str) -> bytes:
-    return bytes(pyvips.Operation.call("profile_load", name))
-
-
-def saved(path: Path, pixels: np.ndarray[Any, Any], **options: Any) -> Path:
-    Image.fromarray(pixels).save(path, **options)
-    return path
 
 
 @pytest.mark.parametrize("suffix", [*FORMATS, ".PNG"])
