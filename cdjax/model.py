@@ -1,27 +1,31 @@
-"""The value that the rest of the library passes around: parameters and what they mean."""
+"""The central value of the library: a model's parameters with their configuration."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
+import numpy as np
+from numpy.typing import NDArray
 
 from cdjax.networks.spec import Spec
 
 Method = Literal["wct", "adain", "encoder"]
 Params = dict[str, Any]
+Images = NDArray[np.uint8]
+"""Images of one size, (N, H, W, 3), RGB."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a model is: hashable, so that it passes through `jax.jit` as static.
+    """The configuration of a model; hashable, so `jax.jit` takes it as a static argument.
 
     Attributes:
-        method: `"wct"` or `"adain"`, the feature transform the networks were made for;
+        method: `"wct"` or `"adain"`, the transform for which the networks were trained;
             `"encoder"` for a lone encoder (a teacher without decoders), which cannot stylise.
-        specs: one `Spec` a stage, in the order in which the cascade runs them (deepest first).
+        specs: one `Spec` per stage, in the order in which the cascade runs them, deepest first.
         teacher: name of the network that the features come from, e.g. `"vgg19-normalised"`; all
             names, separated by commas, where they differ by stage.
-        sources: (file name, SHA-256) of every file the parameters were read from.
+        sources: (file name, SHA-256) of every file from which the parameters were read.
         teachers: (stage, teacher) of every stage where teachers differ by stage, else empty.
     """
 
@@ -34,7 +38,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         stages = [spec.stage for spec in self.specs]
         if not stages or stages != sorted(set(stages), reverse=True):
-            raise ValueError(f"specs must be of distinct stages, deepest first, not {stages}")
+            raise ValueError(f"stages must be distinct and deepest first, not {stages}")
 
     def teacher_of(self, stage: int) -> str:
         """Name of the network that a stage's features come from."""

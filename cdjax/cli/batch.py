@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Settings
-from cdjax.cli.large import encode_large, fits_in_memory, make_large, open_picture, raster
+from cdjax.cli.large import encode_large, fits_in_memory, make_large
 from cdjax.cli.parser import error_line
 from cdjax.cli.progress import ProgressBar
 from cdjax.errors import ImageError
 from cdjax.io.images import Picture, check_size, write_image
+from cdjax.io.streaming import open_picture, raster
 from cdjax.progress import Progress
 
 if TYPE_CHECKING:

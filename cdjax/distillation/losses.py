@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from cdjax.ops.matmul import mean_squared_error
-from cdjax.transfer.statistics import channel_statistics
 
 
 def pixel_loss(reconstruction: Array, images: Array) -> Array:
@@ -51,27 +50,4 @@ def relative_tap_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -
     losses = tap_losses(taps, targets)
     sizes = [mean_squared_error(targets[name], jnp.zeros(())) for name in losses]
     parts = [loss / (size + 1e-6) for loss, size in zip(losses.values(), sizes, strict=True)]
-    return jnp.stack(parts).sum()
-
-
-def style_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
-    """AdaIN's style loss (Huang and Belongie 2017): the taps' channels' means and deviations.
-
-    Args:
-        taps: {name: (N, h, w, C)} of pictures.
-        targets: the same names of their styles; sizes in pixels may differ.
-
-    Returns:
-        The sum over taps of the mean squared differences of means and of standard deviations.
-
-    Raises:
-        KeyError: if a tap has no target.
-    """
-    parts = [
-        mean_squared_error(value, target)
-        for name, features in taps.items()
-        for value, target in zip(
-            channel_statistics(features), channel_statistics(targets[name]), strict=True
-        )
-    ]
     return jnp.stack(parts).sum()

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cdjax.distillation.config import Phase, Task
-from cdjax.distillation.losses import pixel_loss, relative_tap_loss, style_loss, tap_loss
+from cdjax.distillation.losses import pixel_loss, relative_tap_loss, tap_loss
 from cdjax.model import Params
 from cdjax.networks.decoder import Decoder
 from cdjax.networks.embedding import Embedding
@@ -25,7 +25,8 @@ from cdjax.networks.encoder import Encoder
 from cdjax.networks.layers import apply
 from cdjax.networks.spec import Spec
 from cdjax.ops.matmul import mean_squared_error
-from cdjax.transfer.transforms import restyled
+from cdjax.transfer.losses import style_loss
+from cdjax.transfer.transforms import adain_features
 
 Metrics = dict[str, Array]
 Judge = tuple[Spec, Params]
@@ -180,10 +181,10 @@ def _transfer_losses(task: Task, judge: Judge, pairs: Array, made: Array) -> Met
     found, found_taps = encode(made)
     styles = {name: values[len(pairs) :] for name, values in taps.items()}
     losses = {
-        "content": mean_squared_error(found, restyled(features)),
+        "content": mean_squared_error(found, adain_features(features)),
         "style": style_loss(found_taps, styles),
     }
     return {name: loss for name, loss in losses.items() if getattr(task.weights, name)}
 
 
-TRANSFER = Collaboration(_both, restyled, _transfer_losses, ("content", "style"))
+TRANSFER = Collaboration(_both, adain_features, _transfer_losses, ("content", "style"))

@@ -23,7 +23,7 @@ from cdjax.networks.encoder import Encoder
 from cdjax.networks.layers import apply
 from cdjax.ops.matmul import product
 from cdjax.transfer.statistics import moments
-from cdjax.transfer.stylize import TRANSFORMS
+from cdjax.transfer.transforms import TRANSFORMS
 
 TRAINED = ("encoder", "decoder")
 """The networks of each stage that the phase trains."""

@@ -1,4 +1,4 @@
-"""How good the pictures are that a model makes: reconstructions and stylised pairs."""
+"""Quality of the images that a model makes: reconstructions and stylised pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,29 +11,28 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from cdjax.distillation.initialization.layer_samples import Images
-from cdjax.distillation.losses import style_loss
 from cdjax.evaluation.explained_variance import Network, Progress, in_full_batches, no_progress
 from cdjax.evaluation.metrics import psnr, ssim, style_distance
-from cdjax.model import Model, Params
-from cdjax.networks.decoder import Decoder
+from cdjax.model import Images, Model, Params
 from cdjax.networks.encoder import Encoder
 from cdjax.networks.layers import apply
 from cdjax.networks.spec import Spec
 from cdjax.ops.matmul import mean_squared_error
+from cdjax.transfer.losses import style_loss
+from cdjax.transfer.stages import run_cascade
 from cdjax.transfer.stylize import stylize
-from cdjax.transfer.transforms import restyled
+from cdjax.transfer.transforms import adain_features
 
 ADAIN_STAGE = 4
-"""Of the paper's AdaIN, whose losses compare taps up to that stage's."""
+"""The stage of AdaIN in the paper; its losses compare taps up to this stage."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How near pictures come to what they should be: means over images.
+    """Similarity of images to their references: means over images.
 
     Attributes:
-        psnr: mean of every image's peak signal-to-noise ratio, in dB.
+        psnr: mean peak signal-to-noise ratio, in dB.
         ssim: mean structural similarity.
     """
 
@@ -43,16 +42,16 @@ class Quality:
 
 @dataclass(frozen=True)
 class Stylized:
-    """Means over pairs of a content and a style, in the teacher's features where not of pixels.
+    """Quality of stylised images: means over pairs, in the features of a teacher.
 
     Attributes:
-        style_distance: {tap: mean squared difference of Gram matrices of the result and the
-            style}.
-        content_loss: AdaIN's, the mean squared difference of the result's features and those that
-            AdaIN makes of content and style, at relu4_1 or, if it is shallower, the teacher's
-            last tap.
-        style_loss: AdaIN's, of the taps up to that one (`cdjax.distillation.losses.style_loss`).
-        content_ssim: of the result and the content.
+        style_distance: {tap: mean squared difference between the Gram matrices of the result and
+            of the style}.
+        content_loss: AdaIN's content loss (Huang and Belongie 2017, eq. 12): the mean squared
+            difference between the result's features and the AdaIN of the content's and the
+            style's, at relu4_1 or, if the teacher is shallower, its last tap.
+        style_loss: AdaIN's style loss at the taps up to that one (`cdjax.transfer.losses`).
+        content_ssim: structural similarity of the result and the content, in pixels.
     """
 
     style_distance: dict[str, float]
@@ -61,20 +60,13 @@ class Stylized:
     content_ssim: float
 
 
-def _networks(model: Model, spec: Spec) -> dict[str, Params]:
-    return {name: model.params[f"stage{spec.stage}"][name] for name in ("encoder", "decoder")}
-
-
 @partial(jax.jit, static_argnames="specs")
-def _through(
-    specs: tuple[Spec, ...], networks: tuple[dict[str, Params], ...], images: Array
+def _reconstruction(
+    specs: tuple[Spec, ...], params: dict[str, dict[str, Params]], images: Array
 ) -> tuple[Array, Array]:
-    """PSNR and SSIM, (N,) each, of images through encoders and decoders in turn."""
+    """PSNR and SSIM, (N,) each, of images after the cascade without a transform."""
     images = images.astype(jnp.float32) / 255
-    result = images
-    for spec, both in zip(specs, networks, strict=True):
-        features, _ = apply(Encoder(spec), both["encoder"], result)
-        result = apply(Decoder(spec), both["decoder"], features)
+    result = run_cascade(params, specs, images)
     return psnr(result, images), ssim(result, images)
 
 
@@ -87,20 +79,22 @@ def reconstruction(
     name: str = "reconstruction",
     progress: Progress = no_progress,
 ) -> Quality:
-    """The quality of images that went through some stages of a model, one after the other.
+    """The quality of images that ran through stages of a model without a transform.
 
     Args:
         model: with decoders.
-        specs: of those stages, in the order in which they run.
-        images: (N, H, W, 3) uint8, sides multiples of the largest stride.
+        specs: of the stages, in the order in which they run.
+        images: (N, H, W, 3), uint8; H and W multiples of the largest stride.
         batch: images at a time.
         name: of the loop that `progress` sees.
         progress: sees the loop over the images.
     """
-    networks = tuple(_networks(model, spec) for spec in specs)
+    params = {f"stage{spec.stage}": model.params[f"stage{spec.stage}"] for spec in specs}
     found: tuple[list[NDArray[Any]], list[NDArray[Any]]] = [], []
     for part, count in in_full_batches(images, batch, name=name, progress=progress):
-        for values, measured in zip(found, _through(tuple(specs), networks, part), strict=True):
+        for values, measured in zip(
+            found, _reconstruction(tuple(specs), params, part), strict=True
+        ):
             values.append(np.asarray(measured)[:count])
     return Quality(*(float(np.concatenate(values).mean()) for values in found))
 
@@ -109,14 +103,14 @@ def reconstruction(
 def _pair_measures(
     spec: Spec, params: Params, results: Array, contents: Array, styles: Array
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Style distances, (N,) each, and what else `Stylized` has, likewise."""
+    """Style distances by tap and the other fields of `Stylized`, (N,) each."""
     contents, styles = (a.astype(jnp.float32) / 255 for a in (contents, styles))
     taps, of_contents, of_styles = (
         apply(Encoder(spec), params, images)[1] for images in (results, contents, styles)
     )
     names = [name for name, _ in spec.taps[:ADAIN_STAGE]]
     deepest = names[-1]
-    target = restyled(jnp.concatenate([of_contents[deepest], of_styles[deepest]]))
+    target = adain_features(jnp.concatenate([of_contents[deepest], of_styles[deepest]]))
     compared = {name: taps[name] for name in names}
     return style_distance(taps, of_styles), {
         "content_loss": jax.vmap(mean_squared_error)(taps[deepest], target),
@@ -135,13 +129,13 @@ def stylization_quality(
     name: str = "stylised pairs",
     progress: Progress = no_progress,
 ) -> Stylized:
-    """How a model stylises pairs, at alpha 1, measured in a teacher's features.
+    """Quality of the images that a model makes of pairs at alpha 1.
 
     Args:
-        model: of method wct or adain; None for the contents as they are.
+        model: of method wct or adain; None to measure the unchanged contents.
         teacher: spec and parameters of the encoder whose features are compared.
         contents: (N, H, W, 3), uint8.
-        styles: of the same shape, one a content.
+        styles: of the same shape, one per content.
         batch: pairs at a time.
         name: of the loop that `progress` sees.
         progress: sees the loop over the pairs.

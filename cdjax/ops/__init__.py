@@ -1,1 +1,1 @@
-"""Array operations, fast on every backend: convolution, padding, upsampling, products."""
+"""Array operations, fast on each backend: convolution, padding, upsampling, matrix products."""

@@ -1,17 +1,16 @@
 """The reflection-padded 3x3 convolution and max-pooling, fast on each backend.
 
-Arrays are NHWC, kernels HWIO. On a CPU, XLA copies slowly when it pads by reflection, so the
-convolution runs zero-padded over the whole image and its four border lines are computed
-again from the reflected strips they depend on: the same sums, so the same result. Elsewhere the
-image is padded and convolved. `python -m experiments.benchmark` measures the cascade that
-is built of these.
+Arrays are NHWC, kernels HWIO. On a CPU, XLA pads by reflection slowly. So there the convolution
+runs zero-padded over the whole image, and the four border lines are computed again from the
+reflected strips on which they depend: the same sums, so the same result. On other backends the
+image is padded and convolved. `python -m experiments.benchmark` measures the cascade.
 
-The gradients on a CPU are written out too: XLA's own would be convolutions of shapes that it runs
-at a few GFLOP/s. The one by the images is again a 3x3 convolution, that by the kernel three matrix
-products. `python -m experiments.benchmark --training` measures a training step.
+Gradients on a CPU are written out too, because XLA's own are convolutions of shapes that it runs at
+a few GFLOP/s. The gradient with respect to the images is again a 3x3 convolution, that with respect
+to the kernel is three matrix products.
 
-Who can do with results that are not bit for bit those of another cut of the image may ask for the
-faster algorithms of `cdjax.ops.conv_winograd`, `cdjax.ops.upsample` and `cdjax.ops.conv_narrow`.
+Algorithm `"winograd"` selects the faster algorithms of `cdjax.ops.conv_winograd`,
+`cdjax.ops.upsample` and `cdjax.ops.conv_narrow`, whose last bits depend on how an image is cut.
 """
 
 from collections.abc import Callable
@@ -23,24 +22,24 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from cdjax.ops import conv_narrow, conv_winograd
-from cdjax.ops.conv_xla import convolve_alike, convolve_plainly
+from cdjax.ops.conv_xla import convolve_exactly, convolve_plainly
 from cdjax.ops.padding import Padding, folded, reflect
 
 Algorithm = Literal["direct", "winograd"]
-"""`"winograd"`: on a CPU that algorithm, or another faster one, where it suits the shape; elsewhere
-it is as `"direct"`, but need not be exact."""
+"""`"winograd"`: on a CPU, that algorithm or another fast one for supported shapes; otherwise as
+`"direct"`, but without exact last bits."""
 
 _NARROW = 3
-"""Channel count (an image's) at which a convolution is too thin for a CPU's vector units."""
+"""Channels up to which a convolution is too narrow for a CPU's vector units, as of an image."""
 _AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
 
 
 Convolution = Callable[[Array, Array, str], Array]
-"""Of images, a kernel and `"SAME"` or `"VALID"`."""
+"""Takes images, a kernel and `"SAME"` or `"VALID"`."""
 
 
 def _pair_columns(kernel: Array) -> Array:
-    """A (3, 3, I, O) kernel as the (3, 3, 2I, 2O) kernel that works on pairs of columns."""
+    """The (3, 3, 2I, 2O) kernel that does on pairs of columns what a (3, 3, I, O) kernel does."""
     height, _, features_in, features_out = kernel.shape
     left = jnp.pad(kernel, ((0, 0), (1, 2), (0, 0), (0, 0)))
     right = jnp.pad(kernel, ((0, 0), (2, 1), (0, 0), (0, 0)))
@@ -52,8 +51,8 @@ def _convolve_same(images: Array, kernel: Array, convolve: Convolution = convolv
     features_in, features_out = kernel.shape[2:]
     if min(features_in, features_out) > _NARROW or width % 2:
         return convolve(images, kernel, "SAME")
-    # Two neighbouring pixels side by side are, in NHWC, one pixel of twice the channels at no
-    # cost; half of the wider kernel is zeros, and the vector units are full.
+    # In NHWC, two neighbouring pixels are one pixel of twice the channels at no cost. Half of the
+    # wider kernel is zeros, but the vector units are full.
     pairs = images.reshape(n, height, width // 2, 2 * channels)
     result = convolve(pairs, _pair_columns(kernel), "SAME")
     return result.reshape(n, height, width, features_out)
@@ -66,7 +65,7 @@ def _borders_corrected(
     n = images.shape[0]
     for axis, along in ((1, 2), (2, 1)):
         last = images.shape[axis] - 1
-        # Both opposite borders, with the lines they see, in one batch.
+        # Both opposite borders, with the lines on which they depend, in one batch.
         lines = (1, 0, 1, last - 1, last, last - 1)
         strips = [lax.slice_in_dim(images, line, line + 1, axis=axis) for line in lines]
         pair = lax.concatenate([lax.concatenate(strips[i : i + 3], axis) for i in (0, 3)], 0)
@@ -83,9 +82,9 @@ def _padded(images: Array, kernel: Array, *, padding: Padding) -> Array:
 
 
 def _kernel_gradient(padded: Array, gradient: Array) -> Array:
-    """(3, 3, I, O) from the padded images, (N, H + 2, W + 2, I), and (N, H, W, O)."""
+    """The kernel's gradient from padded images, (N, H + 2, W + 2, I), and gradient (N, H, W, O)."""
     height, features_out = gradient.shape[1], gradient.shape[3]
-    # The gradient shifted by 0, 1 and 2 columns, side by side: one product for each row of the
+    # The gradient shifted by 0, 1 and 2 columns, side by side: one matrix product per row of the
     # kernel, wide enough for a CPU.
     zero = jnp.zeros((), gradient.dtype)
     same = (0, 0, 0)
@@ -113,8 +112,8 @@ def _gradient_by_images(gradient: Array, kernel: Array, *, padding: Padding) -> 
     return folded(folded(by_padded, 1), 2)
 
 
-class _How(NamedTuple):
-    """What `convolve` is told, behind its arrays."""
+class _Options(NamedTuple):
+    """The static options of `convolve`."""
 
     padding: Padding
     algorithm: Algorithm
@@ -122,21 +121,23 @@ class _How(NamedTuple):
 
 
 def _before_relu(gradient: Array, *results: Array) -> Array:
-    """The gradient by what ReLU made the results of, where it did."""
+    """The gradient before ReLU, given ReLU's results, if ReLU was applied."""
     return jnp.where(results[0] > 0, gradient, 0) if results else gradient
 
 
 def _cpu_gradients(
-    images: Array, kernel: Array, gradient: Array, *results: Array, how: _How
+    images: Array, kernel: Array, gradient: Array, *results: Array, options: _Options
 ) -> tuple[Array, Array, Array]:
     before = _before_relu(gradient, *results)
-    if how.algorithm == "winograd" and conv_winograd.suits(images, kernel):
-        by_images = conv_winograd.image_gradient(gradient, kernel, *results, padding=how.padding)
-    elif how.algorithm == "winograd" and conv_narrow.suits_gradient(kernel):
-        by_images = conv_narrow.image_gradient(before, kernel, padding=how.padding)
+    if options.algorithm == "winograd" and conv_winograd.is_supported(images, kernel):
+        by_images = conv_winograd.image_gradient(
+            gradient, kernel, *results, padding=options.padding
+        )
+    elif options.algorithm == "winograd" and conv_narrow.is_gradient_supported(kernel):
+        by_images = conv_narrow.image_gradient(before, kernel, padding=options.padding)
     else:
-        by_images = _gradient_by_images(before, kernel, padding=how.padding)
-    reflected = how.padding == "reflect"
+        by_images = _gradient_by_images(before, kernel, padding=options.padding)
+    reflected = options.padding == "reflect"
     padded = reflect(reflect(images, 1), 2) if reflected else jnp.pad(images, _AROUND)
     return by_images, _kernel_gradient(padded, before), before.sum((0, 1, 2))
 
@@ -144,42 +145,46 @@ def _cpu_gradients(
 def complete(
     images: Array, kernel: Array, bias: Array, *, without: Callable[..., Array], rectified: bool
 ) -> Array:
-    """A convolution `without` bias made one with it, and with ReLU if `rectified`."""
+    """Adds bias, and ReLU if `rectified`, to a convolution `without` them."""
     result = without(images, kernel) + bias
     return jax.nn.relu(result) if rectified else result
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _convolution(images: Array, kernel: Array, bias: Array, how: _How) -> Array:
-    plainly = partial(_padded, padding=how.padding)
-    default = partial(complete, without=plainly, rectified=how.rectified)
+def _convolution(images: Array, kernel: Array, bias: Array, options: _Options) -> Array:
+    plainly = partial(_padded, padding=options.padding)
+    default = partial(complete, without=plainly, rectified=options.rectified)
     on_cpu: Callable[..., Array] = default
-    if how.algorithm == "winograd" and conv_winograd.suits(images, kernel):
-        on_cpu = partial(conv_winograd.convolve, padding=how.padding, rectified=how.rectified)
-    elif how.algorithm == "winograd" and conv_narrow.suits(kernel):
-        on_cpu = partial(default, without=partial(conv_narrow.convolve, padding=how.padding))
-    elif how.padding == "reflect":
-        # Winograd's results depend on the cut anyway.
-        alike = convolve_alike if how.algorithm == "direct" else convolve_plainly
-        on_cpu = partial(default, without=partial(_borders_corrected, convolve=alike))
+    if options.algorithm == "winograd" and conv_winograd.is_supported(images, kernel):
+        on_cpu = partial(
+            conv_winograd.convolve, padding=options.padding, rectified=options.rectified
+        )
+    elif options.algorithm == "winograd" and conv_narrow.is_supported(kernel):
+        on_cpu = partial(default, without=partial(conv_narrow.convolve, padding=options.padding))
+    elif options.padding == "reflect":
+        # Results with "winograd" depend on the cut anyway.
+        exact = convolve_exactly if options.algorithm == "direct" else convolve_plainly
+        on_cpu = partial(default, without=partial(_borders_corrected, convolve=exact))
     if on_cpu is default:
         return default(images, kernel, bias)
     return lax.platform_dependent(images, kernel, bias, cpu=on_cpu, default=default)
 
 
 def _forward(
-    images: Array, kernel: Array, bias: Array, how: _How
+    images: Array, kernel: Array, bias: Array, options: _Options
 ) -> tuple[Array, tuple[Array, ...]]:
-    result = _convolution(images, kernel, bias, how)
-    return result, (images, kernel, result) if how.rectified else (images, kernel)
+    result = _convolution(images, kernel, bias, options)
+    return result, (images, kernel, result) if options.rectified else (images, kernel)
 
 
-def _backward(how: _How, saved: tuple[Array, ...], gradient: Array) -> tuple[Array, Array, Array]:
+def _backward(
+    options: _Options, saved: tuple[Array, ...], gradient: Array
+) -> tuple[Array, Array, Array]:
     def automatic(
         images: Array, kernel: Array, gradient: Array, *results: Array
     ) -> tuple[Array, Array, Array]:
         before = _before_relu(gradient, *results)
-        plainly = partial(_padded, padding=how.padding)
+        plainly = partial(_padded, padding=options.padding)
         by_images, by_kernel = jax.vjp(plainly, images, kernel)[1](before)
         return by_images, by_kernel, before.sum((0, 1, 2))
 
@@ -189,7 +194,7 @@ def _backward(how: _How, saved: tuple[Array, ...], gradient: Array) -> tuple[Arr
         kernel,
         gradient,
         *results,
-        cpu=partial(_cpu_gradients, how=how),
+        cpu=partial(_cpu_gradients, options=options),
         default=automatic,
     )
     return gradients
@@ -198,7 +203,7 @@ def _backward(how: _How, saved: tuple[Array, ...], gradient: Array) -> tuple[Arr
 _convolution.defvjp(_forward, _backward)
 
 
-# The networks of a cascade share most layers' shapes: each shape is traced and lowered once.
+# The networks of a cascade share most shapes; each shape is traced and lowered once.
 @partial(jax.jit, static_argnames=("padding", "algorithm", "rectified"))
 def convolve(
     images: Array,
@@ -209,17 +214,17 @@ def convolve(
     algorithm: Algorithm = "direct",
     rectified: bool = False,
 ) -> Array:
-    """3x3 convolution with a padding of 1, plus bias, through ReLU if `rectified`.
+    """3x3 convolution with a padding of 1, plus bias, followed by ReLU if `rectified`.
 
     Args:
-        images: (N, H, W, I), float; H and W at least 2 where the padding is by reflection.
+        images: (N, H, W, I), float; H and W at least 2 for reflection padding.
         kernel: (3, 3, I, O), of the images' dtype.
         bias: (O,), of the images' dtype.
-        padding: `"reflect"` (the border pixel itself not repeated) or `"zero"`.
+        padding: `"reflect"` (without repeating the border pixel) or `"zero"`.
         algorithm: `"direct"`, whose results, compiled with `cdjax.ops.jit.EXACT`, do not depend
-            on how an image was cut, bit for bit, or `"winograd"`, faster on a CPU from 64 channels
-            on.
-        rectified: whether ReLU follows, which costs less here than behind.
+            on how an image was cut, bit for bit; or `"winograd"`, which is faster on a CPU from 64
+            channels.
+        rectified: whether ReLU follows; it costs less here than as a separate operation.
 
     Returns:
         (N, H, W, O), of the images' dtype.
@@ -229,7 +234,7 @@ def convolve(
     """
     if padding == "reflect" and min(images.shape[1:3]) < 2:
         raise ValueError(f"reflection padding needs 2 rows and columns, not {images.shape[1:3]}")
-    return _convolution(images, kernel, bias, _How(padding, algorithm, rectified))
+    return _convolution(images, kernel, bias, _Options(padding, algorithm, rectified))
 
 
 def max_pool(images: Array) -> Array:

@@ -1,9 +1,10 @@
 """3x3 convolutions of many channels to an image's three, on a CPU.
 
-Three outputs leave most of a vector unit idle. So one product makes of every pixel what each of the
-nine taps makes of it for each of the outputs, and these planes, shifted, are added up: along them
-the vectors are full. Sums are in another order than a plain convolution's. Hence, as Winograd's
-algorithm, for training only: `python -m experiments.benchmark --training` measures a step.
+Three outputs leave most of a vector unit idle. So one matrix product multiplies every pixel by each
+of the nine taps for each output, and the resulting planes are shifted and added, which fills the
+vector units. The order of summation differs from that of a plain convolution, so this is used for
+training only, as Winograd's algorithm is. `python -m experiments.benchmark --training` measures a
+training step.
 """
 
 import jax.numpy as jnp
@@ -12,22 +13,22 @@ from jax import Array, lax
 from cdjax.ops.padding import Padding, folded, reflect
 
 _FEW, _MANY = 3, 64
-"""Channels, of results up to which and of what is convolved from which it is faster."""
+"""Most output channels and fewest input channels at which it is faster."""
 _SAME = (0, 0, 0)
 
 
-def suits(kernel: Array) -> bool:
-    """Whether `convolve` with a kernel is faster than a plain convolution."""
+def is_supported(kernel: Array) -> bool:
+    """Whether `convolve` with a kernel (3, 3, I, O) is faster than a plain convolution."""
     return kernel.shape[2] >= _MANY and kernel.shape[3] <= _FEW
 
 
-def suits_gradient(kernel: Array) -> bool:
-    """Whether `image_gradient` with a kernel is."""
+def is_gradient_supported(kernel: Array) -> bool:
+    """Whether `image_gradient` with a kernel (3, 3, I, O) is faster than a plain gradient."""
     return kernel.shape[3] >= _MANY and kernel.shape[2] <= _FEW
 
 
 def _planes(images: Array, kernel: Array) -> Array:
-    """(3, 3, O, N, H, W): every pixel times every tap."""
+    """Every pixel times every tap: (3, 3, O, N, H, W)."""
     n, height, width, channels = images.shape
     products = lax.dot_general(
         images.reshape(-1, channels),
@@ -39,7 +40,7 @@ def _planes(images: Array, kernel: Array) -> Array:
 
 
 def _around(plane: Array, padding: Padding) -> Array:
-    """One line more at both ends of axis 3, (3, O, N, H, W) or (O, N, H, W)."""
+    """Pads a plane, (3, O, N, H, W) or (O, N, H, W), by one line at both ends of axis 3."""
     if padding == "reflect":
         return reflect(plane, 3)
     ends = [_SAME] * plane.ndim
@@ -53,13 +54,13 @@ def convolve(images: Array, kernel: Array, *, padding: Padding) -> Array:
     Args:
         images: (N, H, W, I), float.
         kernel: (3, 3, I, O), of the images' dtype.
-        padding: as `cdjax.ops.conv.convolve` has it.
+        padding: as for `cdjax.ops.conv.convolve`.
 
     Returns:
         (N, H, W, O), of the images' dtype.
     """
     summed = _planes(images, kernel)
-    # Over the kernel's rows, then over its columns: what is shifted is axis 3 of a tap both times.
+    # Over the kernel's rows, then its columns; both times axis 3 of a tap is shifted.
     for size in images.shape[1:3]:
         around = [_around(summed[tap], padding) for tap in range(3)]
         first, *others = (
@@ -70,7 +71,16 @@ def convolve(images: Array, kernel: Array, *, padding: Padding) -> Array:
 
 
 def image_gradient(gradient: Array, kernel: Array, *, padding: Padding) -> Array:
-    """The gradient by the images of `convolve`, (N, H, W, I), from that by its result."""
+    """The gradient with respect to the images of `convolve`.
+
+    Args:
+        gradient: (N, H, W, O), with respect to the result.
+        kernel: (3, 3, I, O), of the gradient's dtype.
+        padding: as for `convolve`.
+
+    Returns:
+        (N, H, W, I), of the gradient's dtype.
+    """
     planes = _planes(gradient, kernel.swapaxes(2, 3))
     zero = jnp.zeros((), gradient.dtype)
     shifted = [

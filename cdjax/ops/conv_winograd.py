@@ -1,22 +1,21 @@
 """3x3 convolutions on a CPU with a quarter of the multiplications: Winograd's F(4x4, 3x3).
 
-Four outputs of a one-dimensional convolution with three taps are a product of polynomials, and
-their values at six points (0, 1, -1, 2, -2 and infinity) determine it: six multiplications
-instead of twelve (Winograd 1980; Lavin and Gray 2016). With matrices O, K and I of small integers
-and fractions,
+Four outputs of a one-dimensional convolution with three taps are coefficients of a product of
+polynomials, which its values at six points (0, 1, -1, 2, -2 and infinity) determine: six
+multiplications instead of twelve (Winograd 1980; Lavin and Gray 2016). With matrices O, K and I of
+small integers and fractions,
 
     outputs = O ((K taps) * (I inputs))
 
-for every tile of four outputs and the six inputs that they see. In two dimensions the same is done
-along both axes: 36 products for 16 outputs that would take 144. Over the channels the 36 products
-are as many matrix products of (tiles, I) by (I, O), at which a CPU is at its best.
+for every tile of four outputs and the six inputs on which they depend. In two dimensions the same
+is done along both axes: 36 multiplications instead of 144 for 16 outputs. Over the channels they
+are 36 matrix products of (tiles, I) by (I, O), which a CPU runs at full speed.
 
-The gradient by the inputs is the transpose, from the points of the kernel with its channels
-exchanged: I^T (K taps)^T O^T gradient. Padding is a matter of the first and the last tile of an
-axis only.
+The gradient with respect to the inputs is the transpose, with the kernel's channels exchanged:
+I^T (K taps)^T O^T gradient. Padding affects only the first and the last tile of an axis.
 
 Rounding errors are a few times those of a plain sum, about 1e-5 of the largest output, and depend
-on where tiles begin: windows of an image would not equal the image. Hence for training only.
+on where tiles begin, so windows of an image would differ from the whole. It is for training only.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,9 +34,9 @@ from cdjax.ops.matmul import product
 from cdjax.ops.padding import Padding
 
 TILE = 4
-"""Outputs of a tile along an axis."""
+"""Outputs of a tile along each axis."""
 _NARROWEST = 64
-"""Channels, of inputs and of outputs, from which on it is faster than a plain convolution."""
+"""Channels of inputs and outputs from which it is faster than a plain convolution."""
 
 _INPUT = np.array(
     [
@@ -62,17 +61,17 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def suits(images: Array, kernel: Array) -> bool:
-    """Whether `convolve` takes these images and is faster than a plain convolution of them."""
+def is_supported(images: Array, kernel: Array) -> bool:
+    """Whether `convolve` accepts images (N, H, W, I) and is faster than a plain convolution."""
     whole = all(size and size % TILE == 0 for size in images.shape[1:3])
     return whole and min(kernel.shape[2:]) >= _NARROWEST and images.dtype == jnp.float32
 
 
 def _alone(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Has XLA not fuse a function with what precedes and follows it.
+    """Keeps XLA from fusing a function with the operations before and after it.
 
-    It would fuse both axes' passes, and compute the first anew for each of the six values that
-    the second takes of it. An optimization barrier is gone before fusion.
+    Otherwise it fuses the passes along both axes, and computes the first one again for each of the
+    six values that the second one reads. An optimization barrier is removed before fusion.
     """
     parameters = signature(function).parameters.values()
     options = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
@@ -93,7 +92,7 @@ def _weighted_sum(
 
     Args:
         parts: arrays of one shape.
-        weights: for each of them; their other axes are the result's from `axis` on.
+        weights: one row for each part; their other axes become the result's axes from `axis`.
         axis: of the result.
         new: axes of the result that the parts do not have.
     """
@@ -111,7 +110,7 @@ def _unstacked(stacked: Array, axis: int) -> list[Array]:
 
 
 def _shifted(first: Array, tiles: Array, axis: int) -> Array:
-    """The tiles one further along an axis, behind `first` and without the last."""
+    """The tiles moved forward by one along an axis: `first`, then all but the last."""
     return lax.concatenate([first, lax.slice_in_dim(tiles, 0, -1, axis=axis)], axis)
 
 
@@ -125,9 +124,9 @@ def _end(tiles: Array, index: int, axis: int) -> Array:
 
 @_alone
 def _neighbours(blocks: Array, *, axis: int, padding: Padding) -> tuple[Array, Array]:
-    """What precedes and what follows each tile, (..., tiles, 4, ...) with tiles at `axis`."""
+    """The inputs before and after each tile of blocks (..., tiles, 4, ...), tiles at `axis`."""
     tiles = _unstacked(blocks, axis + 1)
-    # By reflection, what precedes pixel 0 is pixel 1, and what follows the last the one before.
+    # By reflection, pixel 1 precedes pixel 0, and the last pixel but one follows the last.
     before, behind = _end(tiles[1], 0, axis), _end(tiles[2], -1, axis)
     if padding == "zero":
         before, behind = jnp.zeros_like(before), jnp.zeros_like(behind)
@@ -141,7 +140,7 @@ def _inputs_to_points(blocks: Array, before: Array, behind: Array, *, axis: int)
 
 @_alone
 def _points_to_outputs(points: Array, *bias: Array, axis: int, rectified: bool = False) -> Array:
-    """The outputs along an axis; with a bias, and ReLU, if they are the last."""
+    """The outputs along an axis; with bias and ReLU after the last axis."""
     outputs = _weighted_sum(_unstacked(points, 0), _OUTPUT.T, axis=axis + 1, new=[axis + 1])
     outputs = sum(bias, outputs)
     return jax.nn.relu(outputs) if rectified else outputs
@@ -149,7 +148,7 @@ def _points_to_outputs(points: Array, *bias: Array, axis: int, rectified: bool =
 
 @_alone
 def _outputs_to_points(blocks: Array, *results: Array, axis: int) -> Array:
-    """Of a gradient by outputs, or by results that ReLU made of them."""
+    """The points of a gradient with respect to outputs, or to ReLU's results if given."""
     for made in results:
         blocks = jnp.where(made > 0, blocks, 0)
     return _weighted_sum(_unstacked(blocks, axis + 1), _OUTPUT, axis=0, new=[0])
@@ -157,9 +156,9 @@ def _outputs_to_points(blocks: Array, *results: Array, axis: int) -> Array:
 
 @_alone
 def _overlaps(points: Array, *, axis: int) -> tuple[Array, Array]:
-    """The points at 0 and at infinity that go to a tile's neighbours, or back from the border.
+    """The points at 0 and at infinity that belong to a tile's neighbours, or return from a border.
 
-    Only the former sees what precedes a tile, and only the latter what follows it.
+    Only the point at 0 depends on the input before a tile, only that at infinity on the one after.
     """
     zero, infinity = (lax.index_in_dim(points, i, 0, keepdims=False) for i in (0, -1))
     first, last = _end(zero, 0, axis), _end(infinity, -1, axis)
@@ -188,19 +187,19 @@ def _kernel_to_points(kernel: Array, *, after: Array | None = None) -> Array:
 
     Args:
         kernel: the kernel.
-        after: what XLA shall have computed before; else it would have the points of all layers in
-            memory from the start.
+        after: an array that XLA must compute first; otherwise it computes the points of all layers
+            at the start and holds them in memory.
     """
     weights = jnp.asarray(np.einsum("ia,jb->ijab", _KERNEL, _KERNEL).reshape(36, 9))
     if after is not None:
-        # Nothing, but XLA cannot know that it is finite.
+        # Adds 0, but XLA does not know that the array is finite.
         weights += 0 * after[(0,) * after.ndim]
     points = product(weights, kernel.reshape(9, -1))
     return points.reshape(6, 6, *kernel.shape[2:])
 
 
 def _products(points: Array, kernel: Array) -> Array:
-    """Products over channels at every point."""
+    """Matrix products over the channels at every point."""
     result = lax.dot_general(
         points.reshape(len(kernel) ** 2, -1, points.shape[-1]),
         kernel.reshape(len(kernel) ** 2, *kernel.shape[2:]),
@@ -218,20 +217,21 @@ def _tiled(images: Array) -> Array:
 def convolve(
     images: Array, kernel: Array, bias: Array, *, padding: Padding, rectified: bool = False
 ) -> Array:
-    """3x3 convolution with a padding of 1, plus bias, through ReLU if `rectified`.
+    """3x3 convolution with a padding of 1, plus bias, followed by ReLU if `rectified`.
 
     Args:
         images: (N, H, W, I), float32, H and W multiples of `TILE`.
         kernel: (3, 3, I, O), float32.
         bias: (O,), float32.
-        padding: as `cdjax.ops.conv.convolve` has it.
-        rectified: as `cdjax.ops.conv.convolve` has it.
+        padding: as for `cdjax.ops.conv.convolve`.
+        rectified: as for `cdjax.ops.conv.convolve`.
 
     Returns:
         (N, H, W, O), float32.
     """
     values = _tiled(images)
-    # Along the width first: points stand in front, so rows' tiles come to the columns' place.
+    # Along the width first. The points are a new first axis, so the tiles of rows then have the
+    # index that those of columns had.
     for axis in (3, 2):
         before, behind = _neighbours(values, axis=axis, padding=padding)
         values = _inputs_to_points(values, before, behind, axis=axis)
@@ -241,18 +241,21 @@ def convolve(
 
 
 def image_gradient(gradient: Array, kernel: Array, *results: Array, padding: Padding) -> Array:
-    """The gradient by the images of `convolve`, (N, H, W, I), from that by its result.
+    """The gradient with respect to the images of `convolve`.
 
     Args:
-        gradient: (N, H, W, O), float32.
+        gradient: (N, H, W, O), float32, with respect to the result.
         kernel: (3, 3, I, O), float32.
-        results: what `convolve` returned, where ReLU followed.
-        padding: as `convolve` had it.
+        results: the result of `convolve`, if ReLU followed.
+        padding: as for `convolve`.
+
+    Returns:
+        (N, H, W, I), float32.
     """
     values = _outputs_to_points(_tiled(gradient), *map(_tiled, results), axis=3)
     values = _outputs_to_points(values, axis=2)
-    # Not the transposed points of the kernel: a CPU multiplies by a wide matrix faster than by its
-    # transpose.
+    # Not the transpose of the kernel's points: a CPU multiplies by a wide matrix faster than by a
+    # transposed one.
     points = _kernel_to_points(kernel.swapaxes(2, 3), after=gradient)
     values = _products(values, points)
     for axis in (2, 3):

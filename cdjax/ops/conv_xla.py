@@ -1,14 +1,14 @@
 """XLA's 3x3 convolution, and how to call it on a CPU so that it is exact and uses all cores.
 
-On a CPU, XLA leaves convolutions to YNNPACK, or narrow ones to Eigen, whose sums depend on an
-image's size. And YNNPACK
+On a CPU, XLA runs convolutions with YNNPACK, but narrow ones with Eigen, whose order of summation
+depends on the image's size. And YNNPACK
 
-- is slow where results have fewer channels than half a vector unit;
-- spreads a convolution over cores by cutting rows of pixels into pieces that fill a core's nearest
-  cache. A row of a narrow layer is one piece, and the other cores are idle. So several parts of
-  such an image are laid side by side, as one with longer rows.
+- is slow if results have fewer channels than half a vector unit;
+- distributes a convolution over cores by cutting rows of pixels into pieces that fill a core's
+  first-level cache. A row of a narrow layer is a single piece, and the other cores are idle. So
+  several parts of such an image are placed side by side, as an image with longer rows.
 
-`python -m experiments.benchmark --sizes 512 1024` measures what comes of it.
+`python -m experiments.benchmark --sizes 512 1024` measures the effect.
 """
 
 import os
@@ -18,36 +18,42 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 _FEWEST = 17
-"""Channels, of inputs or of outputs, from which on XLA has YNNPACK convolve."""
+"""Channels of inputs or outputs from which XLA uses YNNPACK."""
 _HALF_VECTOR = 8
 _PIECE = 8192
-"""Numbers, of the inputs, in one of YNNPACK's pieces of a row (found by timing)."""
+"""Input values in one of YNNPACK's pieces of a row, found by timing."""
 _THIN, _WIDE = 16, 64
-"""Channels of inputs below which laying costs its gain, and of inputs and outputs from which on
-pieces are shorter."""
+"""Input channels below which copies cost more than they gain; channels of inputs and outputs from
+which pieces are shorter, so that no copies are needed."""
 _CORES = os.cpu_count() or 1
 _LOWEST = 32
-"""Rows of a part, below which those that parts share cost too much."""
+"""Rows of a part below which the rows that parts share cost too much."""
 _NONE = (0, 0)
 
 
 def convolve_plainly(
     images: Array, kernel: Array, padding: str | Sequence[tuple[int, int]]
 ) -> Array:
-    """XLA's convolution, without bias; the padding is `"SAME"`, `"VALID"` or two pairs."""
+    """XLA's convolution without bias, in full float32 precision on every backend.
+
+    Args:
+        images: (N, H, W, I), float.
+        kernel: (h, w, I, O), of the images' dtype.
+        padding: `"SAME"`, `"VALID"` or (before, after) for both axes.
+    """
     return lax.conv_general_dilated(
         images,
         kernel,
         (1, 1),
         padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        # float32 has to mean float32 on GPUs too, where the default is TensorFloat-32.
+        # The default on GPUs is TensorFloat-32.
         precision=lax.Precision.HIGHEST,
     )
 
 
-def convolve_alike(images: Array, kernel: Array, padding: str) -> Array:
-    """On a CPU: a result whose last bits do not depend on how an image was cut.
+def convolve_exactly(images: Array, kernel: Array, padding: str) -> Array:
+    """A convolution for CPUs whose last bits do not depend on how an image was cut.
 
     Args:
         images: (N, H, W, I).
@@ -55,7 +61,7 @@ def convolve_alike(images: Array, kernel: Array, padding: str) -> Array:
         padding: `"SAME"` or `"VALID"`.
 
     Returns:
-        (N, H, W, O), or 2 rows and columns fewer.
+        (N, H, W, O), or (N, H - 2, W - 2, O) for `"VALID"`.
     """
     features_out = kernel.shape[3]
     if max(kernel.shape[2:]) < _FEWEST:
@@ -73,7 +79,7 @@ def convolve_alike(images: Array, kernel: Array, padding: str) -> Array:
 
 
 def _parts(images: Array, kernel: Array) -> int:
-    """How many parts of the images have to lie side by side for every core to get its piece."""
+    """How many parts of an image must be side by side for every core to get a piece."""
     height, width, channels = images.shape[1:]
     if channels < _THIN or min(kernel.shape[2:]) >= _WIDE:
         return 1
@@ -86,8 +92,8 @@ def _side_by_side(images: Array, kernel: Array, parts: int) -> Array:
     padded = jnp.pad(images, (_NONE, (1, 1 + parts * rows - height), _NONE, _NONE))
     gap = jnp.zeros((n, rows + 2, 1, channels), images.dtype)
     beside = [padded[:, part * rows : part * rows + rows + 2] for part in range(parts)]
-    laid = [beside[0], *(piece for part in beside[1:] for piece in (gap, part))]
-    result = convolve_plainly(lax.concatenate(laid, 2), kernel, (_NONE, (1, 1)))
+    row = [beside[0], *(piece for part in beside[1:] for piece in (gap, part))]
+    result = convolve_plainly(lax.concatenate(row, 2), kernel, (_NONE, (1, 1)))
     starts = [part * (width + 1) for part in range(parts)]
     below = [lax.slice_in_dim(result, start, start + width, axis=2) for start in starts]
     return lax.concatenate(below, 1)[:, :height]

@@ -1,4 +1,4 @@
-"""`jax.jit` with the compiler's settings that suit a function: the fastest, or the exact ones."""
+"""`jax.jit` with compiler settings: the fastest, or those that give exact results."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -14,25 +14,31 @@ _R = TypeVar("_R")
 Settings = Mapping[str, str | bool]
 
 FAST: Settings = MappingProxyType({"xla_cpu_experimental_ynn_fusion_type": ""})
-"""For training and optimisation. On a CPU, XLA leaves convolutions and products to YNNPACK or to
-Eigen; at the widths of these networks Eigen is the faster one. GPUs have no use for it."""
+"""For training and optimisation. On a CPU, XLA runs convolutions and products with YNNPACK or
+Eigen; at the widths of these networks Eigen is faster. No effect on GPUs."""
 
 EXACT: Settings = MappingProxyType({"xla_cpu_enable_platform_dependent_math": False})
-"""For stylisation, whose windows shall equal the whole image to the last bit: on a CPU, YNNPACK
-adds up in one order whatever the shape. (Eigen does not.) GPUs have no use for it."""
+"""For stylisation, whose windows must equal the whole image bit for bit: on a CPU, YNNPACK sums in
+the same order for every shape, Eigen does not. No effect on GPUs."""
 
 
 def compiled(function: Callable[_P, _R], *, settings: Settings, **options: Any) -> Callable[_P, _R]:
-    """`jax.jit` of a function, with settings of the compiler; `options` are those of `jax.jit`.
+    """`jax.jit` of a function with compiler settings.
 
-    Inside other transformations, whose settings count, it is the same without them.
+    Inside another transformation such as `jax.jit` or `jax.grad`, whose own settings apply, the
+    function is compiled without them.
+
+    Args:
+        function: to be compiled.
+        settings: of the compiler, `FAST` or `EXACT`.
+        options: further ones of `jax.jit`.
     """
     outermost = jax.jit(function, compiler_options=dict(settings), **options)
     inside = jax.jit(function, **options)
 
     @wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        # Whatever is put on a device while a function is traced is traced, too.
+        # While a function is traced, an array that is put on a device is a tracer too.
         leaves = [jax.device_put(np.float32(0)), *jax.tree.leaves((args, kwargs))]
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
         return (inside if traced else outermost)(*args, **kwargs)

@@ -1,22 +1,27 @@
-"""Matrix products that are float32 wherever float32 goes in: a GPU's default is TensorFloat-32."""
+"""Matrix products in full float32 precision; the default on GPUs is TensorFloat-32."""
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 
 def product(left: Array, right: Array) -> Array:
-    """`left @ right`, of the operands' dtype, without rounding them first."""
+    """`left @ right`, of the operands' dtype, without rounding the operands."""
     return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
 
 
 def inner(left: Array, right: Array) -> Array:
-    """The sum of the products of two arrays' elements, likewise; a scalar."""
+    """The inner product of two arrays of one shape, a scalar, without rounding the operands."""
     return jnp.vdot(left, right, precision=lax.Precision.HIGHEST)
 
 
 def mean_squared_error(values: Array, targets: Array) -> Array:
-    """Mean over every element of the squared difference of two arrays of one shape."""
+    """Mean squared difference of two arrays, over all elements: a float32 scalar.
+
+    Args:
+        values: of any shape, float.
+        targets: of a shape that broadcasts with it.
+    """
     apart = jnp.ravel(values.astype(jnp.float32) - targets.astype(jnp.float32))
-    # As a product with itself: XLA's mean reads the millions of elements of a shallow tap in more
-    # passes on a CPU, and loses digits.
+    # As an inner product: on a CPU, XLA's mean reads the millions of elements of a shallow tap in
+    # more passes and is less accurate.
     return inner(apart, apart) / apart.size

@@ -1,28 +1,28 @@
-"""Padding by reflection, the border pixel itself not repeated, and the transpose of padding."""
+"""Reflection padding by one line, without repeating the border, and its transpose."""
 
 from typing import Literal
 
 from jax import Array, lax
 
 Padding = Literal["reflect", "zero"]
-"""How convolutions pad: by reflection for style transfer, by zeros as ImageNet's networks do."""
+"""Padding of convolutions: `"reflect"` for style transfer, `"zero"` as in ImageNet's networks."""
 
 
 def reflect(images: Array, axis: int) -> Array:
-    """One line more at both ends of an axis; `jnp.pad` does the same by many more operations."""
+    """Pads by one line at both ends of an axis, with fewer operations than `jnp.pad`."""
     last = images.shape[axis] - 1
     first, second = (lax.slice_in_dim(images, i, i + 1, axis=axis) for i in (1, last - 1))
     return lax.concatenate([first, images, second], axis)
 
 
 def folded(gradient: Array, axis: int, *, inward: int = 1) -> Array:
-    """The gradient by an image from that by it with a line more at both ends of an axis.
+    """The transpose of padding: the gradient of an image from that of the padded image.
 
     Args:
-        gradient: by the longer image.
-        axis: of the lines.
-        inward: how far from its end lies the line that was repeated: 1 by `reflect`, 0 where the
-            border itself is repeated.
+        gradient: with respect to the image padded by one line at both ends of an axis.
+        axis: of the padding.
+        inward: distance of the repeated line from the border: 1 for `reflect`, 0 if the border
+            itself is repeated.
     """
     last = gradient.shape[axis] - 1
     ends = (lax.slice_in_dim(gradient, i, i + 1, axis=axis) for i in (0, last))

@@ -1,9 +1,9 @@
-"""Layers over an image in bands of rows, so that what lies between them stays in a CPU's caches.
+"""Runs layers over an image in bands of rows, so that intermediate features stay in CPU caches.
 
-At full resolution the features between two layers are many times the image. To write them to memory
-and to read them again takes as long as the arithmetic. A band goes through several layers at once
-while it is in the caches. Like the windows of `cdjax.tiling.plan`, bands lie wholly inside the
-image and overlap by what a cut can change, so the result is that of the whole image.
+At full resolution the features between two layers are many times larger than the image. Writing
+them to memory and reading them again takes as long as the arithmetic. A band runs through several
+layers while it is in the caches. Like the windows of `cdjax.tiling.plan`, bands lie inside the
+image and overlap by a halo, so the result is that of the whole image.
 """
 
 from collections.abc import Callable
@@ -14,29 +14,28 @@ import numpy as np
 from jax import Array, lax
 
 _BYTES = 2**24
-"""Of a band's largest features: what a CPU's last cache has room for, beside their successors."""
+"""Bytes of a band's largest features, which fit in a CPU's last cache with those that follow."""
 
 
 def by_bands(
     function: Callable[[Array], Array], images: Array, *, halo: int, step: int, row_bytes: int
 ) -> Array:
-    """What `function` makes of whole images, computed band by band where that pays.
-
-    It pays on a CPU, and if the features are larger than its caches.
+    """Computes `function(images)` band by band, on a CPU if the features exceed its caches.
 
     Args:
-        function: layers, from (N, H, W, C) to (N, H * k, W', C'), where H is any multiple of `step`
-            and k fixed.
+        function: layers, from (N, H, W, C) to (N, H * k, W', C') for any multiple H of `step` and
+            a fixed k.
         images: (N, H, W, C).
-        halo: rows of the images next to a cut in which the result differs, a multiple of `step`.
-        step: of whose multiples bands begin and end.
-        row_bytes: of one row of the images in the largest of the layers.
+        halo: rows of the images next to a cut within which the result differs, a multiple of
+            `step`.
+        step: bands begin and end at its multiples.
+        row_bytes: bytes of one row of the images in the largest layer.
 
     Returns:
-        `function(images)`, to the last bit as far as the convolutions do not depend on the height.
+        `function(images)`, bit for bit if the convolutions do not depend on the height.
     """
     height = images.shape[1]
-    # Bands all halo would compute everything twice.
+    # Lower bands would compute too many rows twice.
     rows = max(_BYTES // row_bytes // step * step, 8 * halo)
     if height % step or height < 2 * rows:
         return function(images)
@@ -44,7 +43,7 @@ def by_bands(
     def banded(images: Array) -> Array:
         begins = np.arange(0, height, rows)
         starts = np.clip(begins - halo, 0, height - rows - 2 * halo)
-        # The last core ends where the image does, though it began before its turn.
+        # The last core ends with the image, so it may overlap the one before.
         cores = np.minimum(begins, height - rows) - starts
         scale = jax.eval_shape(function, images).shape[1] / height
 

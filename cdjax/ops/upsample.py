@@ -1,11 +1,11 @@
-"""Nearest upsampling, and the convolution of what it makes without making it.
+"""Nearest upsampling, and the convolution of an upsampled image without computing that image.
 
-Of the nine pixels that a 3x3 kernel meets in an upsampled image, at most four differ. So it can be
-run as a 2x2 kernel on the image as it was, around every corner between pixels: four kernels, whose
+Of the nine pixels under a 3x3 kernel in an upsampled image, at most four differ. So the convolution
+can run as a 2x2 kernel on the original image, at every corner between pixels: four kernels, whose
 weights are sums, for the four upsampled pixels around the corner. That takes 4 of 9
-multiplications, and the upsampled image is never in memory. Reflection of an upsampled image
-repeats the image's own border. `python -m experiments.benchmark --training` measures a step in
-which it takes part.
+multiplications, and the upsampled image is never in memory. Reflection padding of an upsampled
+image repeats the original image's border. `python -m experiments.benchmark --training` measures a
+training step that uses it.
 """
 
 from functools import partial
@@ -26,14 +26,14 @@ _AROUND = (_NONE, _ONE, _ONE, _NONE)
 
 
 def upsample(images: Array) -> Array:
-    """Every pixel as a 2x2 block (nearest): (N, H, W, C) -> (N, 2H, 2W, C)."""
+    """Repeats every pixel as a 2x2 block: (N, H, W, C) -> (N, 2H, 2W, C)."""
     n, height, width, channels = images.shape
     blocks = jnp.broadcast_to(images[:, :, None, :, None], (n, height, 2, width, 2, channels))
     return blocks.reshape(n, 2 * height, 2 * width, channels)
 
 
 def _taps_around_a_corner(kernel: Array, axis: int) -> Array:
-    """The three taps along an axis, summed where they meet one pixel: (2 results, 2 taps, ...).
+    """The three taps along an axis, summed if they read the same pixel: (2 results, 2 taps, ...).
 
     Two neighbouring pixels a b are upsampled to a a b b; the results are the two in the middle.
     """
@@ -43,7 +43,7 @@ def _taps_around_a_corner(kernel: Array, axis: int) -> Array:
 
 
 def _corner_kernel(kernel: Array) -> Array:
-    """(3, 3, I, O) as (2, 2, I, 4 * O): around every corner, the four upsampled pixels there."""
+    """A (3, 3, I, O) kernel as (2, 2, I, 4 * O): the four upsampled pixels around every corner."""
     by_rows = _taps_around_a_corner(kernel.astype(jnp.float32), 0)
     # (2 columns, 2 taps of them, 2 rows, 2 taps of them, I, O)
     by_both = _taps_around_a_corner(by_rows, 2)
@@ -58,7 +58,7 @@ def _at_corners(images: Array, kernel: Array, padding: Padding) -> Array:
     around = jnp.pad(images, _AROUND, mode="edge" if padding == "reflect" else "constant")
     corners = convolve_plainly(around, _corner_kernel(kernel), "VALID")
     blocks = corners.reshape(n, height + 1, width + 1, 2, 2, -1).swapaxes(2, 3)
-    # Outermost are pixels of the border around.
+    # The outermost pixels belong to the padding.
     return blocks.reshape(n, 2 * (height + 1), 2 * (width + 1), -1)[:, 1:-1, 1:-1]
 
 
@@ -103,15 +103,15 @@ def convolve_upsampled(
     algorithm: Algorithm = "direct",
     rectified: bool = False,
 ) -> Array:
-    """What `cdjax.ops.conv.convolve` makes of `upsample(images)`.
+    """Computes `cdjax.ops.conv.convolve` of `upsample(images)`.
 
     Args:
         images: (N, H, W, I), float.
         kernel: (3, 3, I, O), of the images' dtype.
         bias: (O,), of the images' dtype.
         padding: of the upsampled images, `"reflect"` or `"zero"`.
-        algorithm: as for `cdjax.ops.conv.convolve`; `"winograd"` takes the corners on a CPU, where
-            they are faster.
+        algorithm: as for `cdjax.ops.conv.convolve`; `"winograd"` uses corners on a CPU where they
+            are faster.
         rectified: whether ReLU follows.
 
     Returns:

@@ -24,7 +24,8 @@ from cdjax.optimization.config import (
 )
 from cdjax.optimization.losses import Targets, Weights, find_targets, image_losses
 from cdjax.optimization.minimize import Descent, Losses, Method, begin, descend
-from cdjax.transfer.stylize import LEVEL, checked, stylize
+from cdjax.transfer.pixels import LEVEL, as_pixels
+from cdjax.transfer.stylize import stylize
 
 CHUNK = 10
 """Steps between two moments at which the host sees the losses."""
@@ -251,7 +252,7 @@ def _size_of_style(size: Sequence[int], factor: float, spec: Spec) -> tuple[int,
 
 
 def _pixels(image: ArrayLike, name: str) -> Array:
-    pixels = checked(image, name)
+    pixels = as_pixels(image, name)
     if pixels.ndim != 3:
         raise ValueError(f"{name} must be one image (H, W, 3), not {pixels.shape}")
     floating = jnp.asarray(pixels, jnp.float32)

@@ -1,4 +1,4 @@
-"""How much memory there is, and whether an image fits in it whole."""
+"""How much memory there is, and whether an image fits in it."""
 
 from typing import TYPE_CHECKING
 
@@ -14,20 +14,24 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "
 
 
 def parse_size(text: str) -> int:
-    """Bytes from `2GB`, `500 MB`, `1.5GiB` or a number of bytes; ValueError if it is none."""
+    """Parses a size such as `2GB`, `500 MB`, `1.5GiB` or a number of bytes.
+
+    Raises:
+        ValueError: if the text is not a size, or the size is not positive.
+    """
     number = text.strip().upper().removesuffix("B")
     unit = number.lstrip("0123456789. ")
     try:
         size = int(float(number.removesuffix(unit)) * _UNITS[unit])
     except (KeyError, ValueError):
-        raise ValueError(f"{text!r} is no size such as 2GB or 500MB") from None
+        size = 0
     if size <= 0:
-        raise ValueError(f"{text!r} is no memory at all")
+        raise ValueError(f"{text!r} is no size such as 2GB or 500MB")
     return size
 
 
 def default_memory() -> int:
-    """Bytes of a device that images may take: most of a GPU's, half of what is free of a CPU's."""
+    """Bytes of device memory for images: 70% of the smallest GPU's, or half of the CPU's free."""
     import jax
 
     limits = [
@@ -39,10 +43,20 @@ def default_memory() -> int:
 
 
 def default_host_memory() -> int:
-    """Bytes of host memory that images may take: half of what is free."""
+    """Bytes of host memory for images: half of what is free."""
     return int(psutil.virtual_memory().available) // 2
 
 
-def fits(size: tuple[int, int], config: "ModelConfig", memory: int) -> bool:
-    """Whether a device's memory is enough to encode or stylise an image of a size as a whole."""
+def fits_in_memory(
+    size: tuple[int, int], config: "ModelConfig", *, memory: int | None = None
+) -> bool:
+    """Whether a device can encode or stylise an image as a whole, without windows.
+
+    Args:
+        size: height and width of the image.
+        config: of the model.
+        memory: bytes of device memory that the image may take; `default_memory()` if None.
+    """
+    if memory is None:
+        memory = default_memory()
     return size[0] * size[1] * max(map(bytes_per_pixel, config.specs)) <= memory

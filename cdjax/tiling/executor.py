@@ -1,4 +1,4 @@
-"""Many pieces of work through all devices of all hosts: reading, computing and writing at once."""
+"""Runs many jobs on all devices of all hosts: reading, computing and writing at the same time."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,31 +14,31 @@ from numpy.typing import NDArray
 _Job = TypeVar("_Job")
 
 _IN_FLIGHT = 2
-"""Pieces on a device at once: one computes while the next one travels."""
+"""Jobs on a device at once: one computes while the next one is transferred."""
 
 
-def flow(
+def execute(
     jobs: Sequence[_Job],
     read: Callable[[_Job], NDArray[Any]],
     run: Callable[[_Job, Array], tuple[Array | None, tuple[Array, ...]]],
     write: Callable[[_Job, NDArray[Any] | None], None],
 ) -> list[NDArray[Any]]:
-    """Does every job once, on this host's devices in turn, the hosts taking turns as well.
+    """Runs every job once, distributed over all devices of all hosts in turn.
 
     Args:
         jobs: at least one; the same list on every host.
-        read: the input of a job, for `run`; called in a thread of its own, a little ahead.
+        read: returns the input of a job; called in a separate thread, ahead of time.
         run: from a job and its input on a device to a part of the result, or None, and numbers to
-            be summed over all jobs; must only start the computation.
-        write: takes a job's part in, on every host; called in a thread of its own.
+            be summed over all jobs. It must only start the computation.
+        write: stores a job's part; called on every host, in a separate thread.
 
     Returns:
-        The sums of the numbers, float64, over all jobs of all hosts.
+        The sums of the numbers over all jobs of all hosts, float64.
     """
     devices, hosts, index = jax.local_devices(), jax.process_count(), jax.process_index()
     rounds = -(-len(jobs) // hosts)
-    # Where the jobs do not divide among the hosts, some do the last one too, to no end: what
-    # hosts say to each other is said by all of them.
+    # All hosts take part in every exchange. If the jobs cannot be divided evenly, some hosts run
+    # the last job as well and its result is ignored.
     mine = [jobs[min(turn * hosts + index, len(jobs) - 1)] for turn in range(rounds)]
     sums: list[Any] = []
 
@@ -75,10 +75,10 @@ def flow(
 
 
 def _from_all(value: NDArray[Any] | None) -> list[Any]:
-    """What every host has here, in the order of the hosts."""
+    """The values of all hosts, in the order of the hosts."""
     if jax.process_count() == 1 or value is None:
         return [value] * jax.process_count()
-    # As bytes: JAX would make float32 of float64.
+    # As bytes, because JAX would convert float64 to float32.
     raw = np.ascontiguousarray(value)
     everywhere = np.asarray(multihost_utils.process_allgather(raw.reshape(-1).view(np.uint8)))
     return [one.view(raw.dtype).reshape(raw.shape) for one in everywhere]

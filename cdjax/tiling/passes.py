@@ -1,6 +1,7 @@
-"""A stage of the cascade by windows: a pass that adds up statistics, and one that decodes."""
+"""A stage of the cascade by windows: one pass sums up statistics, a second one decodes."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,38 +13,68 @@ from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
 from cdjax.model import Params
-from cdjax.networks.decoder import Decoder
-from cdjax.networks.encoder import Encoder
-from cdjax.networks.layers import apply
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
 from cdjax.tiling.buffers import Raster, Scratch, cut, in_memory
-from cdjax.tiling.executor import flow
+from cdjax.tiling.config import TileConfig
+from cdjax.tiling.executor import execute
 from cdjax.tiling.plan import Span, Window, choose_sides, plan_windows
-from cdjax.transfer.statistics import Moments, sums64
-from cdjax.transfer.stylize import LEVEL
+from cdjax.transfer.pixels import to_float
+from cdjax.transfer.stages import decode_stage, encode_stage
+from cdjax.transfer.statistics import Moments, mean_and_scatter, sums64
 from cdjax.transfer.transforms import Affine
 
 _KEPT_PER_PIXEL = 4
-"""Features of at most so many numbers an image pixel are kept between the passes. Those of
-shallower stages are more, and cheaper to compute again."""
+"""Features of at most this many numbers per image pixel are kept between the passes. Those of
+shallower stages are larger, and cheaper to compute again."""
 
 _Core = Array | NDArray[np.int32]
 
-Note = Callable[[int], None]
-"""Is told how many of the image's pixels a pass has just finished."""
 
+@dataclass(frozen=True)
+class StageTiles:
+    """What both passes of a stage share.
 
-def keeps_features(spec: Spec) -> bool:
-    """Whether a stage's features are kept between its passes."""
-    return spec.widths[-1] <= _KEPT_PER_PIXEL * spec.stride**2
+    Attributes:
+        spec: of the stage.
+        size: height and width, in whole positions of the deepest stage's features, to which the
+            image is continued by reflection.
+        config: memory and dtype.
+        scratch: allocates the features that are kept; None if only statistics are needed.
+        on_pixels: called with the number of the image's pixels that a pass has just finished, in
+            another thread.
+    """
+
+    spec: Spec
+    size: tuple[int, int]
+    config: TileConfig
+    scratch: Scratch | None
+    on_pixels: Callable[[int], None]
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether the features are kept between the passes."""
+        small = self.spec.widths[-1] <= _KEPT_PER_PIXEL * self.spec.stride**2
+        return small and self.scratch is not None
+
+    def windows(self, halo: int) -> list[Window]:
+        """The windows of a pass; ValueError if the memory is too small for any."""
+        sides = choose_sides(self.size, self.spec, halo, self.config.memory)
+        return plan_windows(self.size, sides, halo)
+
+    def finish(self, window: Window) -> None:
+        """Reports a window, and releases memory at the end of a row of windows."""
+        if self.scratch is not None and window.columns.end == self.size[1]:
+            self.scratch.release()
+        self.on_pixels(window.core_area)
 
 
 @partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "keep"))
 def _encode(
     params: Params, image: Array, core: _Core, *, spec: Spec, dtype: DTypeLike, keep: bool
 ) -> tuple[Array | None, tuple[Array, ...]]:
-    features = apply(Encoder(spec, dtype, in_bands=True), params, _as_float(image)[None])[0][0]
+    """The features of a window, if they are kept, and the sums over its core."""
+    features = encode_stage(params, spec, to_float(image)[None], dtype=dtype)[0]
     rows, columns = (jnp.arange(size) for size in features.shape[:2])
     inside = ((rows >= core[0]) & (rows < core[1]))[:, None] & (
         (columns >= core[2]) & (columns < core[3])
@@ -61,14 +92,14 @@ def _decode(
     dtype: DTypeLike,
     levels: bool,
 ) -> Array:
-    image = apply(Decoder(spec, dtype, in_bands=True), params, transform(features)[None])[0]
+    """A window of the stage's image, from its features."""
+    image = decode_stage(params, spec, transform(features)[None], dtype=dtype)[0]
     return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if levels else image
 
 
 @partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "levels"))
 def _recode(
-    encoder: Params,
-    decoder: Params,
+    networks: dict[str, Params],
     image: Array,
     transform: Affine,
     *,
@@ -76,12 +107,10 @@ def _recode(
     dtype: DTypeLike,
     levels: bool,
 ) -> Array:
-    features = apply(Encoder(spec, dtype, in_bands=True), encoder, _as_float(image)[None])[0][0]
+    """A window of the stage's image, from the image before."""
+    features = encode_stage(networks["encoder"], spec, to_float(image)[None], dtype=dtype)[0]
+    decoder = networks["decoder"]
     return _decode(decoder, features, transform, spec=spec, dtype=dtype, levels=levels)
-
-
-def _as_float(image: Array) -> Array:
-    return image.astype(jnp.float32) * (LEVEL if image.dtype == jnp.uint8 else 1)
 
 
 def _on_devices(tree: Any) -> dict[jax.Device, Any]:
@@ -96,7 +125,7 @@ def _region(window: Window, scale: int) -> tuple[tuple[int, int], tuple[int, int
 
 
 def _paste(target: NDArray[Any], window: Window, part: NDArray[Any], scale: int) -> None:
-    """The core of a window's result into the whole, which may end before the window does."""
+    """Copies the core of a window's result into the whole, which may end before the window."""
     region = []
     for span, length in zip((window.rows, window.columns), target.shape, strict=False):
         begin, end = (min(edge // scale, length) for edge in span.core)
@@ -106,41 +135,28 @@ def _paste(target: NDArray[Any], window: Window, part: NDArray[Any], scale: int)
 
 
 def encode_pass(
-    params: Params,
-    image: Raster,
-    size: tuple[int, int],
-    *,
-    spec: Spec,
-    memory: int,
-    dtype: Any,
-    scratch: Scratch | None,
-    note: Note,
+    params: Params, image: Raster, tiles: StageTiles
 ) -> tuple[Moments, NDArray[Any] | None]:
-    """The statistics of all features of an image, and the features themselves if they are kept.
+    """The moments of all features of an image, and the features themselves if they are kept.
 
     Args:
         params: of the encoder.
-        image: float32 in [0, 1], or uint8.
-        size: height and width, in whole positions of the deepest features; the image is continued
-            by reflection.
-        spec: of the stage.
-        memory: bytes on the device.
-        dtype: the networks' compute dtype.
-        scratch: where features are kept; None if they are not to be.
-        note: is told of progress.
+        image: (h, w, 3), float32 in [0, 1], or uint8; at most of `tiles.size`.
+        tiles: of the stage.
 
     Returns:
-        Their statistics, and the features, (H / stride, W / stride, C), or None.
+        The moments, and the features, (H / stride, W / stride, C), or None.
 
     Raises:
+        OSError: if a file for the features cannot be written.
         ValueError: if the memory is too small for any window.
     """
-    stride = spec.stride
-    keep = scratch is not None and keeps_features(spec)
+    spec, stride, dtype = tiles.spec, tiles.spec.stride, tiles.config.dtype
+    height, width = (length // stride for length in tiles.size)
+    keep = tiles.keeps_features
     kept: NDArray[Any] | None = None
-    if keep and scratch is not None:
-        shape = (size[0] // stride, size[1] // stride, spec.widths[-1])
-        kept = scratch.empty(shape, dtype, in_memory(image))
+    if keep and tiles.scratch is not None:
+        kept = tiles.scratch.empty((height, width, spec.widths[-1]), dtype, in_memory(image))
     copies = _on_devices(params)
 
     def read(window: Window) -> NDArray[Any]:
@@ -155,14 +171,12 @@ def encode_pass(
     def write(window: Window, features: NDArray[Any] | None) -> None:
         if kept is not None and features is not None:
             _paste(kept, window, features, stride)
-        _finished(window, size, scratch, note)
+        tiles.finish(window)
 
-    sides = choose_sides(size, spec, spec.halo, memory)
-    total, products = flow(plan_windows(size, sides, spec.halo), read, run, write)
-    count = size[0] * size[1] // stride**2
-    mean = total / count
-    scatter = products - total[:, None] * mean
-    return Moments(*(jnp.asarray(np.float32(part)) for part in (count, mean, scatter))), kept
+    sums = execute(tiles.windows(spec.halo), read, run, write)
+    count = height * width
+    parts = (np.float32(count), *map(np.float32, mean_and_scatter(count, *sums)))
+    return Moments(*(jnp.asarray(part) for part in parts)), kept
 
 
 def decode_pass(
@@ -171,31 +185,26 @@ def decode_pass(
     features: NDArray[Any] | None,
     transform: Affine,
     target: NDArray[Any],
-    size: tuple[int, int],
-    *,
-    spec: Spec,
-    memory: int,
-    dtype: Any,
-    scratch: Scratch,
-    note: Note,
+    tiles: StageTiles,
 ) -> None:
     """Transforms and decodes an image's features into `target`.
 
     Args:
-        networks: the stage's encoder and decoder.
-        image: as for `encode_pass`; read only if the features are not there.
-        features: what `encode_pass` kept.
+        networks: `"encoder"` and `"decoder"` of the stage.
+        image: as for `encode_pass`; read only if there are no features.
+        features: as returned by `encode_pass`.
         transform: of the features.
-        target: (H, W, 3), float32, or uint8 for grey levels; the size, or less of it.
-        size: as for `encode_pass`.
-        spec: of the stage.
-        memory: bytes on the device.
-        dtype: the networks' compute dtype.
-        scratch: which the image, the features and the target come from.
-        note: is told of progress.
+        target: (h, w, 3), float32, or uint8 for grey levels; at most of `tiles.size`.
+        tiles: of the stage.
+
+    Raises:
+        ValueError: if the memory is too small for any window.
     """
-    copies = _on_devices((networks["encoder"], networks["decoder"], transform))
-    static: Any = {"spec": spec, "dtype": dtype, "levels": target.dtype == np.uint8}
+    spec = tiles.spec
+    used = {part: networks[part] for part in ("encoder", "decoder")}
+    copies = _on_devices((used, transform))
+    levels = target.dtype == np.uint8
+    static: Any = {"spec": spec, "dtype": tiles.config.dtype, "levels": levels}
 
     def read(window: Window) -> NDArray[Any]:
         if features is None:
@@ -203,23 +212,16 @@ def decode_pass(
         return cut(features, *_region(window, spec.stride))
 
     def run(window: Window, piece: Array) -> tuple[Array, tuple[Array, ...]]:
-        encoder, decoder, affine = copies[piece.device]
+        here, affine = copies[piece.device]
         if features is None:
-            return _recode(encoder, decoder, piece, affine, **static), ()
-        return _decode(decoder, piece, affine, **static), ()
+            return _recode(here, piece, affine, **static), ()
+        return _decode(here["decoder"], piece, affine, **static), ()
 
     def write(window: Window, part: NDArray[Any] | None) -> None:
         assert part is not None
         _paste(target, window, part, 1)
-        _finished(window, size, scratch, note)
+        tiles.finish(window)
 
-    # What is encoded again is cut twice: once for the features, once for the decoder.
+    # A window that is encoded again needs two halos: one for the encoder, one for the decoder.
     halo = spec.halo if features is not None else 2 * spec.halo
-    sides = choose_sides(size, spec, halo, memory)
-    flow(plan_windows(size, sides, halo), read, run, write)
-
-
-def _finished(window: Window, size: tuple[int, int], scratch: Scratch | None, note: Note) -> None:
-    if scratch is not None and window.columns.end == size[1]:
-        scratch.release()
-    note(window.core_area)
+    execute(tiles.windows(halo), read, run, write)

@@ -1,7 +1,8 @@
-"""Where an image is cut: windows whose cores are the image, and how large they may be.
+"""Where an image is cut into windows, and how large the windows may be.
 
-Windows lie wholly inside the image, so that its true borders keep their padding by reflection, and
-overlap by what a cut can change (`Spec.halo`), which is thrown away.
+Windows lie inside the image, so only its true borders are padded by reflection. They overlap by
+the halo (`Spec.halo`), within which a cut changes the result; the cores between the halos make up
+the image.
 """
 
 from collections.abc import Iterator
@@ -11,22 +12,22 @@ from math import isqrt
 from cdjax.networks.spec import Spec
 
 _STEP = 64
-"""Windows' sides are multiples of so many pixels, so that images of many sizes share a few compiled
-shapes; a multiple of every stride."""
+"""Sides of windows are multiples of this number of pixels, so that images of many sizes share a few
+compiled shapes. It is a multiple of every stride."""
 
 _LARGEST_AREA = 2048**2
-"""Larger windows have hardly less overlap, and nothing else to gain."""
+"""Pixels of the largest window; a larger one would have hardly less overlap."""
 
 _COST = 2**14
-"""What starting a window costs, in pixels that might be computed meanwhile."""
+"""The cost of starting a window, in pixels that could be computed in the same time."""
 
 _WORTH_SHARING = 1.1
-"""A square, which images of all sizes have in common and which need not be compiled again, is taken
-if it costs no more than this, relative to the best window."""
+"""The largest cost, relative to the best window, at which a square window is preferred: images of
+all sizes share it, so it need not be compiled again."""
 
 _LAYERS_AT_ONCE = 5
-"""How much memory a window takes, in its largest layers: XLA's own figure is 3 to 4 of them, and
-the window before and the one behind it are on the device too."""
+"""Memory of a window, in multiples of its largest layer. XLA needs 3 to 4 of them, and the windows
+before and after it are on the device too."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Span:
     """A window along one axis, in pixels.
 
     Attributes:
-        start: where it begins.
-        end: where it ends.
-        core: the part of the image, as (begin, end), that is taken from this window.
+        start: first pixel.
+        end: one past the last pixel.
+        core: the part, as (begin, end), that the result takes from this window.
     """
 
     start: int
@@ -46,28 +47,28 @@ class Span:
 
 @dataclass(frozen=True)
 class Window:
-    """A piece of an image: its rows and its columns."""
+    """A window of an image: its rows and its columns."""
 
     rows: Span
     columns: Span
 
     @property
     def core_area(self) -> int:
-        """Pixels that are taken from it."""
+        """Pixels that the result takes from it."""
         (top, bottom), (left, right) = self.rows.core, self.columns.core
         return (bottom - top) * (right - left)
 
 
 def spans(length: int, side: int, halo: int) -> list[Span]:
-    """Windows along an axis, whose cores are the axis without gap or overlap.
+    """Windows along an axis, whose cores cover the axis without gaps or overlaps.
 
     Args:
         length: of the axis, in pixels.
-        side: of every window; an axis that is no longer is one window.
-        halo: pixels next to a cut that no core may touch.
+        side: of every window, in pixels; an axis of at most this length is one window.
+        halo: pixels next to a cut that do not belong to the core.
 
     Raises:
-        ValueError: if a window has nothing left between two halos.
+        ValueError: if a window has no pixels between two halos.
     """
     if length <= side:
         return [Span(0, length, (0, length))]
@@ -88,18 +89,18 @@ def plan_windows(size: tuple[int, int], sides: tuple[int, int], halo: int) -> li
 
     Args:
         size: height and width of the image.
-        sides: of a window, likewise.
-        halo: pixels next to a cut that no core may touch.
+        sides: height and width of a window.
+        halo: pixels next to a cut that do not belong to the core.
 
     Raises:
-        ValueError: if a window has nothing left between two halos.
+        ValueError: if a window has no pixels between two halos.
     """
     rows, columns = (spans(*axis, halo) for axis in zip(size, sides, strict=True))
     return [Window(row, column) for row in rows for column in columns]
 
 
 def bytes_per_pixel(spec: Spec) -> int:
-    """Device memory that a window of a stage takes, per pixel, float32."""
+    """Bytes of device memory that a window of a stage takes per pixel, in float32."""
     widest = max(
         max(conv.features_in, conv.features_out) / 4**conv.level
         for conv in (*spec.encoder, *spec.decoder)
@@ -108,16 +109,16 @@ def bytes_per_pixel(spec: Spec) -> int:
 
 
 def choose_sides(size: tuple[int, int], spec: Spec, halo: int, memory: int) -> tuple[int, int]:
-    """The window that fits in the memory and with which little has to be computed.
+    """The size of windows that fit in the memory at little overlap.
 
     Args:
         size: height and width of the image.
         spec: of the stage.
-        halo: pixels next to a cut that no core may touch.
-        memory: bytes on the device.
+        halo: pixels next to a cut that do not belong to the core.
+        memory: bytes of device memory.
 
     Returns:
-        Height and width of a window; along an axis that is no longer, the axis's own length.
+        Height and width of a window, at most those of the image.
 
     Raises:
         ValueError: if even the smallest window needs more memory.
@@ -125,7 +126,7 @@ def choose_sides(size: tuple[int, int], spec: Spec, halo: int, memory: int) -> t
     area = min(memory // bytes_per_pixel(spec), _LARGEST_AREA)
 
     def sides_along(length: int) -> list[tuple[int, int]]:
-        """Every side with how many of it make up the axis."""
+        """Possible sides, each with the number of windows along the axis."""
         smallest = (2 * halo // _STEP + 1) * _STEP
         several = [
             (side, 1 - (side - length) // (side - 2 * halo))
@@ -134,7 +135,7 @@ def choose_sides(size: tuple[int, int], spec: Spec, halo: int, memory: int) -> t
         return [*several, (length, 1)]
 
     def fitting() -> Iterator[tuple[int, int, int]]:
-        """What a window of height and width costs in all, in pixels."""
+        """(cost of all windows in pixels, height, width) of every size that fits."""
         for height, rows in along_rows:
             for width, columns in along_columns:
                 if height * width > area:

@@ -1,9 +1,11 @@
-"""The cascade beyond memory: windows of an image, two passes a stage, the whole image's result.
+"""Style transfer beyond memory: two passes over the windows of an image at every stage.
 
-The image stays in host memory or in files; a device holds a few windows, whatever the size.
+The image stays in host memory or in files, and a device holds a few windows of it, so its memory
+does not grow with the image.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,26 +16,17 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 from numpy.typing import NDArray
 
-from cdjax.model import Method, Model
-from cdjax.networks.spec import Spec
+from cdjax.model import Method, Model, Params
 from cdjax.ops.jit import EXACT, compiled
-from cdjax.tiling.budget import default_host_memory, default_memory
-from cdjax.tiling.buffers import Progress, Raster, Scratch, in_memory
-from cdjax.tiling.passes import decode_pass, encode_pass
+from cdjax.progress import OnProgress, Progress, ignore_progress
+from cdjax.tiling.buffers import Raster, Scratch, in_memory
+from cdjax.tiling.config import TileConfig, tile_config
+from cdjax.tiling.passes import StageTiles, decode_pass, encode_pass
+from cdjax.tiling.resume import ResumeState
+from cdjax.transfer.pixels import check_pixels, padded_size
 from cdjax.transfer.statistics import Moments
-from cdjax.transfer.stylize import (
-    TRANSFORMS,
-    Style,
-    check_model,
-    check_pixels,
-    check_style,
-    compute_dtype,
-    grown_size,
-)
-from cdjax.transfer.transforms import Affine
-
-Note = Callable[[int, int], None]
-"""Is told of a stage (0: the style) and how many pixels of one of its two passes are finished."""
+from cdjax.transfer.stylize import Style, check_model, check_style
+from cdjax.transfer.transforms import TRANSFORMS, Affine
 
 
 def stylize_by_windows(
@@ -46,87 +39,56 @@ def stylize_by_windows(
     memory: int | None = None,
     host_memory: int | None = None,
     levels: bool = False,
-    progress: Progress | None = None,
-    note: Note | None = None,
+    resume: ResumeState | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> NDArray[Any]:
-    """What `cdjax.stylize` makes of one image, in device memory that does not grow with it.
+    """Does what `cdjax.stylize` does for one image, in device memory that does not grow with it.
 
-    Windows overlap by what a cut can change, and statistics are summed in float64. On a CPU,
-    in float32, it is the same to the last bit. All local devices take part, and all hosts of
-    `jax.distributed`, which must be given the same arguments.
+    Windows overlap by the halo within which a cut changes the result, and statistics are summed in
+    float64. On a CPU in float32, the result equals that of `cdjax.stylize` bit for bit. All local
+    devices take part, and all hosts of `jax.distributed`, which must be given the same arguments.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
         content: (H, W, 3), RGB, uint8 or floating in [0, 1], of any size from 1 pixel: an array, or
-            what is read where it is cut (`image[rows, columns]`), as `cdjax.io.vips.open_image` is.
-        style: an image like it, of any size, or what `cdjax.encode_style` returned of one image.
+            an object that reads regions on demand (`image[rows, columns]`), such as
+            `cdjax.io.vips.open_image` returns.
+        style: an image like `content`, of any size, or the result of `cdjax.encode_style` for one.
         alpha: share of the transform at every stage, from 0 to 1.
         dtype: float32 or bfloat16, the networks' compute dtype.
-        memory: bytes of each device that windows may take, from which their size follows; by
-            default most of a GPU's, half of what is free of a CPU's.
-        host_memory: bytes of host memory that images and features may take; what is more goes to
-            temporary files. By default half of the memory that is free.
+        memory: bytes of each device's memory that windows may take; their size follows from it. By
+            default 70% of a GPU's memory, half of the free memory of a CPU.
+        host_memory: bytes of host memory that images and features may take; larger ones are mapped
+            onto temporary files. By default half of the free memory.
         levels: whether to return uint8 grey levels, a quarter of the memory of float32.
-        progress: keeps every finished stage, and goes on behind the one it has. To be cleared when
-            the result is where it belongs.
-        note: is told of progress, in another thread.
+        resume: saves every finished stage, and holds the one after which to continue, if any. To
+            be cleared when the result is stored.
+        on_progress: receives progress in pixels, over all stages and both passes; called in
+            another thread. The metric `"stage"` is the number of the stage.
 
     Returns:
         (H, W, 3), float32 in [0, 1] or uint8; mapped onto a temporary file if it is larger than
-        the host memory that is allowed.
+        the permitted host memory.
 
     Raises:
         OSError: if a file cannot be written.
         TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if a shape, the memory, the dtype, the model's method or the style's origin
-            does not fit.
+        ValueError: if a shape, the memory, the dtype or the model's method does not fit, or the
+            style was encoded by another model.
     """
     check_model(model)
-    dtype, config = compute_dtype(dtype), model.config
-    memory = default_memory() if memory is None else memory
-    scratch = Scratch(default_host_memory() if host_memory is None else host_memory)
+    config = tile_config(memory, host_memory, dtype)
     source = _raster(content, "content")
-    note = note or (lambda stage, pixels: None)
-    encoded = (
-        style
-        if isinstance(style, Style)
-        else encode_style_by_windows(
-            model, style, dtype=dtype, memory=memory, note=partial(note, 0)
-        )
-    )
-    check_style(config, encoded, source.shape)
+    encoded = style if isinstance(style, Style) else _encode(model, style, config, on_progress)
+    check_style(model.config, encoded, source.shape)
     if encoded.moments[0].mean.ndim == 2:  # A batch of one style.
         encoded = jax.tree.map(lambda leaf: leaf[0], encoded)
+    strength = jnp.asarray(alpha, jnp.float32)
 
-    height, width = source.shape[:2]
-    image: Any = source
-    done, specs = 0, config.specs
-    if progress is not None and (found := progress.load()) is not None:
-        stage, image = found
-        scratch.adopt(image)
-        done = next(i + 1 for i, spec in enumerate(specs) if spec.stage == stage)
-    grown = grown_size((height, width), config)
-    for index in range(done, len(specs)):
-        last = index == len(specs) - 1
-        image = _stage(
-            model,
-            specs[index],
-            image,
-            encoded.moments[index],
-            jnp.asarray(alpha, jnp.float32),
-            shape=(height, width) if last else (grown[0], grown[1]),
-            size=(grown[0], grown[1]),
-            levels=levels and last,
-            reuse=index > done and not (levels and last),
-            memory=memory,
-            dtype=dtype,
-            scratch=scratch,
-            note=partial(note, specs[index].stage),
-        )
-        if progress is not None and not last and jax.process_index() == 0:
-            progress.save(specs[index].stage, image)
-    scratch.release()
-    return image if levels else np.clip(image, 0, 1, out=image)
+    def transform(index: int, moments: Moments) -> Affine:
+        return _transform(moments, encoded.moments[index], strength, method=model.config.method)
+
+    return _run_stages(model, source, transform, config, levels, resume, on_progress)
 
 
 def encode_style_by_windows(
@@ -135,61 +97,102 @@ def encode_style_by_windows(
     *,
     dtype: DTypeLike = jnp.float32,
     memory: int | None = None,
-    note: Callable[[int], None] | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Style:
-    """What `cdjax.encode_style` makes of one image; see `stylize_by_windows` for the arguments."""
+    """Does what `cdjax.encode_style` does for one image, in limited device memory.
+
+    Arguments and errors are those of `stylize_by_windows`.
+    """
     check_model(model)
-    source = _raster(style, "style")
-    height, width = grown_size((source.shape[0], source.shape[1]), model.config)
-    statistics = [
-        encode_pass(
-            model.params[f"stage{spec.stage}"]["encoder"],
-            source,
-            (height, width),
-            spec=spec,
-            memory=default_memory() if memory is None else memory,
-            dtype=compute_dtype(dtype),
-            scratch=None,
-            note=note or (lambda pixels: None),
-        )[0]
-        for spec in model.config.specs
-    ]
-    return Style(tuple(statistics))
+    return _encode(model, style, tile_config(memory, None, dtype), on_progress)
 
 
-def _stage(
+@dataclass
+class _Reporter:
+    """Sums up finished pixels and reports them."""
+
+    task: str
+    total: int
+    on_progress: OnProgress
+    done: int = 0
+
+    def add(self, stage: int, pixels: int) -> None:
+        self.done += pixels
+        self.on_progress(Progress(self.task, self.done, self.total, {"stage": stage}))
+
+
+def _encode(
+    model: Model, style: ArrayLike | Raster, config: TileConfig, on_progress: OnProgress
+) -> Style:
+    source, specs = _raster(style, "style"), model.config.specs
+    size = padded_size(source.shape[:2], specs)
+    reporter = _Reporter("style", len(specs) * size[0] * size[1], on_progress)
+    moments = []
+    for spec in specs:
+        tiles = StageTiles(spec, size, config, None, partial(reporter.add, spec.stage))
+        params = model.params[f"stage{spec.stage}"]["encoder"]
+        moments.append(encode_pass(params, source, tiles)[0])
+    return Style(tuple(moments))
+
+
+def _run_stages(
     model: Model,
-    spec: Spec,
-    image: Any,
-    style: Moments,
-    alpha: Array,
-    *,
-    shape: tuple[int, int],
-    size: tuple[int, int],
+    source: Raster,
+    transform: Callable[[int, Moments], Affine],
+    config: TileConfig,
     levels: bool,
-    reuse: bool,
-    memory: int,
-    dtype: Any,
-    scratch: Scratch,
-    note: Callable[[int], None],
+    resume: ResumeState | None,
+    on_progress: OnProgress,
 ) -> NDArray[Any]:
-    """What a stage makes of an image of a size, cropped to a shape; `reuse`: of float32, in it."""
-    networks = model.params[f"stage{spec.stage}"]
-    options: Any = {
-        "spec": spec,
-        "memory": memory,
-        "dtype": dtype,
-        "scratch": scratch,
-        "note": note,
-    }
-    content, features = encode_pass(networks["encoder"], image, size, **options)
-    transform = _transform(content, style, alpha, method=model.config.method)
-    pixels = np.uint8 if levels else np.float32
-    if features is not None and reuse and image.shape[:2] == shape:
-        target = image  # All that is needed of it lies in the features.
+    """Runs the cascade; `transform` takes the index of a stage and its content's moments."""
+    specs, scratch = model.config.specs, Scratch(config.host_memory)
+    size = padded_size(source.shape[:2], specs)
+    reporter = _Reporter("stylize", 2 * len(specs) * size[0] * size[1], on_progress)
+    image: Any = source
+    first = 0
+    if resume is not None and (found := resume.load()) is not None:
+        stage, image = found
+        scratch.adopt(image)
+        first = 1 + [spec.stage for spec in specs].index(stage)
+        reporter.done = 2 * first * size[0] * size[1]
+        message = f"continues after stage {stage}"
+        on_progress(Progress(reporter.task, reporter.done, reporter.total, message=message))
+    for index in range(first, len(specs)):
+        spec, last = specs[index], index == len(specs) - 1
+        image = _run_stage(
+            model.params[f"stage{spec.stage}"],
+            image,
+            partial(transform, index),
+            StageTiles(spec, size, config, scratch, partial(reporter.add, spec.stage)),
+            shape=(*(source.shape[:2] if last else size), 3),
+            pixels=np.uint8 if levels and last else np.float32,
+            own=index > first,
+        )
+        if resume is not None and not last and jax.process_index() == 0:
+            resume.save(spec.stage, image)
+    scratch.release()
+    return image if levels else np.clip(image, 0, 1, out=image)
+
+
+def _run_stage(
+    networks: dict[str, Params],
+    image: Any,
+    transform: Callable[[Moments], Affine],
+    tiles: StageTiles,
+    *,
+    shape: tuple[int, ...],
+    pixels: type[np.uint8 | np.float32],
+    own: bool,
+) -> NDArray[Any]:
+    """One stage's image of a shape and dtype; `own`: whether `image` may be overwritten."""
+    moments, features = encode_pass(networks["encoder"], image, tiles)
+    if own and features is not None and (image.shape, image.dtype) == (shape, pixels):
+        target = image  # Only its features are needed from here on.
     else:
-        target = scratch.empty((*shape, 3), pixels, in_memory(features) + in_memory(image))
-    decode_pass(networks, image, features, transform, target, size, **options)
+        assert tiles.scratch is not None
+        held = in_memory(features) + in_memory(image)
+        target = tiles.scratch.empty(shape, pixels, held)
+    decode_pass(networks, image, features, transform(moments), target, tiles)
     return target
 
 

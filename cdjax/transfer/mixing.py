@@ -12,9 +12,7 @@ from jax.typing import ArrayLike
 from cdjax.model import Method, Model
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.stylize import Style, check_model, check_style
-from cdjax.transfer.transforms import mixed_deviations, mixed_roots
-
-_COVARIANCES = {"wct": mixed_roots, "adain": mixed_deviations}
+from cdjax.transfer.transforms import MIXED_COVARIANCES
 
 
 def mix_styles(
@@ -22,37 +20,38 @@ def mix_styles(
 ) -> Style:
     """Interpolates between styles (Huang and Belongie 2017, section 7.3).
 
-    What is decoded with the result is the weighted mean, at every stage, of the features that each
-    style alone would have given: means and, for WCT, square roots of covariances or, for AdaIN,
-    standard deviations are averaged.
+    Means and, for WCT, square roots of covariances or, for AdaIN, standard deviations are averaged
+    at every stage. A stage then decodes the weighted mean of the features that the styles would
+    give one by one.
 
     Args:
-        model: of method `"wct"` or `"adain"`, which has encoded the styles.
-        styles: what `cdjax.encode_style` returned, of one image each; at least one.
-        weights: one a style, none negative; only their proportions count. All alike by default.
+        model: a model of method `"wct"` or `"adain"`, which encoded the styles.
+        styles: results of `cdjax.encode_style`, of one image each; at least one.
+        weights: one per style, none negative; only their proportions matter. Equal by default.
 
     Returns:
-        A `Style`, for `cdjax.stylize` and `cdjax.stylize_by_windows` as any other; the given one
-        if it has all of the weight.
+        A `Style` for `cdjax.stylize` and `cdjax.stylize_by_windows`. If one style has all the
+        weight, that style itself.
 
     Raises:
-        ValueError: if the weights do not fit the styles, or a style is of another model or a batch.
+        ValueError: if the weights do not fit the styles, or a style was encoded by another model
+            or is a batch.
     """
     check_model(model)
     if not styles:
         raise ValueError("mix_styles needs at least one style")
     shares = np.ones(len(styles)) if weights is None else np.asarray(weights, np.float64)
     if shares.shape != (len(styles),):
-        raise ValueError(f"{len(styles)} styles need as many weights, not {shares.tolist()}")
+        raise ValueError(f"{len(styles)} styles need {len(styles)} weights, not {shares.tolist()}")
     if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
         raise ValueError(
-            f"weights must be numbers from 0, not all of them 0, not {shares.tolist()}"
+            f"weights must be finite, not negative and not all 0, not {shares.tolist()}"
         )
     for style in styles:
         check_style(model.config, style, (1, 1, 3))
         if style.moments[0].mean.ndim != 1:
-            raise ValueError("mix_styles takes styles of one image each, not batches")
-    # What has no share takes no part, and a style that has it all is given as it is, unrounded.
+            raise ValueError("mix_styles needs styles of one image each, not batches")
+    # A single style is returned unchanged, without rounding.
     taking_part = tuple(style for style, share in zip(styles, shares, strict=True) if share)
     shares = (shares[shares > 0] / shares.sum()).astype(np.float32)
     if len(taking_part) == 1:
@@ -68,6 +67,6 @@ def _mix(method: Method, styles: tuple[Style, ...], shares: Array) -> tuple[Mome
 
 def _mix_stage(method: Method, parts: tuple[Moments, ...], shares: Array) -> Moments:
     mean = sum(share * part.mean for share, part in zip(shares, parts, strict=True))
-    covariance = _COVARIANCES[method](parts, shares)
-    # Of two vectors the scatter is the covariance itself.
+    covariance = MIXED_COVARIANCES[method](parts, shares)
+    # With a count of 2 the covariance equals the scatter.
     return Moments(jnp.full((), 2.0, jnp.float32), jnp.asarray(mean), covariance)

@@ -1,17 +1,22 @@
 """Statistics of features: counts, means, scatter matrices, Gram matrices."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from numpy.typing import NDArray
 
 _POSITIONS_AT_ONCE = 2**13
-"""Features are converted to float64 so many positions at a time: a whole image's would be twice as
-large as what the networks need at once."""
+"""Positions converted to float64 at a time. All of an image would need twice the memory of the
+networks."""
 
 ADAIN_EPSILON = 1e-5
-"""Added to AdaIN's variances, as its authors do."""
+"""Added to AdaIN's variances, as in its authors' implementation."""
+
+_Array = TypeVar("_Array", Array, NDArray[np.float64])
 
 
 @jax.tree_util.register_dataclass
@@ -19,8 +24,11 @@ ADAIN_EPSILON = 1e-5
 class Moments:
     """Count, mean and scatter of feature vectors; leading axes, if any, are a batch.
 
+    They determine a transform (`cdjax.transfer.transforms`). They follow from sums over positions
+    (`sums64`, `mean_and_scatter`), so windows of an image add up to the moments of the whole.
+
     Attributes:
-        count: (...), float32, how many vectors.
+        count: (...), float32, the number of vectors.
         mean: (..., C), float32.
         scatter: (..., C, C), float32, the sum of (f - mean)(f - mean)^T over the vectors.
     """
@@ -31,15 +39,15 @@ class Moments:
 
     @property
     def covariance(self) -> Array:
-        """(..., C, C): the scatter over count - 1, all zeros for a single vector."""
+        """(..., C, C): scatter / (count - 1); zeros for a single vector."""
         return self.scatter / jnp.maximum(self.count - 1, 1)[..., None, None]
 
 
 def moments(features: Array) -> Moments:
-    """Statistics of features (..., H, W, C) over H and W: sums in float64, rounded to float32.
+    """Statistics of features (..., H, W, C) over H and W, summed in float64, rounded to float32.
 
-    Whitening divides by small eigenvalues, so that what a million roundings in float32 add up to
-    would show; these are the same however an image is cut into pieces.
+    Whitening divides by small eigenvalues, which would show the rounding errors of sums in float32.
+    Sums in float64 are also the same for every division of an image into windows.
     """
     values = features.astype(jnp.float32)
     count = jnp.full(values.shape[:-3], values.shape[-3] * values.shape[-2], jnp.float32)
@@ -55,17 +63,14 @@ def _mean_and_scatter(features: Array) -> tuple[Array, Array]:
     return mean, scatter
 
 
-# As for `_spectrum`: float64 does not survive `jax.vmap`.
+# float64 does not survive `jax.vmap`.
 @jax.custom_batching.sequential_vmap
 def _mean_and_scatter_of_one(features: Array) -> tuple[Array, Array]:
     total, products = sums64(features)
     with jax.enable_x64(True):
-        count = features.shape[0] * features.shape[1]
-        mean = total / count
-        scatter = products - total[:, None] * mean
-        return lax.convert_element_type(mean, jnp.float32), lax.convert_element_type(
-            scatter, jnp.float32
-        )
+        both = mean_and_scatter(features.shape[0] * features.shape[1], total, products)
+        mean, scatter = (lax.convert_element_type(array, jnp.float32) for array in both)
+        return mean, scatter
 
 
 @_mean_and_scatter.defjvp
@@ -78,10 +83,16 @@ def _mean_and_scatter_jvp(
     return (mean, scatter), (tangents[0].mean((-3, -2)), half + half.swapaxes(-1, -2))
 
 
-def channel_statistics(features: Array) -> tuple[Array, Array]:
-    """Means and standard deviations as `adain` has them, (..., C) each, of (..., H, W, C), float32.
+def mean_and_scatter(count: int, total: _Array, products: _Array) -> tuple[_Array, _Array]:
+    """Mean, (C,), and scatter, (C, C), from the number of positions and their `sums64`."""
+    mean = total / count
+    return mean, products - total[:, None] * mean
 
-    For training, where `moments` would also give what is not needed.
+
+def channel_statistics(features: Array) -> tuple[Array, Array]:
+    """Channel means and standard deviations as in `adain`, of features (..., H, W, C).
+
+    Both are (..., C), float32. For training, which needs no scatter matrices.
     """
     values = features.astype(jnp.float32)
     variance = jnp.var(values, axis=(-3, -2), ddof=1)
@@ -93,10 +104,10 @@ def sums64(features: Array, inside: Array | None = None) -> tuple[Array, Array]:
 
     Args:
         features: (H, W, C), float.
-        inside: (H, W), 1 at the positions that count and 0 at others; all of them by default.
+        inside: (H, W), True or 1 at the positions to sum over; by default all of them.
 
     Returns:
-        The sum of the vectors f, (C,), and of the products f^T f, (C, C), both float64.
+        The sums of the vectors f, (C,), and of the products f^T f, (C, C), both float64.
     """
     height, width, channels = features.shape
     step = max(1, min(height, _POSITIONS_AT_ONCE // width))
@@ -105,8 +116,8 @@ def sums64(features: Array, inside: Array | None = None) -> tuple[Array, Array]:
         part = lax.dynamic_slice_in_dim(features, start, rows)
         values = lax.convert_element_type(part, jnp.float64).reshape(-1, channels)
         if inside is not None:
-            weights = lax.dynamic_slice_in_dim(inside, start, rows).reshape(-1, 1)
-            values = values * lax.convert_element_type(weights, jnp.float64)
+            factors = lax.dynamic_slice_in_dim(inside, start, rows).reshape(-1, 1)
+            values = values * lax.convert_element_type(factors, jnp.float64)
         total, products = sums
         return total + values.sum(0), products + lax.dot_general(
             values, values, (((0,), (0,)), ((), ()))
@@ -120,7 +131,7 @@ def sums64(features: Array, inside: Array | None = None) -> tuple[Array, Array]:
 
 
 def gram(features: Array) -> Array:
-    """Mean over positions of f f^T: (N, h, w, C) to (N, C, C)."""
+    """Gram matrices, means over positions of f f^T: (..., h, w, C) -> (..., C, C)."""
     positions = features.shape[-3] * features.shape[-2]
     product = jnp.einsum("...hwi,...hwj->...ij", features, features, precision="highest")
     return product / positions

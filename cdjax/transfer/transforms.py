@@ -1,10 +1,12 @@
-"""Features' statistics in, an affine map of features out: WCT and AdaIN.
+"""Transforms: `Moments` of content and style features in, an affine map of features out.
 
-Whitening and colouring (paper, section 3.1; Li et al. 2017) and AdaIN (Huang and Belongie 2017)
-are both `(features - centre) @ matrix + offset`, made of content and style features' `Moments`.
+Whitening and colouring (WCT; paper, section 3.1; Li et al. 2017) and AdaIN (Huang and Belongie
+2017) are both `(features - centre) @ matrix + offset`. A new transform is a function like `wct`
+and an entry in `TRANSFORMS` and `MIXED_COVARIANCES`; whole images, windows and mixtures of styles
+then use it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -15,11 +17,12 @@ from cdjax.ops.matmul import product
 from cdjax.transfer.statistics import ADAIN_EPSILON, Moments, channel_statistics
 
 _RELATIVE_FLOOR = 5e-7
-"""Eigenvalues under this fraction of the largest are float32 rounding in the scatter, not variance,
-which shows where there are fewer pixels than channels."""
+"""Eigenvalues below this fraction of the largest are float32 rounding errors of the scatter, not
+variance. They occur where there are fewer pixels than channels."""
 
 _RELATIVE_NOISE = 1e-12
-"""Variances under this fraction of the squared mean are rounding noise too: a constant image's."""
+"""Variances below this fraction of the squared mean are rounding errors too, as of a constant
+image."""
 
 
 @jax.tree_util.register_dataclass
@@ -27,7 +30,8 @@ _RELATIVE_NOISE = 1e-12
 class Affine:
     """The map f -> (f - centre) @ matrix + offset of feature vectors (rows).
 
-    The centre is what keeps a whitening's large entries from being multiplied by large means.
+    Subtracting the centre first keeps the large entries of a whitening matrix from multiplying
+    large means.
 
     Attributes:
         centre: (..., C), float32.
@@ -40,13 +44,14 @@ class Affine:
     offset: Array
 
     def __call__(self, features: Array) -> Array:
-        """Maps features (..., H, W, C), computed in float32, to the same shape and dtype."""
+        """Maps features (..., H, W, C) to the same shape and dtype; computes in float32."""
         apart = features.astype(jnp.float32) - self.centre[..., None, None, :]
         mapped = jnp.einsum("...hwc,...cd->...hwd", apart, self.matrix, precision="highest")
         return (mapped + self.offset[..., None, None, :]).astype(features.dtype)
 
 
 Transform = Callable[[Moments, Moments, Array | float], Affine]
+"""From the moments of content and style and from alpha to the map of the content's features."""
 
 
 def _roots_of(statistics: Moments) -> tuple[Array, Array]:
@@ -60,14 +65,14 @@ def _roots(covariance: Array, noise: Array) -> tuple[Array, Array]:
     return root, inverse
 
 
-# One matrix after the other: JAX's batched eigh shares a CPU's threads with whatever else runs, and
-# with two of them at once (content's and style's) each may wait for the other for ever.
+# One matrix after the other: JAX's batched eigh shares a CPU's threads with other operations, and
+# two of them at once (content and style) can deadlock.
 @jax.custom_batching.sequential_vmap
 def _spectrum(covariance: Array) -> tuple[Array, Array]:
-    """Eigenvalues, (C,), and eigenvectors of one matrix."""
-    # With float32 eigenvectors the cascade's results are further from the original's than
-    # tests/transfer/test_parity.py allows; the matrices are small. No float64 product here: under
-    # `jax.vmap` it would lose its type.
+    """Eigenvalues, (C,), and eigenvectors, (C, C), of one matrix."""
+    # In float32 the cascade's results would differ from the original implementation's by more than
+    # tests/transfer/test_parity.py allows. No float64 product here: under `jax.vmap` it would lose
+    # its type.
     with jax.enable_x64(True):
         spectrum = jnp.linalg.eigh(lax.convert_element_type(covariance, jnp.float64))
         values, vectors = (lax.convert_element_type(array, jnp.float32) for array in spectrum)
@@ -95,8 +100,8 @@ def _roots_and_spectrum(covariance: Array, noise: Array) -> tuple[Array, ...]:
 def _roots_jvp(
     primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    # The divided differences of the square root (Daleckii and Krein) have sums of roots below the
-    # line, where the derivative of `eigh` has differences of eigenvalues: equal ones do no harm.
+    # The divided differences of the square root (Daleckii and Krein) divide by sums of roots, where
+    # the derivative of `eigh` divides by differences of eigenvalues, which may be equal.
     root, inverse, vectors, scale, inverse_scale = _roots_and_spectrum(*primals)
     total = scale[..., :, None] + scale[..., None, :]
     both = (scale[..., :, None] > 0) & (scale[..., None, :] > 0)
@@ -113,27 +118,27 @@ def _roots_jvp(
 
 
 def _blend(matrix: Array, content: Moments, style: Moments, alpha: Array | float) -> Affine:
-    """A share alpha of the map that takes content mean to style mean, the rest identity."""
+    """The map from the content's mean to the style's, mixed with the identity by alpha."""
     identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
     offset = alpha * style.mean + (1 - alpha) * content.mean
     return Affine(content.mean, alpha * matrix + (1 - alpha) * identity, offset)
 
 
 def wct(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
-    """Whitening by the content's covariance, colouring by the style's.
+    """Whitening by the content's covariance, colouring by the style's (Li et al. 2017).
 
     Directions in which the content does not vary (a constant image, fewer pixels than channels,
-    dead channels) are left out instead of being divided by zero; the result is finite always, and
-    so are its derivatives.
+    dead channels) are left out instead of divided by zero, so the result and its derivatives are
+    always finite.
 
     Args:
-        content: statistics of the features to be mapped, of C channels.
-        style: statistics that they are to have.
+        content: moments of the features to be mapped, of C channels.
+        style: moments that the mapped features are to have, of C channels.
         alpha: share of the transform, from 0 (identity) to 1.
 
     Returns:
-        The map; applied to the content features at alpha 1 it gives them the style's mean and,
-        as far as their own rank goes, covariance.
+        The map. At alpha 1, content features get the style's mean and, as far as their own rank
+        allows, its covariance.
     """
     colouring, _ = _roots_of(style)
     _, whitening = _roots_of(content)
@@ -147,27 +152,48 @@ def _deviation(statistics: Moments) -> Array:
 
 
 def adain(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
-    """AdaIN: each channel's mean and standard deviation alone. See `wct` for the arguments."""
+    """AdaIN: the mean and standard deviation of each channel (Huang and Belongie 2017, eq. 8).
+
+    Arguments and result are those of `wct`.
+    """
     scale = _deviation(style) / _deviation(content)
     matrix = scale[..., None] * jnp.eye(scale.shape[-1], dtype=scale.dtype)
     return _blend(matrix, content, style, alpha)
 
 
 def mixed_roots(styles: Sequence[Moments], shares: Array) -> Array:
-    """The covariance, (C, C), with which `wct` colours by the weighted mean of colourings."""
+    """The covariance, (C, C), with which `wct` colours by the weighted mean of square roots."""
     roots = [share * _roots_of(style)[0] for share, style in zip(shares, styles, strict=True)]
     root = jnp.stack(roots).sum(0)
     return product(root, root)
 
 
 def mixed_deviations(styles: Sequence[Moments], shares: Array) -> Array:
-    """The covariance, diagonal, with which `adain` scales to the weighted mean of deviations."""
+    """The diagonal covariance with which `adain` scales to the weighted mean of deviations."""
     parts = [share * _deviation(style) for share, style in zip(shares, styles, strict=True)]
     return jnp.diag(jnp.maximum(jnp.square(jnp.stack(parts).sum(0)) - ADAIN_EPSILON, 0))
 
 
-def restyled(features: Array) -> Array:
-    """AdaIN of features (2N, h, w, C), contents before their styles: (N, h, w, C)."""
+TRANSFORMS: Mapping[str, Transform] = {"wct": wct, "adain": adain}
+"""Transforms by the name of the method."""
+
+MIXED_COVARIANCES: Mapping[str, Callable[[Sequence[Moments], Array], Array]] = {
+    "wct": mixed_roots,
+    "adain": mixed_deviations,
+}
+"""By the name of the method: from moments of several styles and their shares, which sum to 1, to
+the covariance with which the transform interpolates between them."""
+
+
+def adain_features(features: Array) -> Array:
+    """AdaIN of a batch of pairs, for training.
+
+    Args:
+        features: (2N, h, w, C), those of N contents before those of their N styles.
+
+    Returns:
+        (N, h, w, C), the contents' features with the styles' channel statistics, same dtype.
+    """
     content, style = jnp.split(features.astype(jnp.float32), 2)
     (mean, deviation), (new_mean, new_deviation) = map(channel_statistics, (content, style))
     scale = (new_deviation / deviation)[:, None, None]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import cdjax.cli.large
+import cdjax.io.streaming
 import cdjax.io.vips
 from cdjax import Spec, save_model
 from cdjax.cli.main import main
@@ -125,7 +125,7 @@ def test_large_pictures_are_streamed_and_keep_resolution(
     assert stylize(weights, "whole.png") == 0
     with Image.open("c.png") as picture:
         picture.save("c.png", dpi=(300, 300))
-    monkeypatch.setattr(cdjax.cli.large, "STREAMED_PIXELS", 1000)
+    monkeypatch.setattr(cdjax.io.streaming, "STREAMED_PIXELS", 1000)
     assert stylize(weights, "out.tif", "--memory", LITTLE) == 0
     whole, result = read_image("whole.png"), read_image("out.tif")
     np.testing.assert_array_equal(result.pixels, whole.pixels)
@@ -137,8 +137,8 @@ def test_large_pictures_are_streamed_and_keep_resolution(
 def test_without_libvips_too_large_a_picture_names_the_package(
     pair: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cdjax.cli.large, "STREAMED_PIXELS", 1000)
-    monkeypatch.setattr(cdjax.cli.large, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(cdjax.io.streaming, "STREAMED_PIXELS", 1000)
+    monkeypatch.setattr(cdjax.io.streaming, "MAX_PIXELS", 1000)
     monkeypatch.setattr(cdjax.io.vips, "available", lambda: False)
     assert stylize(weights, "out.png") == 2
     error = capfd.readouterr().err

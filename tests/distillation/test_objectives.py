@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from cdjax.distillation.config import STAGE_PHASES, Phase, Task, Weights
-from cdjax.distillation.losses import style_loss
 from cdjax.distillation.train_step import initial_state, loss, train_step
 from cdjax.model import Params
-from cdjax.transfer.transforms import restyled
+from cdjax.transfer.losses import style_loss
+from cdjax.transfer.transforms import adain_features
 from tests import models
 from tests.distillation.test_train_step import STUDENT, TEACHER, networks
 from tests.models import Floats
@@ -123,11 +123,11 @@ def test_losses_and_gradients_equal_numpy(phase: Phase, judge: str) -> None:
     np.testing.assert_allclose((sides[0] - sides[1]) / 2e-6, slope, rtol=2e-3)
 
 
-def test_restyled_features_have_the_styles_means_and_deviations() -> None:
+def test_adain_features_have_the_styles_means_and_deviations() -> None:
     generator = np.random.default_rng(0)
     content = generator.gamma(2.0, size=(3, 9, 7, 5)).astype(np.float32)
     style = (3 * generator.gamma(1.0, size=(3, 9, 7, 5)) + 1).astype(np.float32)
-    result = np.asarray(restyled(jnp.concatenate([content, style])))
+    result = np.asarray(adain_features(jnp.concatenate([content, style])))
     np.testing.assert_allclose(result.mean((1, 2)), style.mean((1, 2)), rtol=1e-4)
     np.testing.assert_allclose(result.std((1, 2)), style.std((1, 2)), rtol=1e-4)
     # Each content by its own style, and nothing of it but scale and offset.

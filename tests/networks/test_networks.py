@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdjax import Spec
+from cdjax.model import Params
 from cdjax.networks.decoder import Decoder
 from cdjax.networks.embedding import Embedding
 from cdjax.networks.encoder import Encoder
+from cdjax.networks.layers import run_layers
 from cdjax.networks.spec import VGG16_DEPTHS
 from cdjax.ops.conv import _borders_corrected, _padded, convolve, max_pool
 from cdjax.ops.padding import Padding
@@ -142,3 +145,28 @@ def test_parameters_of_other_networks_are_refused() -> None:
         Encoder(Spec(1, (6,))).apply({"params": params}, image)
     with pytest.raises(ValueError, match="conv0"):
         Encoder(Spec(1, (5,))).apply({"params": {"conv1_1": params["conv1_1"]}}, image)
+
+
+def test_layers_are_those_of_a_whole_run_wherever_it_is_cut() -> None:
+    spec = Spec(3, (4, 5, 6))
+    networks = models.random_model([spec]).params["stage3"]
+    images = jnp.asarray(models.random_image(1, 16, 20) / 255, jnp.float32)
+
+    @jax.jit
+    def run_all(params: Params, features: jax.Array) -> Any:
+        run = partial(run_layers, params, padding="reflect")
+        encoded, layers = run(spec.encoder, features)
+        _, before = run(spec.encoder, features, pre_activations=True)
+        part, _ = run(spec.encoder[:2], features)
+        joined, _ = run(spec.encoder[2:], part)
+        return encoded, layers, before, joined
+
+    encoded, layers, before, joined = run_all(networks["encoder"], images)
+    np.testing.assert_allclose(joined, encoded, rtol=1e-6)
+    assert list(layers) == [conv.name for conv in spec.encoder]
+    for name, layer in layers.items():
+        assert (np.asarray(before[name].outputs) < 0).any()
+        np.testing.assert_allclose(layer.outputs, jnp.maximum(before[name].outputs, 0), rtol=1e-6)
+    # What a convolution reads is what the one before it makes, pooled where pooling follows.
+    np.testing.assert_array_equal(layers["conv2_2"].inputs, layers["conv2_1"].outputs)
+    np.testing.assert_array_equal(layers["conv3_1"].inputs, max_pool(layers["conv2_2"].outputs))

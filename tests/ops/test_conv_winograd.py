@@ -43,7 +43,7 @@ def test_it_equals_sums_over_pixels_spelled_out(
     height: int, width: int, channels: tuple[int, int], padding: Padding
 ) -> None:
     images, kernel, bias, _ = arrays(height, width, *channels, seed=height * width)
-    assert conv_winograd.suits(images, kernel)
+    assert conv_winograd.is_supported(images, kernel)
     found = convolve(images, kernel, bias, padding=padding, algorithm="winograd")
     mode = "reflect" if padding == "reflect" else "constant"
     double = [np.asarray(array, np.float64) for array in (images, kernel, bias)]
@@ -100,6 +100,6 @@ def test_what_does_not_suit_is_convolved_directly(
     height: int, channels: tuple[int, int], dtype: str
 ) -> None:
     inputs = [a.astype(dtype) for a in arrays(height, 8, *channels, seed=3)[:3]]
-    assert not conv_winograd.suits(inputs[0], inputs[1])
+    assert not conv_winograd.is_supported(inputs[0], inputs[1])
     found, wanted = (convolve(*inputs, algorithm=name) for name in ("winograd", "direct"))  # type: ignore[arg-type]
     np.testing.assert_array_equal(found, wanted)

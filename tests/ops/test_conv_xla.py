@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cdjax.ops import conv_xla
-from cdjax.ops.conv_xla import convolve_alike, convolve_plainly
+from cdjax.ops.conv_xla import convolve_exactly, convolve_plainly
 from cdjax.ops.jit import EXACT, compiled
 from tests import models
 
@@ -36,7 +36,7 @@ def test_the_result_is_that_of_a_single_convolution(
     wider = max(0, 8 - widths[1])
     whole = compiled(partial(convolve_plainly, padding="SAME"), settings=EXACT)
     wanted = whole(images, np.pad(kernel, ((0, 0),) * 3 + ((0, wider),)))[..., : widths[1]]
-    found = compiled(partial(convolve_alike, padding="SAME"), settings=EXACT)(images, kernel)
+    found = compiled(partial(convolve_exactly, padding="SAME"), settings=EXACT)(images, kernel)
     np.testing.assert_array_equal(found, wanted)
     nothing = np.zeros(widths[1])
     right = [models.convolve(a, kernel, nothing, mode="constant") for a in images.astype(float)]
@@ -68,6 +68,6 @@ def test_parts_are_as_many_as_cores_need(
         jax.ShapeDtypeStruct(shape, jnp.float32)
         for shape in ((1, height, width, widths[0]), (3, 3, *widths))
     ]
-    lowered = jax.jit(partial(convolve_alike, padding="SAME")).lower(*given).as_text()
+    lowered = jax.jit(partial(convolve_exactly, padding="SAME")).lower(*given).as_text()
     row = parts * width + parts - 1
     assert f"1x{height // parts}x{row}x{widths[1]}xf32" in lowered

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cdjax.tiling.executor import flow
+from cdjax.tiling.executor import execute
 from tests.distillation.test_hosts import ROOT, finish, free_port
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -54,7 +54,7 @@ def test_every_job_is_done_once_and_summed() -> None:
         assert part is not None
         written[job] = part
 
-    (total,) = flow(range(7), read, lambda job, piece: (piece + job, (jnp.sum(piece),)), write)
+    (total,) = execute(range(7), read, lambda job, piece: (piece + job, (jnp.sum(piece),)), write)
     assert total == 3 * sum(range(7))
     assert sorted(written) == list(range(7))
     assert all((part == 2 * job).all() for job, part in written.items())
@@ -76,4 +76,4 @@ def test_a_failure_anywhere_ends_it(where: str) -> None:
         return piece, ()
 
     with pytest.raises(OSError, match="the disk is gone"):
-        flow(range(50), read, work, lambda job, part: fail("write"))  # type: ignore[arg-type]
+        execute(range(50), read, work, lambda job, part: fail("write"))  # type: ignore[arg-type]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cdjax import Model, Spec, encode_style, stylize, stylize_by_windows
-from cdjax.tiling.buffers import Progress
+from cdjax.progress import Progress
+from cdjax.tiling.resume import ResumeState
 from tests.models import random_image, random_model
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -102,15 +103,15 @@ def test_one_program_serves_images_of_many_sizes() -> None:
     compiled: list[str] = []
     stylize_by_windows(model, random_image(500, 610), style, memory=SMALL)
 
-    def note(event: str, *_: float, **__: object) -> None:
+    def listen(event: str, *_: float, **__: object) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 
-    jax.monitoring.register_event_duration_secs_listener(note)
+    jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         stylize_by_windows(model, random_image(571, 1188), style, memory=SMALL)
     finally:
-        jax.monitoring.unregister_event_duration_listener(note)
+        jax.monitoring.unregister_event_duration_listener(listen)
     assert compiled == []
 
 
@@ -121,36 +122,33 @@ class Killed(Exception):
 def test_an_interrupted_run_goes_on_behind_its_last_stage(tmp_path: Path) -> None:
     content = random_image(150, 140, seed=7)
     whole = np.asarray(stylize(MODEL, content, STYLE))
-    kept = Progress(tmp_path / "run", "these inputs")
-    seen: list[int] = []
+    kept = ResumeState(tmp_path / "run", "these inputs")
+    seen: list[Progress] = []
 
-    def stop_in_stage_1(stage: int, _: int) -> None:
-        seen.append(stage)
-        if stage == 1:
+    def stop_in_stage_1(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.task == "stylize" and progress.metrics["stage"] == 1:
             raise Killed
 
+    style = encode_style(MODEL, STYLE)
+    arguments: dict[str, Any] = {"memory": SMALL, "resume": kept}
     with pytest.raises(Killed):
-        stylize_by_windows(MODEL, content, STYLE, memory=SMALL, progress=kept, note=stop_in_stage_1)
-    assert set(seen) == {0, 3, 1}
-    other = Progress(kept.folder, "other inputs")
+        stylize_by_windows(MODEL, content, style, **arguments, on_progress=stop_in_stage_1)
+    assert {progress.metrics["stage"] for progress in seen} == {3, 1}
+    other = ResumeState(kept.folder, "other inputs")
     assert other.load() is None
     seen.clear()
-    result = stylize_by_windows(
-        MODEL,
-        content,
-        STYLE,
-        memory=SMALL,
-        progress=kept,
-        note=lambda stage, _: seen.append(stage),
-    )
-    assert set(seen) == {0, 1}
+    result = stylize_by_windows(MODEL, content, style, **arguments, on_progress=seen.append)
+    assert seen[0].message == "continues after stage 3"
+    assert 2 * seen[0].done == seen[0].total
+    assert {progress.metrics["stage"] for progress in seen[1:]} == {1}
     np.testing.assert_array_equal(result, whole)
     kept.clear()
     assert not kept.folder.exists()
 
 
-def test_progress_that_is_damaged_is_begun_anew(tmp_path: Path) -> None:
-    kept = Progress(tmp_path, "key")
+def test_a_damaged_state_is_ignored(tmp_path: Path) -> None:
+    kept = ResumeState(tmp_path, "key")
     kept.save(3, random_image(8, 8).astype(np.float32))
     assert kept.load() is not None
     (tmp_path / "stage3.raw").write_bytes(b"cut short")
@@ -159,16 +157,16 @@ def test_progress_that_is_damaged_is_begun_anew(tmp_path: Path) -> None:
     assert kept.load() is None
 
 
-def test_notes_add_up_to_two_passes_of_every_stage() -> None:
-    done: dict[int, int] = {}
-
-    def note(stage: int, pixels: int) -> None:
-        done[stage] = done.get(stage, 0) + pixels
-
-    stylize_by_windows(MODEL, random_image(100, 130), STYLE, memory=SMALL, note=note)
-    size = 100 * 132
-    style = 40 * 52
-    assert done == {0: 2 * style, 3: 2 * size, 1: 2 * size}
+def test_progress_counts_the_style_and_two_passes_of_every_stage() -> None:
+    seen: list[Progress] = []
+    content = random_image(100, 130)
+    stylize_by_windows(MODEL, content, STYLE, memory=SMALL, on_progress=seen.append)
+    last = {progress.task: (progress.done, progress.total) for progress in seen}
+    style, size = 2 * 40 * 52, 4 * 100 * 132
+    assert last == {"style": (style, style), "stylize": (size, size)}
+    done = [progress.done for progress in seen if progress.task == "stylize"]
+    assert done == sorted(set(done))
+    assert {progress.metrics["stage"] for progress in seen} == {3, 1}
 
 
 @pytest.mark.parametrize(

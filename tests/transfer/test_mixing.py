@@ -119,10 +119,10 @@ def test_only_proportions_of_weights_count(model: Model, encoded: list[Style]) -
     ("styles", "weights", "message"),
     [
         (0, None, "at least one style"),
-        (2, (1, 1, 1), "2 styles need as many weights"),
-        (2, (0, 0), "not all of them 0"),
-        (2, (1, -1), "numbers from 0"),
-        (2, (1, float("nan")), "numbers from 0"),
+        (2, (1, 1, 1), "2 styles need 2 weights"),
+        (2, (0, 0), "not all 0"),
+        (2, (1, -1), "finite, not negative and not all 0"),
+        (2, (1, float("nan")), "finite, not negative and not all 0"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(
@@ -138,7 +138,7 @@ def test_weights_that_do_not_fit_are_refused(
 
 def test_styles_that_cannot_be_mixed_are_refused(model: Model, encoded: list[Style]) -> None:
     batch = encode_style(model, np.stack(STYLES[:2]))
-    with pytest.raises(ValueError, match=r"not pair with|not batches"):
+    with pytest.raises(ValueError, match=r"cannot be paired|not batches"):
         mix_styles(model, [encoded[0], batch])
     other = encode_style(random_model((Spec(1, (5,)),)), STYLES[0])
     with pytest.raises(ValueError, match="other stages or widths"):

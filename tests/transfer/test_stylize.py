@@ -183,8 +183,8 @@ def test_a_size_seen_before_compiles_nothing(shallow: Model) -> None:
         ((8, 8, 4), (8, 8, 3), "content must be"),
         ((8, 0, 3), (8, 8, 3), "at least 1 pixel"),
         ((8, 8, 3), (8, 8), "style must be"),
-        ((2, 16, 16, 3), (3, 16, 16, 3), "3 styles do not pair with 2"),
-        ((16, 16, 3), (3, 16, 16, 3), "3 styles do not pair with 1"),
+        ((2, 16, 16, 3), (3, 16, 16, 3), "3 styles cannot be paired with 2"),
+        ((16, 16, 3), (3, 16, 16, 3), "3 styles cannot be paired with 1"),
     ],
 )
 def test_wrong_shapes_are_named(
