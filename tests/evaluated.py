@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 
 from cdjax import Model, Spec
-from cdjax.evaluation.explained_variance import Form, Images, unexplained_variances
-from cdjax.model import Params
+from cdjax.evaluation.explained_variance import Form, fraction_variance_unexplained
+from cdjax.model import Images, Params
 from tests.models import random_image, random_model
 from tests.pictures import picture
 
@@ -56,4 +56,4 @@ def unexplained_variance(
     batch: int = 8,
 ) -> dict[str, float]:
     """Of one student, under one form of embedding."""
-    return unexplained_variances([student], teacher, fit, test, batch=batch)[0][form]
+    return fraction_variance_unexplained([student], teacher, fit, test, batch=batch)[0][form]

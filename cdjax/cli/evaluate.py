@@ -8,18 +8,17 @@ unexplained, the quality of its reconstructions and of stylised pairs, and its s
 import argparse
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdjax.cli.parser import Parser, within
 from cdjax.errors import EvaluationError
-from cdjax.progress import OnProgress, Progress
+from cdjax.progress import OnProgress
 
 if TYPE_CHECKING:
-    from cdjax.distillation.initialization.layer_samples import Images
     from cdjax.evaluation.compare import Comparison, Photographs
-    from cdjax.model import Model
+    from cdjax.model import Images, Model
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -100,8 +99,9 @@ def _measure(options: argparse.Namespace, on_progress: OnProgress) -> dict[str, 
     if "styles" in photographs:
         contents, styles = pairs_in_turn(test, photographs["styles"].images, options.pairs)
         pairs = {"contents": contents, "styles": styles}
-    loop = _loop(on_progress)
-    comparison = compare(models, teacher, fit, test, **pairs, batch=options.batch, progress=loop)
+    comparison = compare(
+        models, teacher, fit, test, **pairs, batch=options.batch, on_progress=on_progress
+    )
     read: dict[str, dict[str, Any]] = {
         name: {"count": len(part.images), "skipped": list(part.skipped)}
         for name, part in photographs.items()
@@ -114,17 +114,6 @@ def _measure(options: argparse.Namespace, on_progress: OnProgress) -> dict[str, 
     }
     found = {"settings": settings, "photographs": read, "pairs": len(pairs.get("contents", ()))}
     return found | _figures(comparison, names | {"teacher": options.teacher})
-
-
-def _loop(on_progress: OnProgress) -> Callable[[range, str], Iterable[int]]:
-    """Reports the steps of a loop."""
-
-    def loop(steps: range, name: str) -> Iterator[int]:
-        for done, step in enumerate(steps):
-            on_progress(Progress(name, done, len(steps)))
-            yield step
-
-    return loop
 
 
 def _load(name: str, stages: Sequence[int] | None) -> "Model":
@@ -143,8 +132,9 @@ def _read(options: argparse.Namespace, on_progress: OnProgress) -> "dict[str, Ph
     from cdjax.evaluation.compare import Photographs, read_photographs
 
     def read(folder: Path, name: str) -> Photographs:
-        loop, count = _loop(on_progress), options.count
-        return read_photographs(folder, size=options.size, count=count, name=name, progress=loop)
+        return read_photographs(
+            folder, size=options.size, count=options.count, name=name, on_progress=on_progress
+        )
 
     test = read(options.images, "photographs")
     if options.fit_images:

@@ -1,7 +1,7 @@
-"""How good a model is, on photographs that it never saw: features, pictures, size.
+"""Measures models on photographs that they were not trained on: features, pictures, size.
 
-Everything is computed in batches of one shape, so memory is bounded by the batch, and is a function
-of the images given; nothing is drawn at random but the rows that a fit through a ReLU uses.
+Everything is computed in batches of one shape, so the batch bounds the memory. Results depend only
+on the images; the samples of the fits of the ReLU form are chosen with a fixed seed.
 """
 
 import dataclasses
@@ -13,19 +13,18 @@ import numpy as np
 
 from cdjax.checkpoints.layer_table import layer_rows
 from cdjax.data.sources import Folder
-from cdjax.distillation.initialization.layer_samples import Images
 from cdjax.errors import BrokenImageError, EvaluationError
-from cdjax.evaluation.explained_variance import Form, Progress, no_progress, unexplained_variances
+from cdjax.evaluation.explained_variance import Form, fraction_variance_unexplained
 from cdjax.evaluation.image_quality import Quality, Stylized, reconstruction, stylization_quality
-from cdjax.model import Model, ModelConfig
+from cdjax.model import Images, Model, ModelConfig
 from cdjax.networks.teachers import teacher_encoder
+from cdjax.progress import OnProgress, Progress, ignore_progress
 
 FLOPS_SIZE = 3000
-"""Pixels a side of the content and the style whose stylisation `Size.gflops` counts."""
-
+"""Side in pixels of the content and the style of `Size.gflops`."""
 
 Unexplained = dict[Form, dict[int, dict[str, float]]]
-"""{form of the embedding: {stage: {tap: share of the teacher's variance}}}"""
+"""{form of the embedding: {stage: {tap: fraction of the teacher's variance}}}"""
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,14 @@ class Photographs:
 
 @dataclass(frozen=True)
 class Size:
-    """What a model takes.
+    """Size of a model.
 
     Attributes:
-        parameters: of all its encoders (conv0 included) and decoders.
-        embedding_parameters: of the embeddings that came with it, which only training uses.
-        gflops: 1e9 operations to stylise a content with a style, 3000x3000 pixels each: of every
-            stage the encoder twice and the decoder once, two operations a multiply-accumulate of
-            their 3x3 convolutions; conv0, pooling and transforms not counted. None for a lone
-            encoder.
+        parameters: number of parameters of its encoders (with conv0) and decoders.
+        embedding_parameters: number of parameters of its embeddings, which only training uses.
+        gflops: 1e9 operations to stylise a content with a style, 3000x3000 pixels each: for every
+            stage the encoder twice and the decoder once, two operations per multiply-accumulate of
+            the 3x3 convolutions; without conv0, pooling and transforms. None for a lone encoder.
     """
 
     parameters: int
@@ -60,22 +58,22 @@ class Size:
 
     @property
     def float32_bytes(self) -> int:
-        """Of the networks, embeddings left out."""
+        """Bytes of the networks without the embeddings."""
         return 4 * self.parameters
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of one model.
+    """Measurements of one model.
 
     Attributes:
         config: of the model.
-        size: what it takes.
+        size: of the model.
         unexplained: for the stages that the teacher has; empty for the teacher itself.
         reconstruction: {stage: quality of decoder(encoder(image))}; empty for a lone encoder, and
-            for AdaIN, whose decoder is trained not for this but for transfer.
-        cascade: of the images through all stages, untransformed (alpha 0).
-        stylized: of the pairs, where there are any.
+            for AdaIN, whose decoder is trained for transfer instead.
+        cascade: quality of images after all stages without transforms (alpha 0).
+        stylized: quality of the stylised pairs; None without pairs.
     """
 
     config: ModelConfig
@@ -88,12 +86,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Models beside each other, and beside their teacher.
+    """Measurements of models and their teacher.
 
     Attributes:
         models: by name, in the order given.
-        teacher: the same of the teacher; its features explain themselves.
-        unstylized: the contents themselves in place of results; None without pairs.
+        teacher: of the teacher, without unexplained variance.
+        unstylized: of the contents in place of results; None without pairs.
     """
 
     models: dict[str, Evaluation]
@@ -107,16 +105,16 @@ def read_photographs(
     size: int,
     count: int | None = None,
     name: str = "photographs",
-    progress: Progress = no_progress,
+    on_progress: OnProgress = ignore_progress,
 ) -> Photographs:
-    """The central squares of a folder's images, scaled to a shorter side of `size`.
+    """Reads the images of a folder, scaled to a shorter side of `size` and cropped to the centre.
 
     Args:
         folder: searched to any depth.
         size: in pixels.
-        count: how many at most, evenly spaced in the order of their paths; None for all.
-        name: of the loop that `progress` sees.
-        progress: sees the loop over the images.
+        count: number of images, at most, evenly spaced in the order of their paths; None for all.
+        name: of the task in reports of progress.
+        on_progress: called for every image.
 
     Raises:
         DataError: if there is no such folder, or no image file in it.
@@ -125,7 +123,8 @@ def read_photographs(
     source = Folder(folder)
     count = len(source) if count is None else min(count, len(source))
     crops, skipped = [], []
-    for step in progress(range(count), name):
+    for step in range(count):
+        on_progress(Progress(name, step + 1, count))
         try:
             image = source.read(step * len(source) // count, shorter_side=size)
         except BrokenImageError as error:
@@ -134,15 +133,15 @@ def read_photographs(
         top, left = ((side - size) // 2 for side in image.shape[:2])
         crops.append(image[top : top + size, left : left + size])
     if not crops:
-        raise EvaluationError(f"{folder}: none of {count} images can be read; {skipped[-1]}")
+        raise EvaluationError(f"{folder}: none of {count} images can be read: {skipped[-1]}")
     return Photographs(np.stack(crops), tuple(skipped))
 
 
 def with_stages(model: Model, stages: Sequence[int]) -> Model:
-    """A model of some of the stages; a lone encoder is cut behind the deepest of them.
+    """A model with only some of its stages; a lone encoder is cut after the deepest of them.
 
     Raises:
-        EvaluationError: if it has not all of them.
+        EvaluationError: if it lacks one of them.
     """
     if model.config.method == "encoder" and model.config.specs[0].stage >= max(stages):
         spec, encoder = teacher_encoder(model, max(stages))
@@ -152,7 +151,7 @@ def with_stages(model: Model, stages: Sequence[int]) -> Model:
     if len(specs) != len(set(stages)):
         there = ", ".join(str(spec.stage) for spec in model.config.specs)
         asked = ", ".join(map(str, stages))
-        raise EvaluationError(f"it has the stages {there}, not all of {asked}")
+        raise EvaluationError(f"the model has the stages {there}, not all of {asked}")
     params = {f"stage{spec.stage}": model.params[f"stage{spec.stage}"] for spec in specs}
     return Model(params, dataclasses.replace(model.config, specs=specs))
 
@@ -171,17 +170,17 @@ def measured_size(model: Model) -> Size:
 def check_comparable(
     models: Mapping[str, Model], teacher: Model, *, size: int, pairs: bool = False
 ) -> None:
-    """Makes sure that models can be measured against a teacher on images of a size.
+    """Checks that models can be measured against a teacher on images of a size.
 
     Args:
         models: by name.
-        teacher: whose features they are to have learnt.
+        teacher: whose features they imitate.
         size: height and width of the images.
         pairs: whether there are pairs to stylise.
 
     Raises:
-        EvaluationError: if a model's stages are not those of the teacher's network, nothing of it
-            could be measured, or the images do not fit the networks.
+        EvaluationError: if a model's stages have other depths than the teacher's, nothing of a
+            model could be measured, or the images do not fit the networks.
     """
     deepest = teacher.config.specs[0].stage
     for name, model in models.items():
@@ -199,18 +198,18 @@ def check_comparable(
                 )
         if model.config.method == "encoder" and model.config.specs[-1].stage > deepest:
             raise EvaluationError(
-                f"{name}: a lone encoder deeper than the teacher, which ends at stage {deepest}; "
-                "nothing of it can be measured"
+                f"{name}: a lone encoder that is deeper than the teacher, which ends at stage "
+                f"{deepest}; nothing of it can be measured"
             )
     everything = [*models.values(), teacher]
     stride = max(model.config.specs[0].stride for model in everything)
     if size % stride or size < max(2 * stride, 16):
         raise EvaluationError(
-            f"images must be a multiple of {stride} pixels a side, at least "
+            f"sides of images must be a multiple of {stride} pixels and at least "
             f"{max(2 * stride, 16)}, not {size}"
         )
     if pairs and all(model.config.method == "encoder" for model in everything):
-        raise EvaluationError("there are styles, but no model with decoders to stylise with")
+        raise EvaluationError("styles are given, but no model has decoders to stylise with")
 
 
 def compare(
@@ -222,19 +221,20 @@ def compare(
     contents: Images | None = None,
     styles: Images | None = None,
     batch: int = 4,
-    progress: Progress = no_progress,
+    on_progress: OnProgress = ignore_progress,
 ) -> Comparison:
-    """Measures models, and their teacher as far as it has decoders.
+    """Measures models and, as far as it has decoders, their teacher.
 
     Args:
-        models: by name. Of a lone encoder (method `"encoder"`) only the features are measured.
-        teacher: whose features they are to explain; stages beyond it are only reconstructed.
+        models: by name. Only the features of lone encoders (method `"encoder"`) are measured.
+        teacher: whose features they should explain; of stages that it lacks, only reconstructions
+            are measured.
         fit_images: (N, H, W, 3) uint8, to which the embeddings are fitted.
-        test_images: other photographs, for everything that is measured.
-        contents: of the pairs to stylise, (N, H, W, 3) uint8; None for no such part.
-        styles: as many, of the same size.
+        test_images: other photographs, for all measurements.
+        contents: of the pairs to stylise, (N, H, W, 3) uint8; None for no pairs.
+        styles: of the pairs, of the same shape.
         batch: images at a time.
-        progress: sees every loop.
+        on_progress: called during every loop.
 
     Raises:
         EvaluationError: as for `check_comparable`.
@@ -242,7 +242,7 @@ def compare(
     pairs = None if contents is None or styles is None else (contents, styles)
     check_comparable(models, teacher, size=test_images.shape[1], pairs=pairs is not None)
     measuring = teacher_encoder(teacher, teacher.config.specs[0].stage)
-    unexplained = _unexplained(models, teacher, fit_images, test_images, batch, progress)
+    unexplained = _unexplained(models, teacher, fit_images, test_images, batch, on_progress)
 
     def evaluation(name: str, model: Model, explained: Unexplained) -> Evaluation:
         result = Evaluation(model.config, measured_size(model), explained)
@@ -253,12 +253,12 @@ def compare(
         named = f"{name}: reconstruction"
         qualities = {
             part: reconstruction(
-                model, part, test_images, batch=batch, name=named, progress=progress
+                model, part, test_images, batch=batch, name=named, on_progress=on_progress
             )
             for part in dict.fromkeys([*alone, specs])
         }
         stylized = pairs and stylization_quality(
-            model, measuring, *pairs, batch=batch, name=f"{name}: pairs", progress=progress
+            model, measuring, *pairs, batch=batch, name=f"{name}: pairs", on_progress=on_progress
         )
         return dataclasses.replace(
             result,
@@ -275,7 +275,7 @@ def compare(
 
 
 def _beside(teacher: Model, models: Mapping[str, Model]) -> Model:
-    """The teacher with those of its stages that a model has, so that cascades are alike."""
+    """The teacher with the stages that the models have, so that cascades are comparable."""
     wanted = {spec.stage for model in models.values() for spec in model.config.specs}
     stages = [spec.stage for spec in teacher.config.specs if spec.stage in wanted]
     return with_stages(teacher, stages) if stages else teacher
@@ -287,7 +287,7 @@ def _unexplained(
     fit_images: Images,
     test_images: Images,
     batch: int,
-    progress: Progress,
+    on_progress: OnProgress,
 ) -> dict[str, Unexplained]:
     deepest = teacher.config.specs[0].stage
     students = [
@@ -299,13 +299,13 @@ def _unexplained(
     found: dict[str, Unexplained] = {name: {} for name in models}
     if not students:
         return found
-    shares = unexplained_variances(
+    shares = fraction_variance_unexplained(
         [(spec, params) for _, spec, params in students],
         teacher_encoder(teacher, max(spec.stage for _, spec, _ in students)),
         fit_images,
         test_images,
         batch=batch,
-        progress=progress,
+        on_progress=on_progress,
     )
     for (name, spec, _), forms in zip(students, shares, strict=True):
         for form, taps in forms.items():

@@ -11,13 +11,14 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from cdjax.evaluation.explained_variance import Network, Progress, in_full_batches, no_progress
+from cdjax.evaluation.explained_variance import Network, in_full_batches
 from cdjax.evaluation.metrics import psnr, ssim, style_distance
 from cdjax.model import Images, Model, Params
 from cdjax.networks.encoder import Encoder
 from cdjax.networks.layers import apply
 from cdjax.networks.spec import Spec
 from cdjax.ops.matmul import mean_squared_error
+from cdjax.progress import OnProgress, ignore_progress
 from cdjax.transfer.losses import style_loss
 from cdjax.transfer.stages import run_cascade
 from cdjax.transfer.stylize import stylize
@@ -77,7 +78,7 @@ def reconstruction(
     *,
     batch: int = 4,
     name: str = "reconstruction",
-    progress: Progress = no_progress,
+    on_progress: OnProgress = ignore_progress,
 ) -> Quality:
     """The quality of images that ran through stages of a model without a transform.
 
@@ -86,12 +87,12 @@ def reconstruction(
         specs: of the stages, in the order in which they run.
         images: (N, H, W, 3), uint8; H and W multiples of the largest stride.
         batch: images at a time.
-        name: of the loop that `progress` sees.
-        progress: sees the loop over the images.
+        name: of the task in reports of progress.
+        on_progress: called for every batch.
     """
     params = {f"stage{spec.stage}": model.params[f"stage{spec.stage}"] for spec in specs}
     found: tuple[list[NDArray[Any]], list[NDArray[Any]]] = [], []
-    for part, count in in_full_batches(images, batch, name=name, progress=progress):
+    for part, count in in_full_batches(images, batch, task=name, on_progress=on_progress):
         for values, measured in zip(
             found, _reconstruction(tuple(specs), params, part), strict=True
         ):
@@ -127,7 +128,7 @@ def stylization_quality(
     *,
     batch: int = 4,
     name: str = "stylised pairs",
-    progress: Progress = no_progress,
+    on_progress: OnProgress = ignore_progress,
 ) -> Stylized:
     """Quality of the images that a model makes of pairs at alpha 1.
 
@@ -137,12 +138,12 @@ def stylization_quality(
         contents: (N, H, W, 3), uint8.
         styles: of the same shape, one per content.
         batch: pairs at a time.
-        name: of the loop that `progress` sees.
-        progress: sees the loop over the pairs.
+        name: of the task in reports of progress.
+        on_progress: called for every batch.
     """
     found: list[tuple[dict[str, NDArray[Any]], ...]] = []
     pairs = np.stack([contents, styles], axis=1)
-    for part, count in in_full_batches(pairs, batch, name=name, progress=progress):
+    for part, count in in_full_batches(pairs, batch, task=name, on_progress=on_progress):
         content, style = part[:, 0], part[:, 1]
         if model is None:
             results = jnp.asarray(content, jnp.float32) / 255

@@ -1,4 +1,4 @@
-"""How near a picture comes to another, in pixels and in style: pure functions of arrays."""
+"""Similarity of images in pixels and in style, as pure functions of arrays."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -17,7 +17,7 @@ _SIGMA = 1.5
 def psnr(images: ArrayLike, references: ArrayLike) -> Array:
     """Peak signal-to-noise ratio in dB: (N, H, W, C) in [0, 1] each, to (N,).
 
-    Values outside [0, 1] are clipped, as a file would; equal images give infinity.
+    Values outside [0, 1] are clipped, as in files; equal images give infinity.
     """
     difference = jnp.clip(jnp.asarray(images), 0, 1) - jnp.clip(jnp.asarray(references), 0, 1)
     return -10 * jnp.log10(jnp.mean(jnp.square(difference), axis=(-3, -2, -1)))
@@ -38,8 +38,8 @@ def _blurred(images: Array, window: Array) -> Array:
 def ssim(images: ArrayLike, references: ArrayLike) -> Array:
     """Structural similarity (Wang et al. 2004): (N, H, W, C) in [0, 1] each, to (N,).
 
-    Gaussian windows of 11 pixels and deviation 1.5 that lie wholly inside, every channel by itself,
-    constants 0.01 and 0.03; values outside [0, 1] are clipped.
+    Uses Gaussian windows of 11 pixels and standard deviation 1.5 that lie inside the image, and the
+    constants 0.01 and 0.03. Channels are averaged; values outside [0, 1] are clipped.
 
     Raises:
         ValueError: if the images are smaller than a window.

@@ -16,7 +16,7 @@ from cdjax.evaluation.compare import (
     read_photographs,
     with_stages,
 )
-from cdjax.evaluation.explained_variance import unexplained_variances
+from cdjax.evaluation.explained_variance import fraction_variance_unexplained
 from cdjax.evaluation.image_quality import stylization_quality
 from cdjax.evaluation.metrics import ssim
 from cdjax.model import ModelConfig
@@ -45,7 +45,7 @@ def numpy_psnr(images: np.ndarray, references: np.ndarray) -> float:
 def test_many_students_at_once_measure_as_each_alone():
     # The last batch of 5 and of 3 images is not full; what fills it must count for nothing.
     students, teacher = networks(SMALL), networks(LARGE)[0]
-    found = unexplained_variances(students, teacher, FIT, TEST, batch=2)
+    found = fraction_variance_unexplained(students, teacher, FIT, TEST, batch=2)
     for one, shares in zip(students, found, strict=True):
         wanted = unexplained_variance(one, teacher, FIT, TEST, batch=1)
         assert list(shares["affine"]) == [name for name, _ in one[0].taps]
@@ -57,8 +57,10 @@ def test_many_students_at_once_measure_as_each_alone():
 def test_a_student_does_not_depend_on_those_beside_it():
     spec, teacher = Spec(1, (4,), DEPTHS), networks(LARGE)[1]
     pair = [networks(random_model((spec,), seed=seed))[0] for seed in (1, 2)]
-    both = unexplained_variances(pair, teacher, FIT, TEST, batch=2, rows=200)
-    assert both[1:] == unexplained_variances(pair[1:], teacher, FIT, TEST, batch=2, rows=200)
+    both = fraction_variance_unexplained(pair, teacher, FIT, TEST, batch=2, samples=200)
+    assert both[1:] == fraction_variance_unexplained(
+        pair[1:], teacher, FIT, TEST, batch=2, samples=200
+    )
     assert both[0] != both[1]
 
 
