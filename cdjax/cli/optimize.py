@@ -5,7 +5,7 @@ out.preview.png), which is removed once OUT is written. `cdjax.optimize_image` d
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ from cdjax.cli.parser import Parser, within
 from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
+    from jax import Array
+
     from cdjax.cli.interrupts import InterruptGuard
     from cdjax.cli.jobs import Job
-    from cdjax.cli.progress import ProgressBar
     from cdjax.io.images import Picture
     from cdjax.optimization.config import Optimization
-    from cdjax.optimization.optimize import Progress
 
 _MANY = 10**9
 
@@ -183,10 +183,21 @@ def _optimize(
         ProgressBar(guard=guard, show=True, keep=True) as bar,
         within_memory(f"{job.content}: {width}x{height} pixels", "--content-size or --style-size"),
     ):
-        note = _watcher(bar, guard, settings.steps, preview, options.preview_every)
+
+        def write_preview(picture: "Array") -> None:
+            with guard.protected():
+                write_image(preview, Picture(np.asarray(picture)))
+
         result = np.asarray(
             optimize_image(
-                model, content.pixels, style.pixels, settings=settings, finish=finish, note=note
+                model,
+                content.pixels,
+                style.pixels,
+                settings=settings,
+                finish=finish,
+                on_progress=bar,
+                on_preview=write_preview if options.preview_every else None,
+                preview_every=options.preview_every,
             )
         )
     with guard.protected():
@@ -199,28 +210,3 @@ def _read(path: Path, shorter_side: int | None) -> "Picture":
 
     picture = read_image(path)
     return resize(picture, shorter_side) if shorter_side else picture
-
-
-def _watcher(
-    bar: "ProgressBar", guard: "InterruptGuard", steps: int, preview: Path, every: int
-) -> "Callable[[Progress], None]":
-    """Draws the bar, and writes the picture so far every so many steps."""
-    import numpy as np
-
-    from cdjax.io.images import Picture, write_image
-    from cdjax.progress import Progress as Report
-
-    shown = 0
-
-    def watch(progress: "Progress") -> None:
-        nonlocal shown
-        done, total = progress.scale * steps + progress.step, progress.scales * steps
-        height, width = progress.size
-        task = f"{width}x{height}{', finishing' if progress.finishing else ''}"
-        bar(Report(task, done, total, progress.losses))
-        if every and done - shown >= every and done < total:
-            shown = done
-            with guard.protected():
-                write_image(preview, Picture(np.asarray(progress.picture())))
-
-    return watch

@@ -1,4 +1,4 @@
-"""How a picture is optimised: layers, weights and steps (Gatys et al. 2016)."""
+"""Settings of optimisation-based style transfer: layers, weights and steps."""
 
 import math
 from dataclasses import dataclass
@@ -14,29 +14,28 @@ from cdjax.optimization.minimize import Method
 
 @dataclass(frozen=True)
 class Optimization:
-    """How a picture is optimised.
+    """Settings of `cdjax.optimize_image`.
 
     Attributes:
-        content_layers: relu{b}_{i} whose features are to stay the content's.
-        style_layers: those whose Gram matrices are to become the style's.
-        content_shares: of the content layers in `content_weight`; None: all alike.
-        style_shares: likewise of the style layers.
-        content_weight: what the content loss counts.
-        style_weight: what the style loss counts.
-        tv_weight: what the total variation counts, which smoothes.
+        content_layers: layers relu{b}_{i} whose features are compared with the content's.
+        style_layers: layers whose Gram matrices are compared with the style's.
+        content_shares: how `content_weight` is divided among the content layers; None: equally.
+        style_shares: how `style_weight` is divided among the style layers; None: equally.
+        content_weight: of the content loss.
+        style_weight: of the style loss.
+        tv_weight: of the total variation, which smooths.
         optimizer: `"lbfgs"` or `"adam"`.
-        learning_rate: Adam's, of pixels in [0, 1]; L-BFGS needs none.
+        learning_rate: of Adam, for pixels in [0, 1]; not used by L-BFGS.
         steps: at every scale.
-        finish_steps: how many of them, the last ones, are made with the losses of the model to
-            finish with.
-        scales: how many sizes, each half of the next, up to the content's. Those too small for
-            the encoder are left out. None: 3, but of a stylized start its full size alone.
-        start: of the coarsest scale: the content, noise, or the content as `cdjax.stylize` gives
-            it with the model's decoders.
+        finish_steps: how many of them, the last ones, are made with the model to finish with.
+        scales: number of sizes, each half of the next, up to the content's. Sizes that are too
+            small for the encoder are left out. None: 3, or 1 for a stylized start.
+        start: at the coarsest scale: the content, noise, or the result of `cdjax.stylize` with the
+            model's decoders.
         seed: of the noise.
 
     Raises:
-        OptimizationError: if one of them makes no sense.
+        OptimizationError: if a value is out of range, or values do not fit each other.
     """
 
     content_layers: tuple[str, ...] = ("relu4_2",)
@@ -60,19 +59,23 @@ class Optimization:
             if len(set(layers)) < len(layers):
                 raise OptimizationError(f"a {role} layer is given twice")
             if shares is not None and len(shares) != len(layers):
-                raise OptimizationError(f"{len(shares)} shares of {len(layers)} {role} layers")
+                raise OptimizationError(f"{len(shares)} shares for {len(layers)} {role} layers")
             if shares and not (_weighs(*shares) and any(shares)):
-                raise OptimizationError(f"shares of {role} layers must be 0 or more, and not all 0")
+                raise OptimizationError(
+                    f"shares of {role} layers must be at least 0, and not all 0"
+                )
         if not _weighs(self.content_weight, self.style_weight, self.tv_weight):
-            raise OptimizationError("weights of losses must be 0 or more")
+            raise OptimizationError("weights of losses must be at least 0")
         if not (self.content_layers and self.content_weight) and not (
             self.style_layers and self.style_weight
         ):
-            raise OptimizationError("neither a content nor a style layer counts anything")
+            raise OptimizationError("no content or style layer has a weight above 0")
         if self.steps < 1 or self.scale_count < 1:
-            raise OptimizationError("there must be a step and a scale at least")
+            raise OptimizationError("steps and scales must be at least 1")
         if not 0 <= self.finish_steps <= self.steps:
-            raise OptimizationError(f"{self.finish_steps} of {self.steps} steps cannot finish")
+            raise OptimizationError(
+                f"finish_steps must be from 0 to {self.steps}, not {self.finish_steps}"
+            )
         if self.optimizer not in ("lbfgs", "adam"):
             raise OptimizationError(f"optimizer must be lbfgs or adam, not {self.optimizer}")
         if self.start not in ("content", "noise", "stylized"):
@@ -82,10 +85,10 @@ class Optimization:
 
     @property
     def scale_count(self) -> int:
-        """How many scales there are, also where none are asked for."""
+        """Number of scales; the default where `scales` is None."""
         if self.scales is not None:
             return self.scales
-        # Large shapes are what coarse scales are for; a stylized start has them.
+        # Coarse scales are for large shapes, which a stylized start has already.
         return 1 if self.start == "stylized" else 3
 
 
@@ -94,7 +97,7 @@ def _weighs(*weights: float) -> bool:
 
 
 def weights_of(settings: Optimization) -> Weights:
-    """What each loss of `cdjax.optimization.losses` counts, layer by layer."""
+    """The weight of each layer's loss in `cdjax.optimization.losses`."""
 
     def each(
         weight: float, layers: tuple[str, ...], shares: tuple[float, ...] | None

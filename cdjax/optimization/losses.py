@@ -1,8 +1,8 @@
-"""The losses of optimisation-based style transfer (Gatys et al. 2016): what an image is to become.
+"""Losses of optimisation-based style transfer (Gatys et al. 2016).
 
-Every layer's loss is relative to what it compares with: the content's features, the style's Gram
-matrix. So the same weights make as much of every layer in every network, normalised or not,
-wide or narrow, and a picture weighs alike at every size.
+Every layer's loss is relative to its target: the content's features, or the style's Gram matrix. So
+the same weights have the same effect in every network, normalised or not, wide or narrow, and at
+every image size.
 """
 
 from collections.abc import Mapping
@@ -22,18 +22,18 @@ from cdjax.ops.matmul import mean_squared_error
 from cdjax.transfer.statistics import gram
 
 _NOTHING = 1e-12
-"""Mean square below which a layer has nothing to be relative to (a black image's, say)."""
+"""Added to the mean square of a target, which may be 0, such as that of a black image."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Weights:
-    """What each loss counts; a pytree of scalars.
+    """Weights of the losses; a pytree of scalars.
 
     Attributes:
         content: of each content layer, by name.
-        style: of each style layer.
-        total_variation: of the image's roughness.
+        style: of each style layer, by name.
+        total_variation: of the image's total variation.
     """
 
     content: dict[str, Array]
@@ -44,7 +44,7 @@ class Weights:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Targets:
-    """What the losses compare with; a pytree.
+    """Targets of the losses; a pytree.
 
     Attributes:
         content: {layer: (1, h, w, C)}, the content's features.
@@ -61,14 +61,14 @@ def relative_loss(values: Array, target: Array) -> Array:
     Args:
         values: features (N, h, w, C), or Gram matrices (..., C, C) of
             `cdjax.transfer.statistics.gram`.
-        target: the content's features, or the style's Gram matrices, whatever the style's size.
+        target: the content's features, or the style's Gram matrices.
     """
     size = mean_squared_error(target, jnp.zeros(()))
     return mean_squared_error(values, target) / (size + _NOTHING)
 
 
 def total_variation(images: Array) -> Array:
-    """Mean squared difference of neighbours down plus that across: (N, H, W, C) to a scalar."""
+    """Mean squared differences of vertical plus horizontal neighbours: (N, H, W, C) to a scalar."""
     down, across = jnp.diff(images, axis=-3), jnp.diff(images, axis=-2)
     return jnp.mean(jnp.square(down)) + jnp.mean(jnp.square(across))
 
@@ -76,7 +76,7 @@ def total_variation(images: Array) -> Array:
 def features_of(
     spec: Spec, params: Params, layers: tuple[str, ...], image: Array
 ) -> Mapping[str, Array]:
-    """{layer: (1, h, w, C)} of an image (H, W, 3) in [0, 1], for the layers named."""
+    """{layer: (1, h, w, C)} of an image (H, W, 3) in [0, 1]."""
     taps: Mapping[str, Array] = apply(Encoder(spec, layers=layers), params, image[None])[1]
     return {name: taps[name] for name in layers}
 
@@ -91,7 +91,7 @@ def find_targets(
     content_layers: tuple[str, ...],
     style_layers: tuple[str, ...],
 ) -> Targets:
-    """The targets of a content and a style, (H, W, 3) float in [0, 1] each, sizes independent."""
+    """The targets of a content and a style, (H, W, 3) float in [0, 1] each, of any sizes."""
     grams = features_of(spec, params, style_layers, style)
     return Targets(
         dict(features_of(spec, params, content_layers, content)),
@@ -112,7 +112,7 @@ def image_losses(
         image: (H, W, 3) float.
 
     Returns:
-        `{"content", "style", "total_variation"}`, scalars; what is minimised is their sum.
+        `{"content", "style", "total_variation"}`, scalars; their sum is minimised.
     """
     layers = tuple(name for name in spec.layers if name in targets.content | targets.style)
     features = features_of(spec, params, layers, image)

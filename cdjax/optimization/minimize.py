@@ -1,7 +1,8 @@
-"""Descent of a function of one array in compiled runs of many steps: L-BFGS or Adam.
+"""Minimisation of a function of one array in compiled runs of many steps: L-BFGS or Adam.
 
-L-BFGS is optax's direction and a line search of our own, because optax's searches hold the function
-several times over, which for a deep network is most of the compilation, and may step upwards.
+L-BFGS uses optax's directions with a line search of its own. optax's line searches trace the
+function several times, which for a deep network takes most of the compilation, and they may accept
+a step that increases it.
 """
 
 from collections.abc import Callable
@@ -20,17 +21,17 @@ from cdjax.ops.matmul import inner
 Method = Literal["lbfgs", "adam"]
 Losses = dict[str, Array]
 Objective = Callable[[Array], Losses]
-"""Scalars by name; their sum is what descends."""
+"""Losses by name, scalars; their sum is minimised."""
 
 _MEMORY = 10
-_SUFFICIENT, _CURVATURE = 1e-4, 0.9  # the usual constants of the Wolfe conditions
+_SUFFICIENT, _CURVATURE = 1e-4, 0.9  # The usual constants of the Wolfe conditions.
 _TRIES = 20
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Point:
-    """Where a descent is, and what the function is there.
+    """A point and the function there.
 
     Attributes:
         variable: the array.
@@ -51,12 +52,12 @@ class Point:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Descent:
-    """A descent between two runs; a pytree.
+    """State of a descent between two runs; a pytree.
 
     Attributes:
-        point: where it is.
-        memory: what the method remembers.
-        ended: whether no step goes any lower in the arithmetic's precision.
+        point: the current point.
+        memory: the state of the method.
+        ended: whether no step decreases the function any further in float32.
     """
 
     point: Point
@@ -85,9 +86,9 @@ def _solver(method: Method, learning_rate: ArrayLike) -> optax.GradientTransform
 
 
 def begin(objective: Objective, start: Array, *, method: Method) -> Descent:
-    """A descent that has not made a step; to be called under `jax.jit`."""
+    """The state of a descent before its first step; to be called under `jax.jit`."""
     memory = _solver(method, 0.0).init(start)
-    # Weak types would have the first run compiled apart from the others.
+    # With weak types, the first run would be compiled separately.
     memory = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), memory)
     return Descent(_evaluate(objective, start), memory, jnp.zeros((), bool))
 
@@ -103,11 +104,12 @@ def descend(
     """Makes steps in a loop on the device; to be called under `jax.jit`.
 
     Args:
-        descent: from `begin` or a run before, of the same objective and method.
-        objective: what is minimised.
-        steps: how many, fewer if the descent ends.
-        method: `"lbfgs"`, which never goes up, or `"adam"`.
-        learning_rate: Adam's; L-BFGS tries 1 first, of a first step of norm at most 1.
+        descent: from `begin` or the previous run, of the same objective and method.
+        objective: the function to minimise.
+        steps: at most; the descent may end before.
+        method: `"lbfgs"`, which never increases the function, or `"adam"`.
+        learning_rate: of Adam. L-BFGS tries a step length of 1 first, along a direction whose norm
+            is at most 1 at the first step.
     """
     solver = _solver(method, learning_rate)
 
@@ -131,12 +133,13 @@ def descend(
 def _search(objective: Objective, start: Point, change: Array) -> tuple[Point, Array]:
     """A point along a direction that satisfies the weak Wolfe conditions.
 
-    Lewis and Overton 2013, algorithm 2.6, but that a step too long is shortened to where a parabola
-    has its minimum, at most to a tenth. The step 1 is tried first. After `_TRIES` the lowest point
-    found is taken; the second result is False if none is lower than the start.
+    Lewis and Overton 2013, algorithm 2.6, except that a step that is too long is shortened to the
+    minimum of a parabola, by at most a factor of ten. The step length 1 is tried first. After
+    `_TRIES` the lowest point is returned; the second result is False if none is lower than the
+    start.
     """
     slope = inner(change, start.gradient)
-    # Rounding may turn a direction upwards; that of the gradient never is.
+    # Rounding may make a direction ascend; the negative gradient always descends.
     steepest = -start.gradient / jnp.maximum(1, jnp.linalg.norm(start.gradient))
     change, slope = jax.tree.map(
         lambda own, other: jnp.where(slope < 0, own, other),
@@ -147,7 +150,7 @@ def _search(objective: Objective, start: Point, change: Array) -> tuple[Point, A
     def attempt(state: _Search) -> _Search:
         point = _evaluate(objective, start.variable + state.length * change)
         here = _Place(state.length, point.value, inner(change, point.gradient))
-        # Not a number is as good as too high.
+        # NaN counts as too high.
         lower = here.value <= start.value + _SUFFICIENT * here.length * slope
         flat = here.slope >= _CURVATURE * slope
         better = lower & (flat | (here.value < state.best.value))
@@ -169,7 +172,7 @@ def _search(objective: Objective, start: Point, change: Array) -> tuple[Point, A
 
 
 class _Place(NamedTuple):
-    """A step along a direction, and what the function and its slope are there."""
+    """A step length along a direction, and the function and its slope there."""
 
     length: Array
     value: Array
@@ -177,7 +180,7 @@ class _Place(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """Where a search is: what it tries next, between `low` and `high`."""
+    """State of a search, which tries `length` next, between `low` and `high`."""
 
     tries: Array
     length: Array
@@ -188,9 +191,9 @@ class _Search(NamedTuple):
 
 
 def _shortened(low: _Place, high: _Place) -> Array:
-    """Where the parabola through two places, of `low`'s slope, has its minimum; kept within."""
+    """The minimum of the parabola through two places with `low`'s slope, kept between them."""
     width = high.length - low.length
     bend = high.value - low.value - low.slope * width
     share = -low.slope * width / (2 * bend)
-    # At most half: beyond it the sufficient decrease that failed would hardly be had.
+    # At most half: beyond, the sufficient decrease would hardly be reached.
     return low.length + width * jnp.where(jnp.isfinite(share), jnp.clip(share, 0.1, 0.5), 0.5)

@@ -1,6 +1,6 @@
-"""Optimisation-based style transfer: the picture is found by descending the losses of its features.
+"""Style transfer by optimising the pixels of the result (Gatys et al. 2016).
 
-Gatys et al. 2016, with any encoder in VGG's place, such as a compressed one (paper, section 4.3).
+Any encoder can take the place of VGG, such as a compressed one (paper, section 4.3).
 """
 
 import math
@@ -18,46 +18,21 @@ from cdjax.errors import OptimizationError
 from cdjax.model import Model, Params
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import FAST, compiled
-from cdjax.optimization.config import (
-    Optimization,
-    weights_of,
-)
+from cdjax.optimization.config import Optimization, weights_of
 from cdjax.optimization.losses import Targets, Weights, find_targets, image_losses
 from cdjax.optimization.minimize import Descent, Losses, Method, begin, descend
+from cdjax.progress import OnProgress, Progress, ignore_progress
 from cdjax.transfer.pixels import LEVEL, as_pixels
 from cdjax.transfer.stylize import stylize
 
 CHUNK = 10
-"""Steps between two moments at which the host sees the losses."""
+"""Steps in one run of the compiled loop, after which the host reads the losses."""
 
 _FIRST_CHANGE = 0.02
 """Root mean square, in [0, 1], of the first change that L-BFGS tries."""
 
 _NEAR_CHANGE = 0.003
-"""Likewise, of a picture that other means have led near already."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far an optimisation is.
-
-    Attributes:
-        scale: at which it is, 0 the coarsest.
-        scales: how many there are.
-        size: height and width there.
-        step: steps made there.
-        losses: weighted: `"content"`, `"style"`, `"total_variation"`, and their sum `"total"`.
-        finishing: whether they are of the model to finish with.
-        picture: hands out the picture of this moment, (H, W, 3) float32 in [0, 1].
-    """
-
-    scale: int
-    scales: int
-    size: tuple[int, int]
-    step: int
-    losses: dict[str, float]
-    finishing: bool
-    picture: Callable[[], Array]
+"""The same for a picture that is already near the result."""
 
 
 def optimize_image(
@@ -67,63 +42,69 @@ def optimize_image(
     *,
     settings: Optimization | None = None,
     finish: Model | None = None,
-    note: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress = ignore_progress,
+    on_preview: Callable[[Array], None] | None = None,
+    preview_every: int = 50,
 ) -> Array:
-    """Repaints a content image in a style by optimising its pixels (Gatys et al. 2016).
+    """Stylises a content image by optimising its pixels (Gatys et al. 2016).
 
-    The losses (`cdjax.optimization.losses`) are those of the model's deepest encoder, whatever else
-    is in the model, and relative to what they compare with, so that weights mean the same for the
-    normalised VGG-19, for ImageNet's networks as they are and for a student. The pixels are free
-    while they are optimised; a result is clipped to [0, 1].
+    The losses (`cdjax.optimization.losses`) are those of the model's deepest encoder. They are
+    relative to the targets, so the same weights suit the normalised VGG-19, networks as trained on
+    ImageNet, and students. Pixels are not bounded while they are optimised; the result is clipped
+    to [0, 1].
 
-    What a student's features do not tell apart stays as it is. So a few last steps at every scale
-    (`settings.finish_steps`) may be made with its teacher's losses, beginning where the student's
-    cheap ones lead. And its decoders may lead most of the way before the first step: a start of
-    `"stylized"` is what `cdjax.stylize` makes of the content.
+    A student does not distinguish everything that its teacher does. So the last steps at every
+    scale (`settings.finish_steps`) can be made with another model, such as the teacher, after
+    cheaper steps with the student. With the start `"stylized"` the optimisation begins at the
+    result of `cdjax.stylize`, which is near already.
 
-    Steps run in compiled loops of `CHUNK`; the host sees the losses after each. Each size is
-    compiled once for each encoder, whatever the weights.
+    Each size is compiled once for each encoder; weights are not compiled in.
 
     Args:
-        model: any, a lone encoder (method `"encoder"`) too.
-        content: (H, W, 3), RGB, uint8 or floating in [0, 1], sides at least twice the encoder's
+        model: any model, also a lone encoder (method `"encoder"`).
+        content: (H, W, 3), RGB, uint8 or floating in [0, 1]; sides at least twice the encoder's
             stride (32 pixels at stage 5).
-        style: likewise, of any size; it is scaled along with the content, and enlarged where the
-            encoder could not read it.
-        settings: the layers, the weights and the method; None: the defaults.
+        style: the same, of any size. It is scaled by the same factors as the content, and enlarged
+            where it would be too small for the encoder.
+        settings: layers, weights and method; None for the defaults.
         finish: the model of the last `settings.finish_steps`, with the same layers.
-        note: is told of every start of an encoder at a scale, and of every chunk.
+        on_progress: called when an encoder starts at a scale, and after every `CHUNK` steps. The
+            task is the size, such as `"512x384"` or, with `finish`, `"512x384, finishing"`; done
+            and total are steps of all scales; the metrics are the weighted losses `"content"`,
+            `"style"` and `"total_variation"`, and their sum, `"total"`.
+        on_preview: called with the current picture, (H, W, 3) float32 in [0, 1], of the size of
+            the current scale.
+        preview_every: steps between two previews; rounded up to chunks.
 
     Returns:
-        (H, W, 3), float32 in [0, 1], of the content's size. The same for the same arguments on the
-        same machine.
+        (H, W, 3), float32 in [0, 1], of the content's size; reproducible on the same machine.
 
     Raises:
-        OptimizationError: if an encoder lacks a layer, the content is too small, the losses cease
-            to be finite, of `finish` and `settings.finish_steps` there is one alone, or the model
-            of a stylized start has no decoders.
+        OptimizationError: if an encoder lacks a layer, the content is too small, the losses become
+            infinite or NaN, only one of `finish` and `settings.finish_steps` is given, or a
+            stylized start is asked of a model without decoders.
         TypeError: if the pixels are neither uint8 nor floating.
         ValueError: if an image is not (H, W, 3).
     """
-    course = optimization(model, content, style, settings=settings or Optimization(), finish=finish)
-    for progress in course:
-        if note:
-            note(progress)
-    return progress.picture()
+    settings = settings or Optimization()
+    previewed = 0
+    for progress, picture in _course(model, content, style, settings, finish):
+        on_progress(progress)
+        due = progress.done - previewed >= preview_every and progress.done != progress.total
+        if on_preview is not None and due:
+            previewed = progress.done
+            on_preview(jnp.clip(picture, 0, 1))
+    return jnp.clip(picture, 0, 1)
 
 
-def optimization(
+def _course(
     model: Model,
     content: ArrayLike,
     style: ArrayLike,
-    *,
     settings: Optimization,
-    finish: Model | None = None,
-) -> Iterator[Progress]:
-    """The course of `optimize_image`: its progress at every start and after every chunk.
-
-    The last picture is the result. See there for arguments and errors.
-    """
+    finish: Model | None,
+) -> Iterator[tuple[Progress, Array]]:
+    """Progress and picture at every start of an encoder and after every chunk."""
     parts = _parts(model, finish, settings)
     deepest = max((part.spec for part in parts), key=lambda spec: spec.stride)
     whole, painting = _pixels(content, "content"), _pixels(style, "style")
@@ -138,14 +119,14 @@ def optimization(
         elif settings.start == "noise":
             start = jax.random.uniform(jax.random.key(settings.seed), (*size, 3))
         elif settings.start == "stylized":
-            # Small pictures come out worse.
+            # At full size, because small pictures are stylised less well.
             start = _resized(stylize(model, whole, painting), size)
         else:
             start = target
         made = 0
         for part in parts:
             near = made > 0 or (scale == 0 and settings.start == "stylized")
-            # L-BFGS begins with a change of norm 1, of whatever it is that varies.
+            # The first change that L-BFGS tries has norm 1, in the units of the variable.
             change = (_NEAR_CHANGE if near else _FIRST_CHANGE) * math.sqrt(start.size)
             unit = change if settings.optimizer == "lbfgs" else 1.0
             targets = find_targets(
@@ -158,21 +139,15 @@ def optimization(
             )
             for step, descent in _descents(part, targets, start, settings, unit):
                 start = unit * descent.point.variable
-                yield Progress(
-                    scale=scale,
-                    scales=len(sizes),
-                    size=size,
-                    step=made + step,
-                    losses=_finite_losses(descent),
-                    finishing=part.finishing,
-                    picture=partial(jnp.clip, start, 0, 1),
-                )
+                done, total = settings.steps * scale + made + step, settings.steps * len(sizes)
+                task = f"{size[1]}x{size[0]}{', finishing' if part.finishing else ''}"
+                yield Progress(task, done, total, _finite_losses(descent)), start
             made += part.steps
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The steps at every scale that one encoder's losses lead."""
+    """The steps at every scale that are made with one encoder."""
 
     spec: Spec
     params: Params
@@ -184,9 +159,9 @@ def _parts(model: Model, finish: Model | None, settings: Optimization) -> list[_
     last = settings.finish_steps
     if (finish is not None) != (last > 0):
         raise OptimizationError(
-            "steps to finish with need a model to finish with"
+            "finish_steps need a model to finish with"
             if last
-            else "a model to finish with needs finish_steps, of the steps at every scale"
+            else "a model to finish with needs finish_steps, a part of the steps at every scale"
         )
     check_start(model, settings)
     parts = [_part(model, settings, steps=settings.steps - last, finishing=False)]
@@ -206,40 +181,43 @@ def _finite_losses(descent: Descent) -> dict[str, float]:
     losses["total"] = sum(losses.values())
     if not math.isfinite(losses["total"]):
         raise OptimizationError(
-            "the losses are not finite any more; try a smaller learning rate, or L-BFGS"
+            "the losses are no longer finite; use a smaller learning rate, or L-BFGS"
         )
     return losses
 
 
 def check_start(model: Model, settings: Optimization) -> None:
-    """Refuses, as `OptimizationError`, a start that a model cannot make."""
+    """Raises OptimizationError if a model cannot make the start of the settings."""
     if settings.start == "stylized" and model.config.method == "encoder":
         raise OptimizationError(
-            "a stylized start needs a model with decoders, such as wct-16x; this is an encoder"
+            "a stylized start needs a model with decoders, such as wct-16x; this one has none"
         )
 
 
 def check_layers(spec: Spec, settings: Optimization) -> None:
-    """Refuses, as `OptimizationError`, settings that name layers which an encoder lacks."""
+    """Raises OptimizationError if an encoder lacks layers of the settings."""
     for layer in (*settings.content_layers, *settings.style_layers):
         if layer not in spec.layers:
             raise OptimizationError(
-                f"this encoder has no layer {layer}; choose the content's and the style's among "
+                f"this encoder has no layer {layer}; choose content and style layers from "
                 f"{', '.join(spec.layers)}"
             )
 
 
 def scale_sizes(size: Sequence[int], spec: Spec, *, scales: int) -> list[tuple[int, int]]:
-    """Height and width at every scale, coarsest first, the last being `size`.
+    """Height and width at every scale, coarsest first, ending with `size`.
+
+    Scales that are too small for the encoder are left out.
 
     Raises:
-        OptimizationError: if the size itself is too small for the encoder.
+        OptimizationError: if `size` itself is too small for the encoder.
     """
     height, width = size
     shortest = 2 * spec.stride
     if min(height, width) < shortest:
         raise OptimizationError(
-            f"the content has {width}x{height} pixels; this encoder needs {shortest} a side"
+            f"the content has {width}x{height} pixels; this encoder needs at least {shortest} on "
+            "each side"
         )
     sizes = [(-(-height // 2**k), -(-width // 2**k)) for k in reversed(range(scales))]
     return [size for size in sizes if min(size) >= shortest]
@@ -266,53 +244,51 @@ def _resized(image: Array, size: tuple[int, int]) -> Array:
     return jax.image.resize(image, (*size, 3), "cubic")
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Problem:
+    """All that the losses depend on beside the picture; the variable is the picture over `unit`."""
+
+    params: Params
+    targets: Targets
+    weights: Weights
+    unit: Array
+
+
 def _descents(
     part: _Part, targets: Targets, start: Array, settings: Optimization, unit: float
 ) -> Iterator[tuple[int, Descent]]:
-    """Steps that a part has made at one scale, and the descent, which the next run takes over."""
+    """Steps made at one scale, and the descent after them, which the next iteration donates."""
     static: dict[str, Any] = {"spec": part.spec, "method": settings.optimizer}
-    given = (part.params, targets, weights_of(settings), jnp.float32(unit))
-    descent = _begin(start, *given, **static)
+    problem = _Problem(part.params, targets, weights_of(settings), jnp.float32(unit))
+    descent = _begin(start, problem, **static)
     yield 0, descent
     for done in range(0, part.steps, CHUNK):
         steps = min(CHUNK, part.steps - done)
-        descent = _advance(descent, *given, steps, settings.learning_rate, **static)
+        descent = _advance(descent, problem, steps, settings.learning_rate, **static)
         yield done + steps, descent
 
 
-def _objective(
-    spec: Spec, params: Params, targets: Targets, weights: Weights, unit: Array
-) -> Callable[[Array], Losses]:
-    return lambda variable: image_losses(spec, params, targets, weights, unit * variable)
+def _objective(spec: Spec, problem: _Problem) -> Callable[[Array], Losses]:
+    return lambda variable: image_losses(
+        spec, problem.params, problem.targets, problem.weights, problem.unit * variable
+    )
 
 
 @partial(compiled, settings=FAST, static_argnames=("spec", "method"))
-def _begin(
-    start: Array,
-    params: Params,
-    targets: Targets,
-    weights: Weights,
-    unit: Array,
-    *,
-    spec: Spec,
-    method: Method,
-) -> Descent:
-    objective = _objective(spec, params, targets, weights, unit)
-    return begin(objective, start / unit, method=method)
+def _begin(start: Array, problem: _Problem, *, spec: Spec, method: Method) -> Descent:
+    return begin(_objective(spec, problem), start / problem.unit, method=method)
 
 
 @partial(compiled, settings=FAST, static_argnames=("spec", "method"), donate_argnames="descent")
 def _advance(
     descent: Descent,
-    params: Params,
-    targets: Targets,
-    weights: Weights,
-    unit: Array,
+    problem: _Problem,
     steps: ArrayLike,
     learning_rate: ArrayLike,
     *,
     spec: Spec,
     method: Method,
 ) -> Descent:
-    objective = _objective(spec, params, targets, weights, unit)
+    objective = _objective(spec, problem)
     return descend(descent, objective, steps, method=method, learning_rate=learning_rate)

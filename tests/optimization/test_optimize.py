@@ -10,7 +10,8 @@ import pytest
 
 from cdjax import Model, Optimization, Spec, optimize_image, stylize
 from cdjax.errors import OptimizationError
-from cdjax.optimization.optimize import CHUNK, Progress, scale_sizes
+from cdjax.optimization.optimize import CHUNK, scale_sizes
+from cdjax.progress import Progress
 from tests import models
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -28,19 +29,36 @@ TINY = Optimization(
 )
 
 
-def course(settings: Optimization, content=CONTENT) -> tuple[np.ndarray, list[Progress]]:
-    notes: list[Progress] = []
-    result = optimize_image(MODEL, content, STYLE, settings=settings, note=notes.append)
-    return np.asarray(result), notes
+@dataclasses.dataclass(frozen=True)
+class Course:
+    result: np.ndarray
+    reports: list[Progress]
+    pictures: list[np.ndarray]
+    """One for every report."""
+
+    @property
+    def totals(self) -> list[float]:
+        return [report.metrics["total"] for report in self.reports]
+
+
+def course(settings: Optimization, content=CONTENT, **options: Any) -> Course:
+    reports: list[Progress] = []
+    previews: list[jax.Array] = []
+    result = optimize_image(
+        MODEL, content, STYLE, settings=settings,
+        on_progress=reports.append, on_preview=previews.append, preview_every=0, **options,
+    )  # fmt: skip
+    # The last picture is the result, and not previewed.
+    return Course(np.asarray(result), reports, list(map(np.asarray, [*previews, result])))
 
 
 @pytest.fixture(scope="module")
-def tiny() -> tuple[np.ndarray, list[Progress]]:
+def tiny() -> Course:
     return course(TINY)
 
 
 def test_the_result_is_a_picture_of_the_contents_size(tiny) -> None:
-    result, _ = tiny
+    result = tiny.result
     assert result.shape == CONTENT.shape
     assert result.dtype == np.float32
     assert result.min() >= 0
@@ -48,29 +66,32 @@ def test_the_result_is_a_picture_of_the_contents_size(tiny) -> None:
 
 
 def test_losses_never_rise_and_fall_over_scales(tiny) -> None:
-    _, notes = tiny
-    assert [(n.scale, n.scales, n.size, n.step) for n in notes] == [
-        (scale, 2, size, step)
-        for scale, size in enumerate([(11, 7), (21, 14)])
+    assert [(r.task, r.done, r.total) for r in tiny.reports] == [
+        (size, before + step, 30)
+        for before, size in ((0, "7x11"), (15, "14x21"))
         for step in (0, CHUNK, 15)
     ]
-    for scale in range(2):
-        totals = [note.losses["total"] for note in notes if note.scale == scale]
+    for totals in (tiny.totals[:3], tiny.totals[3:]):
         assert totals == sorted(totals, reverse=True)
         assert totals[-1] < 0.6 * totals[0]
-    for note in notes:
-        parts = [value for name, value in note.losses.items() if name != "total"]
-        assert note.losses["total"] == pytest.approx(sum(parts))
-    # What the coarse scale found is a better start for the fine one than the content is.
-    alone = course(dataclasses.replace(TINY, scales=1, steps=1))[1]
-    assert alone[0].losses["content"] < 1e-9
-    assert notes[3].losses["total"] < alone[0].losses["total"]
+    for report in tiny.reports:
+        parts = [value for name, value in report.metrics.items() if name != "total"]
+        assert report.metrics["total"] == pytest.approx(sum(parts))
+    # The result of the coarse scale is a better start for the fine one than the content is.
+    alone = course(dataclasses.replace(TINY, scales=1, steps=1))
+    assert alone.reports[0].metrics["content"] < 1e-9
+    assert tiny.totals[3] < alone.totals[0]
 
 
-def test_the_last_picture_is_the_result(tiny) -> None:
-    result, notes = tiny
-    np.testing.assert_array_equal(notes[-1].picture(), result)
-    assert notes[0].picture().shape == (11, 7, 3)
+def test_previews_are_pictures_on_the_way(tiny) -> None:
+    assert [picture.shape for picture in tiny.pictures] == [(11, 7, 3)] * 3 + [(21, 14, 3)] * 3
+    previews: list[jax.Array] = []
+    optimize_image(
+        MODEL, CONTENT, STYLE, settings=TINY, on_preview=previews.append, preview_every=12
+    )
+    # After 15 steps, which are the first 12 in whole chunks, and not at the end.
+    assert len(previews) == 1
+    np.testing.assert_array_equal(previews[0], tiny.pictures[2])
 
 
 def numpy_gram(image: np.ndarray, layer: str) -> np.ndarray:
@@ -85,7 +106,7 @@ def test_weights_are_shared_out_among_layers() -> None:
     for layer, weight in (("relu1_1", 2.5), ("relu2_1", 7.5)):
         own, target = (numpy_gram(image, layer) for image in (CONTENT, STYLE))
         wanted += weight * np.square(own - target).mean() / np.square(target).mean()
-    losses = course(settings)[1][0].losses
+    losses = course(settings).reports[0].metrics
     assert losses["style"] == pytest.approx(wanted, rel=1e-3)
     rough = sum(np.square(np.diff(CONTENT / 255, axis=axis)).mean() for axis in (0, 1))
     assert losses["total_variation"] == pytest.approx(2 * rough, rel=1e-4)
@@ -93,29 +114,29 @@ def test_weights_are_shared_out_among_layers() -> None:
 
 def test_a_run_is_reproducible_and_noise_depends_on_the_seed() -> None:
     settings = dataclasses.replace(TINY, start="noise", scales=1, steps=3)
-    first, notes = course(settings)
-    np.testing.assert_array_equal(course(settings)[0], first)
-    assert np.abs(course(dataclasses.replace(settings, seed=1))[0] - first).max() > 0.1
-    assert notes[-1].losses["total"] < notes[0].losses["total"]
-    start = np.asarray(notes[0].picture())
+    first = course(settings)
+    np.testing.assert_array_equal(course(settings).result, first.result)
+    other = course(dataclasses.replace(settings, seed=1))
+    assert np.abs(other.result - first.result).max() > 0.1
+    assert first.totals[-1] < first.totals[0]
+    start = first.pictures[0]
     assert 0.2 < start.std() < 0.4
     assert abs(np.corrcoef(start.ravel(), CONTENT.ravel())[0, 1]) < 0.2
 
 
 def test_a_stylized_start_is_what_the_decoders_make() -> None:
     settings = dataclasses.replace(TINY, start="stylized", scales=None)
-    result, notes = course(settings)
+    found = course(settings)
     wanted = np.asarray(stylize(MODEL, CONTENT, STYLE))
     assert np.abs(wanted - CONTENT / 255).max() > 0.05
-    np.testing.assert_allclose(notes[0].picture(), wanted, atol=1e-5)
-    # At full size alone, where nothing else is asked for.
-    assert {note.size for note in notes} == {CONTENT.shape[:2]}
-    totals = [note.losses["total"] for note in notes]
-    assert totals == sorted(totals, reverse=True)
-    assert totals[-1] < 0.8 * totals[0]
-    assert np.abs(result - wanted).max() > 0.01
+    np.testing.assert_allclose(found.pictures[0], wanted, atol=1e-5)
+    # At full size alone, unless scales are given.
+    assert {report.task for report in found.reports} == {"14x21"}
+    assert found.totals == sorted(found.totals, reverse=True)
+    assert found.totals[-1] < 0.8 * found.totals[0]
+    assert np.abs(found.result - wanted).max() > 0.01
 
-    small = course(dataclasses.replace(settings, scales=2, steps=1))[1][0].picture()
+    small = course(dataclasses.replace(settings, scales=2, steps=1)).pictures[0]
     shrunk = jax.image.resize(jnp.asarray(wanted), small.shape, "cubic")
     np.testing.assert_allclose(small, jnp.clip(shrunk, 0, 1), atol=1e-5)
 
@@ -123,15 +144,15 @@ def test_a_stylized_start_is_what_the_decoders_make() -> None:
 def test_total_variation_smooths() -> None:
     settings = dataclasses.replace(TINY, scales=1)
     pictures = [
-        course(dataclasses.replace(settings, tv_weight=weight))[0] for weight in (0.0, 300.0)
+        course(dataclasses.replace(settings, tv_weight=weight)).result for weight in (0.0, 300.0)
     ]
     rough, smooth = (np.square(np.diff(picture, axis=0)).mean() for picture in pictures)
     assert smooth < rough / 2
 
 
 def test_adam_lowers_the_loss_too() -> None:
-    _, notes = course(dataclasses.replace(TINY, optimizer="adam", scales=1, steps=20))
-    assert notes[-1].losses["total"] < notes[0].losses["total"] / 2
+    totals = course(dataclasses.replace(TINY, optimizer="adam", scales=1, steps=20)).totals
+    assert totals[-1] < totals[0] / 2
 
 
 def test_images_are_uint8_or_floating_and_a_lone_encoder_will_do(tiny) -> None:
@@ -141,13 +162,13 @@ def test_images_are_uint8_or_floating_and_a_lone_encoder_will_do(tiny) -> None:
     )
     content, style = (np.float32(image) / 255 for image in (CONTENT, STYLE))
     found = optimize_image(lone, content, style, settings=TINY)
-    np.testing.assert_allclose(found, tiny[0], atol=0.02)
+    np.testing.assert_allclose(found, tiny.result, atol=0.02)
 
 
 def test_scales_that_the_encoder_cannot_read_are_left_out() -> None:
     assert scale_sizes((9, 30), SPEC, scales=4) == [(5, 15), (9, 30)]
     assert scale_sizes((4, 4), SPEC, scales=4) == [(4, 4)]
-    with pytest.raises(OptimizationError, match="30x3 pixels; this encoder needs 4 a side"):
+    with pytest.raises(OptimizationError, match="30x3 pixels; this encoder needs at least 4"):
         scale_sizes((3, 30), SPEC, scales=1)
     # A style of any size will do.
     settings = dataclasses.replace(TINY, scales=1, steps=1)
@@ -157,15 +178,15 @@ def test_scales_that_the_encoder_cannot_read_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 0}, "a step and a scale"),
-        ({"finish_steps": 16}, "16 of 15 steps cannot finish"),
-        ({"scales": 0}, "a step and a scale"),
-        ({"style_weight": -1.0}, "0 or more"),
-        ({"tv_weight": float("nan")}, "0 or more"),
+        ({"steps": 0}, "steps and scales"),
+        ({"finish_steps": 16}, "finish_steps must be from 0 to 15, not 16"),
+        ({"scales": 0}, "steps and scales"),
+        ({"style_weight": -1.0}, "at least 0"),
+        ({"tv_weight": float("nan")}, "at least 0"),
         ({"style_layers": ("relu1_1", "relu1_1")}, "a style layer is given twice"),
-        ({"style_shares": (1.0,)}, "1 shares of 2 style layers"),
+        ({"style_shares": (1.0,)}, "1 shares for 2 style layers"),
         ({"content_shares": (0.0,)}, "not all 0"),
-        ({"content_weight": 0.0, "style_layers": ()}, "neither"),
+        ({"content_weight": 0.0, "style_layers": ()}, "no content or style layer"),
         ({"optimizer": "sgd"}, "not sgd"),
         ({"start": "style"}, "not style"),
         ({"learning_rate": 0.0}, "above 0"),
@@ -177,7 +198,7 @@ def test_settings_without_sense_are_refused(changes: dict[str, Any], message: st
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    layers = r"no layer relu4_2; choose the content's and the style's among relu1_1, relu1_2"
+    layers = "no layer relu4_2; choose content and style layers from relu1_1, relu1_2"
     with pytest.raises(OptimizationError, match=layers):
         optimize_image(MODEL, CONTENT, STYLE)
     with pytest.raises(ValueError, match="content must be one image"):
@@ -198,23 +219,22 @@ FINISHED = dataclasses.replace(TINY, content_layers=("relu1_1",), finish_steps=4
 
 
 def test_the_last_steps_are_made_with_another_encoder() -> None:
-    notes: list[Progress] = []
-    content = models.random_image(21, 16)
-    optimize_image(MODEL, content, STYLE, settings=FINISHED, finish=TEACHER, note=notes.append)
+    found = course(FINISHED, models.random_image(21, 16), finish=TEACHER)
     # Not at 6 x 4 pixels, which only the first encoder could read.
-    assert [(n.scale, n.scales, n.size, n.step, n.finishing) for n in notes] == [
-        (scale, 2, size, step, finishing)
-        for scale, size in enumerate([(11, 8), (21, 16)])
-        for step, finishing in ((0, False), (10, False), (11, False), (11, True), (15, True))
+    assert [(r.task, r.done, r.total) for r in found.reports] == [
+        (f"{size}{end}", before + step, 30)
+        for before, size in ((0, "8x11"), (15, "16x21"))
+        for step, end in ((0, ""), (10, ""), (11, ""), (11, ", finishing"), (15, ", finishing"))
     ]
     for first in (0, 5):
-        cheap, before, start, end = notes[first], *notes[first + 2 : first + 5]
-        assert before.losses["total"] < cheap.losses["total"]
-        # The same picture in other eyes.
-        np.testing.assert_allclose(start.picture(), before.picture(), atol=1e-6)
-        assert start.losses["total"] != pytest.approx(before.losses["total"], rel=1e-2)
-        assert end.losses["total"] < 0.9 * start.losses["total"]
-        assert np.abs(end.picture() - start.picture()).max() > 0.01
+        cheap, _, before, start, end = found.totals[first : first + 5]
+        pictures = found.pictures[first + 2 : first + 5]
+        assert before < cheap
+        # The same picture, measured by another encoder.
+        np.testing.assert_allclose(pictures[1], pictures[0], atol=1e-6)
+        assert start != pytest.approx(before, rel=1e-2)
+        assert end < 0.9 * start
+        assert np.abs(pictures[2] - pictures[1]).max() > 0.01
 
 
 def test_nothing_but_the_finish_is_the_other_encoders_course() -> None:
@@ -226,7 +246,7 @@ def test_nothing_but_the_finish_is_the_other_encoders_course() -> None:
 
 
 def test_a_finish_is_a_model_and_its_steps() -> None:
-    with pytest.raises(OptimizationError, match="need a model"):
+    with pytest.raises(OptimizationError, match="finish_steps need a model"):
         optimize_image(MODEL, CONTENT, STYLE, settings=FINISHED)
     with pytest.raises(OptimizationError, match="needs finish_steps"):
         optimize_image(MODEL, CONTENT, STYLE, settings=TINY, finish=TEACHER)
@@ -237,5 +257,5 @@ def test_a_finish_is_a_model_and_its_steps() -> None:
 
 def test_losses_that_are_not_finite_end_it() -> None:
     wild = dataclasses.replace(TINY, optimizer="adam", learning_rate=1e30, scales=1)
-    with pytest.raises(OptimizationError, match="not finite"):
+    with pytest.raises(OptimizationError, match="no longer finite"):
         optimize_image(MODEL, CONTENT, STYLE, settings=wild)
