@@ -1,14 +1,13 @@
-"""Seed and index -> a dead-leaves image: training data that needs no download.
+"""Dead-leaves images: synthetic training data that needs no download.
 
-Leaves of many shapes whose radii follow a power law lie over one another, as objects do in a
-photograph: the edges, the occlusions, the 1/f spectrum and the heavy-tailed differences of
-neighbouring pixels of natural images follow from that (Lee, Mumford and Huang 2001), and networks
-learn useful features from such images alone (Baradad et al. 2021). Each leaf has its own colours,
-shading and texture (cloudy noise, stripes, checks, wood), so that all of a VGG's filters get
-something to answer to.
+Leaves of many shapes whose radii follow a power law occlude one another, as objects in a photograph
+do. Edges, occlusions, the 1/f spectrum and the heavy-tailed differences of neighbouring pixels of
+natural images follow from that (Lee, Mumford and Huang 2001), and networks learn useful features
+from such images alone (Baradad et al. 2021). Each leaf has its own colours, shading and texture
+(cloudy noise, stripes, checks, wood), so that all filters of a VGG are active.
 
-First only the number of the topmost leaf of every subpixel is painted, then all pixels are
-coloured at once from a table of the leaves: this is what makes NumPy fast enough.
+First the number of the topmost leaf is painted into every subpixel, then all pixels are coloured at
+once from a table of the leaves, which makes NumPy fast enough.
 """
 
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 _Floats = NDArray[np.float32]
 
-_SUBPIXELS = 2  # A side; only pixels that an edge crosses are coloured more than once.
+_SUBPIXELS = 2  # Per side; only pixels that an edge crosses are coloured more than once.
 _MOST_LEAVES = 1500
 _FIELDS = (1.0, 1.4, 2.0)  # Exponents of the amplitude spectra of the noise textures.
 _SHAPES = ("ellipse", "rounded", "blob", "polygon", "polygon", "rectangle")
@@ -27,7 +26,7 @@ _REACH = np.array([1.0, 1.2, 1.3, 1.6, 1.6, 1.3])  # Of their corners, times the
 
 @dataclass(frozen=True)
 class _Leaves:
-    """A table of leaves, the backmost (the ground, which covers everything) first.
+    """A table of leaves, backmost first; the first is the ground, which covers everything.
 
     Attributes:
         centre: (L, 2), x and y in pixels.
@@ -41,7 +40,7 @@ class _Leaves:
         weights: (L, 3), of noise, stripes and checks.
         sharp: (L,), from sinusoidal (small) to hard-edged stripes.
         warp: (L,), how far noise bends the stripes, in radians.
-        field: (L, 3), which noise and its offset, integers.
+        field: (L, 3), index of the noise and its offset, integers.
     """
 
     centre: _Floats
@@ -59,7 +58,7 @@ class _Leaves:
 
 
 def dead_leaves(seed: int, index: int, *, size: int = 256) -> NDArray[np.uint8]:
-    """One image, always the same for the same arguments.
+    """Makes one image; the same arguments give the same image.
 
     Args:
         seed: of the whole series, at least 0.
@@ -75,7 +74,7 @@ def dead_leaves(seed: int, index: int, *, size: int = 256) -> NDArray[np.uint8]:
     noise = np.stack([_noise(rng, size, exponent) for exponent in _FIELDS])
     image = _colour(leaves, labels, noise)
     image *= _shadow(rng, labels[::_SUBPIXELS, ::_SUBPIXELS])[..., None]
-    # Daylight falls off across a scene; a camera blurs a little and adds noise.
+    # Light varies across a scene; a camera blurs a little and adds noise.
     image *= (1 + rng.uniform(0, 0.3) * noise[2])[..., None]
     if rng.random() < 0.4:
         image = _blurred(image, rng.uniform(0.05, 0.25))
@@ -84,7 +83,7 @@ def dead_leaves(seed: int, index: int, *, size: int = 256) -> NDArray[np.uint8]:
 
 
 def _draw(rng: np.random.Generator, size: int) -> _Leaves:
-    # Frequency of radii falls as r**-3, the one law under which a scene looks alike at any scale.
+    # The density of radii is proportional to r**-3, which makes a scene scale-invariant.
     smallest = size * np.exp(rng.uniform(np.log(0.008), np.log(0.08)))
     largest = size * rng.uniform(0.25, 0.7)
     narrowed = smallest**-2 - largest**-2
@@ -92,21 +91,21 @@ def _draw(rng: np.random.Generator, size: int) -> _Leaves:
     count = 1 + int(np.clip(rng.uniform(1.5, 3.5) * size**2 / mean_area, 20, _MOST_LEAVES))
     radius = (smallest**-2 - rng.random(count) * narrowed) ** -0.5
     radius[0] = size  # The ground
-    # Some leaves are blades and twigs.
+    # Some leaves are long and narrow.
     aspect = np.where(
         rng.random(count) < 0.15, rng.uniform(0.04, 0.2, count), rng.uniform(0.4, 1, count)
     )
     axes = radius[:, None] * np.stack([aspect**-0.5, aspect**0.5], axis=1)
     axes = np.maximum(axes, 0.003 * size)
 
-    # A scene has few materials: leaves take their colours from a palette, and vary. Colours of
-    # natural scenes differ in brightness, less along blue to orange, least along green to purple.
+    # A scene has few materials, so leaves vary the colours of a palette. Colours of natural scenes
+    # vary most in brightness, less from blue to orange, and least from green to purple.
     materials = rng.integers(3, 12)
     brightness = rng.beta(1.4, 1.7, (materials, 1))
     opponent = rng.laplace(0, rng.uniform(0.03, 0.2), (materials, 2)) * [1, 0.4]
     opponent += rng.normal(0, [0.06, 0.02])
     chroma = opponent @ np.array([[0.6, 0.1, -0.9], [0.4, -0.5, 0.4]])
-    # A thing in the dark is less colourful by as much as it is darker.
+    # Dark colours are less saturated in proportion.
     palette = brightness * (1 + 2 * chroma)
     varied = 1 + rng.normal(0, 0.12, (count, 1)) + rng.normal(0, 0.04, (count, 3))
     colour = np.clip(palette[rng.integers(0, materials, count)] * varied, 0.01, 0.95)
@@ -174,7 +173,7 @@ def _inside(
     if shape == "rectangle":
         return (np.abs(p[0] + p[1]) < 0.9) & (np.abs(q[0] + q[1]) < 0.9)
     if shape == "polygon":
-        # The corners' first number also says how many there are: 3 to 6.
+        # The first number also determines how many corners there are: 3 to 6.
         edges = 3 + int(8 * (corners[0] + 0.25)) % 4
         turns = 2 * np.pi * (np.arange(edges) + corners[:edges]) / edges
         inside = np.ones((len(q[1]), len(q[0])), np.bool_)
@@ -244,7 +243,7 @@ def _leaf_colours(
 
 
 def _shadow(rng: np.random.Generator, labels: NDArray[np.int16]) -> _Floats:
-    """Light (H, W) that is left where a leaf farther up lies towards the sun."""
+    """Remaining light, (H, W), where a higher leaf shades lower ones."""
     size = len(labels)
     reach = max(1, round(size * rng.uniform(0.004, 0.02)))
     step = rng.integers(-reach, reach + 1, 2)
@@ -254,7 +253,7 @@ def _shadow(rng: np.random.Generator, labels: NDArray[np.int16]) -> _Floats:
 
 
 def _blurred(image: _Floats, amount: float) -> _Floats:
-    """The image with `amount` of each neighbour's light mixed in, along both axes."""
+    """The image blurred along both axes, each neighbour with the weight `amount`."""
     for axis in (0, 1):
         before, after = np.roll(image, 1, axis), np.roll(image, -1, axis)
         image = (1 - 2 * amount) * image + amount * (before + after)

@@ -1,7 +1,7 @@
-"""Where photographs come from: a folder or a TensorFlow Datasets name -> numbered RGB images.
+"""Sources of photographs: a folder, or a dataset of TensorFlow Datasets.
 
-A source knows how many images there are and reads any one of them; `cdjax.data.loader` decides
-which and in what order. Sources are pickled into worker processes and open their files there.
+A source has a number of images and reads any of them; `cdjax.data.loader` chooses their order.
+Sources are pickled into worker processes and open their files there.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class Source(Protocol):
     """Numbered images.
 
     Attributes:
-        fingerprint: differs between sources of different images, whatever machine they lie on.
+        fingerprint: identifies the images, independently of the machine.
     """
 
     fingerprint: str
@@ -36,7 +36,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int, *, shorter_side: int) -> NDArray[np.uint8]:
-        """The image (H, W, 3), its shorter side `shorter_side` pixels long.
+        """The image, (H, W, 3), resized to a shorter side of `shorter_side` pixels.
 
         Raises:
             BrokenImageError: if it cannot be read.
@@ -45,21 +45,21 @@ class Source(Protocol):
 
 
 class Folder:
-    """The image files (by suffix) of a folder and of the folders in it, sorted by their paths.
+    """The image files (by suffix) in a folder and its subfolders, sorted by path.
 
     Args:
-        path: the folder; hidden files and folders are passed over.
+        path: the folder; hidden files and folders are ignored.
 
     Raises:
-        DataError: if there is no such folder, or no image in it.
+        DataError: if the folder does not exist or contains no images.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._root = Path(path)
         if not self._root.is_dir():
             raise DataError(
-                f"{self._root}: no such folder; a TensorFlow Datasets name is written "
-                "tfds:NAME, as in tfds:coco/2014, and images made on the spot dead-leaves"
+                f"{self._root}: no such folder; give a folder, tfds:NAME for a TensorFlow "
+                "dataset such as tfds:coco/2014, or dead-leaves for synthetic images"
             )
         names = []
         for folder, folders, files in os.walk(self._root, followlinks=True):
@@ -86,18 +86,18 @@ class Folder:
 class TfdsImages:
     """The images of a dataset that TensorFlow Datasets has prepared as ArrayRecords.
 
-    TensorFlow is not needed and never imported: only files are read. (`tfds.data_source` itself
-    also runs the code that describes the dataset, and that of coco imports TensorFlow.)
+    Only files are read, and TensorFlow is not imported. (`tfds.data_source` also runs the code
+    that describes the dataset, which for coco imports TensorFlow.)
 
     Args:
-        name: the dataset, its config and, if it has to be that one, its version, as in
-            `"coco/2014"` or `"coco/2014:1.1.0"`.
-        split: a split, or a part of one: `"train"`, `"train[:90%]"`.
+        name: the dataset, its config and optionally its version, as in `"coco/2014"` or
+            `"coco/2014:1.1.0"`.
+        split: a split or a part of one: `"train"`, `"train[:90%]"`.
         data_dir: where it is prepared; `None` for `$TFDS_DATA_DIR` or ~/tensorflow_datasets.
 
     Raises:
-        DataError: if it is not prepared there (with the command that does it), or not as
-            ArrayRecords, or has no such split or no images.
+        DataError: if it is not prepared there as ArrayRecords (the message names the command that
+            prepares it), or has no such split or no images.
     """
 
     def __init__(
@@ -175,25 +175,27 @@ class TfdsImages:
 
 
 def decode(file: Path | io.BytesIO, *, shorter_side: int) -> NDArray[np.uint8]:
-    """An image file -> upright RGB (H, W, 3), resized (antialiased) to its shorter side.
+    """Reads an image as upright sRGB and resizes it, antialiased.
 
-    Grey, palette and CMYK become RGB, other colour spaces sRGB, 16 bits 8; transparency is laid on
-    white.
+    Grey, palette, CMYK and 16-bit images are converted; transparency is composited on white.
 
     Args:
         file: a path, or an encoded image in memory.
         shorter_side: in pixels; a smaller image is enlarged.
 
+    Returns:
+        (H, W, 3), uint8.
+
     Raises:
         OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, RuntimeError: if it
-            is no image, broken, too large (178 megapixels), or very long and narrow.
+            is not an image, broken, too large (178 megapixels), or very long and narrow.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(file, formats=_FORMATS) as image:
-                # A JPEG of many megapixels is decoded at 1/2, 1/4 or 1/8, still large enough to
-                # be resized without a visible difference, in a fraction of the time.
+                # A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size in a fraction of the time;
+                # resizing from there makes no visible difference.
                 scale = 2 * shorter_side / min(image.size)
                 image.draft(None, (round(image.width * scale), round(image.height * scale)))
                 image.load()
@@ -219,7 +221,7 @@ def _on_white(picture: Picture) -> NDArray[np.uint8]:
 
 
 def _image_feature(label: str, features: Any, image: type) -> str:
-    """The key of the one 8-bit image of an example."""
+    """The key of the 8-bit image of an example."""
     keys = [key for key, value in features.items() if isinstance(value, image)]
     keys = [key for key in keys if np.dtype(features[key].np_dtype) == np.uint8]
     if "image" in keys:

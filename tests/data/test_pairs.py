@@ -10,34 +10,36 @@ import pytest
 
 from cdjax.data.loader import Batches, DataConfig
 from cdjax.data.pairs import Pairs
-from cdjax.distillation.config import Recipe, Styles
+from cdjax.distillation.config import DistillationConfig, Styles
 from cdjax.distillation.presets import PRESETS
 from cdjax.errors import DataError
 from tests.pictures import numbers, picture
 
 
 @pytest.fixture
-def recipe(tmp_path: Path) -> Recipe:
+def recipe(tmp_path: Path) -> DistillationConfig:
     """Contents 0 to 4 and, in another folder, styles 6 to 9."""
     for name, images in (("contents", range(5)), ("styles", range(6, 10))):
         (tmp_path / name).mkdir()
         for number in images:
             picture(number).save(tmp_path / name / f"{number}.png")
     data = DataConfig(str(tmp_path / "contents"), shorter_side=40, crop=32, batch=4, seed=3)
-    return Recipe(method="adain", stages=(4,), data=data, styles=Styles(str(tmp_path / "styles")))
+    return DistillationConfig(
+        method="adain", stages=(4,), data=data, styles=Styles(str(tmp_path / "styles"))
+    )
 
 
-def pairs(recipe: Recipe, **hosts: int) -> Pairs:
+def pairs(recipe: DistillationConfig, **hosts: int) -> Pairs:
     share = recipe.styles.contents
     return Pairs(recipe.data, recipe.style_data, contents_as_styles=share, **hosts)
 
 
-def taken(recipe: Recipe, count: int, **hosts: int) -> np.ndarray:
+def taken(recipe: DistillationConfig, count: int, **hosts: int) -> np.ndarray:
     with pairs(recipe, **hosts) as data:
         return np.concatenate(list(islice(data, count)))
 
 
-def test_a_content_and_a_style_each(recipe: Recipe) -> None:
+def test_a_content_and_a_style_each(recipe: DistillationConfig) -> None:
     images = taken(recipe, 10)
     assert images.shape == (40, 2, 32, 32, 3)
     assert images.dtype == np.uint8
@@ -48,21 +50,21 @@ def test_a_content_and_a_style_each(recipe: Recipe) -> None:
     assert len(set(zip(contents, styles, strict=True))) > 10
 
 
-def test_the_seed_decides_everything(recipe: Recipe) -> None:
+def test_the_seed_decides_everything(recipe: DistillationConfig) -> None:
     first = taken(recipe, 3)
     np.testing.assert_array_equal(taken(recipe, 3), first)
     other = replace(recipe, data=replace(recipe.data, seed=4))
     assert not np.array_equal(taken(other, 3), first)
 
 
-def test_one_source_on_both_sides_gives_no_pair_of_equals(recipe: Recipe) -> None:
+def test_one_source_on_both_sides_gives_no_pair_of_equals(recipe: DistillationConfig) -> None:
     dead_leaves = replace(recipe, data=replace(recipe.data, source="dead-leaves"), styles=Styles())
     images = taken(dead_leaves, 2)
     apart = np.abs(images[:, 0].astype(int) - images[:, 1]).mean((1, 2, 3))
     assert apart.min() > 5
 
 
-def test_a_position_is_found_again(recipe: Recipe) -> None:
+def test_a_position_is_found_again(recipe: DistillationConfig) -> None:
     with pairs(recipe) as data:
         list(islice(data, 3))
         state = json.loads(json.dumps(data.state()))
@@ -75,7 +77,7 @@ def test_a_position_is_found_again(recipe: Recipe) -> None:
         np.testing.assert_array_equal(next(data), expected)
 
 
-def test_positions_of_other_data_are_refused(recipe: Recipe) -> None:
+def test_positions_of_other_data_are_refused(recipe: DistillationConfig) -> None:
     with pairs(recipe) as data, Batches(recipe.data) as alone:
         with pytest.raises(DataError, match="not one of pairs"):
             data.restore(alone.state())
@@ -85,7 +87,7 @@ def test_positions_of_other_data_are_refused(recipe: Recipe) -> None:
         data.restore(state)
 
 
-def test_a_share_of_the_styles_are_contents(recipe: Recipe) -> None:
+def test_a_share_of_the_styles_are_contents(recipe: DistillationConfig) -> None:
     mixed = replace(recipe, styles=replace(recipe.styles, contents=0.4))
     images, plain = taken(mixed, 20), taken(recipe, 20)
     np.testing.assert_array_equal(images[:, 0], plain[:, 0])
@@ -103,14 +105,14 @@ def test_a_share_of_the_styles_are_contents(recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_processes_share_every_batch(recipe: Recipe, share: float) -> None:
+def test_processes_share_every_batch(recipe: DistillationConfig, share: float) -> None:
     recipe = replace(recipe, styles=replace(recipe.styles, contents=share))
     whole = taken(recipe, 1)
     parts = [taken(recipe, 1, process_index=i, process_count=2) for i in range(2)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-def test_broken_images_of_both_sides_are_skipped_and_named(recipe: Recipe) -> None:
+def test_broken_images_of_both_sides_are_skipped_and_named(recipe: DistillationConfig) -> None:
     for folder in (recipe.data.source, recipe.styles.source):
         (Path(folder) / "broken.png").write_bytes(b"no picture")
     with pairs(recipe) as data:
@@ -120,7 +122,7 @@ def test_broken_images_of_both_sides_are_skipped_and_named(recipe: Recipe) -> No
     assert set(numbers(images[:, 1])) == set(range(6, 10))
 
 
-def test_a_failure_on_one_side_leaves_the_pairs_together(recipe: Recipe) -> None:
+def test_a_failure_on_one_side_leaves_the_pairs_together(recipe: DistillationConfig) -> None:
     styles = Path(recipe.styles.source)
     with pairs(recipe) as data:
         next(data)
@@ -139,7 +141,7 @@ def test_a_failure_on_one_side_leaves_the_pairs_together(recipe: Recipe) -> None
         np.testing.assert_array_equal(next(data), expected)
 
 
-def test_sources_that_cannot_be_had_are_named(recipe: Recipe, tmp_path: Path) -> None:
+def test_sources_that_cannot_be_had_are_named(recipe: DistillationConfig, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere: no such folder"):
         pairs(replace(recipe, styles=Styles(str(tmp_path / "nowhere"))))
     with pytest.raises(DataError, match="one crop and one batch size"):
@@ -147,7 +149,7 @@ def test_sources_that_cannot_be_had_are_named(recipe: Recipe, tmp_path: Path) ->
 
 
 def test_the_paper_preset_is_the_papers() -> None:
-    recipe = PRESETS["adain"]["paper"].recipe
+    recipe = PRESETS["adain"]["paper"]
     assert recipe.stages == (4,)
     assert recipe.data.source == "tfds:coco/2014"
     assert (recipe.style_data.shorter_side, recipe.style_data.crop) == (300, 256)
@@ -159,4 +161,4 @@ def test_the_paper_preset_is_the_papers() -> None:
         assert (training.weights.content, training.weights.style) == (1, 10)
         assert training.learning_rate == 1e-4
     assert recipe.student_encoder.weights.embedding == 10
-    assert recipe.student_pair.steps == 0
+    assert recipe.student_autoencoder.steps == 0
