@@ -25,9 +25,9 @@ from cdjax.io.atomic import atomic_folder, write_text
 
 if TYPE_CHECKING:
     from cdjax.data.loader import DataConfig
-    from cdjax.distillation.config import Recipe
-    from cdjax.distillation.initialization.layer_samples import Images
+    from cdjax.distillation.config import DistillationConfig
     from cdjax.evaluation.compare import Comparison, Evaluation
+    from cdjax.model import Images
     from experiments.ablate_options import Command
 
 _UNSEEN = 4
@@ -46,24 +46,29 @@ class Variant:
 
     name: str
     about: str
-    recipe: "Recipe"
+    recipe: "DistillationConfig"
 
 
-def variants(recipe: "Recipe") -> list[Variant]:
+def variants(recipe: "DistillationConfig") -> list[Variant]:
     """The recipe, whose student_encoder phase has all losses, and copies without some part."""
-    whole, recipe = recipe, replace(recipe, student_transfer=type(recipe.student_transfer)())
+    from cdjax.distillation.config import COLLABORATION_LOSSES
+
+    whole, recipe = (
+        recipe,
+        replace(recipe, student_transfer=replace(recipe.student_transfer, steps=0)),
+    )
     encoder = recipe.student_encoder
     weights = encoder.weights
 
-    def with_weights(**changes: float) -> "Recipe":
+    def with_weights(**changes: float) -> "DistillationConfig":
         return replace(
             recipe, student_encoder=replace(encoder, weights=replace(weights, **changes))
         )
 
-    def from_start(method: Any) -> "Recipe":
+    def from_start(method: Any) -> "DistillationConfig":
         return replace(recipe, start=replace(recipe.start, method=method))
 
-    losses = ("content", "style") if recipe.method == "adain" else ("pixel", "perceptual")
+    losses = COLLABORATION_LOSSES[recipe.method]
     own = recipe.start.method
     starts = [
         Variant(f"start_{method}", f"everything, from {method}", from_start(method))
@@ -108,7 +113,7 @@ def _images(command: "Command") -> "tuple[Images, Images]":
 
 
 def _unseen(command: "Command", data: "DataConfig", count: int) -> "Images":
-    from cdjax.distillation.pipeline import sample_images
+    from cdjax.distillation.images import sample_images
 
     data = replace(data, seed=data.seed + _UNSEEN)
     start = replace(command.recipe.start, crop=command.size)

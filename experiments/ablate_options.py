@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from cdjax.distillation.config import Recipe, Training, Weights
+from cdjax.distillation.config import DistillationConfig, PhaseConfig, Weights
 from cdjax.distillation.presets import PRESETS
 
 _STEPS = 40
@@ -26,23 +26,23 @@ class Command:
         size: their sides, in pixels.
     """
 
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    recipe: Annotated[DistillationConfig, tyro.conf.arg(name="")]
     output: Path = Path("runs/ablation")
     images: Path | None = None
     count: int = 48
     size: int = 128
 
 
-def default_recipe() -> Recipe:
+def default_recipe() -> DistillationConfig:
     """Stage 2 with the paper's losses, and few steps."""
-    quick = PRESETS["wct"]["quick"].recipe
-    whitened = Training(_STEPS, Weights(), 0.003, decay=True, whitened=True)
+    quick = PRESETS["wct"]["quick"]
+    whitened = PhaseConfig(_STEPS, Weights(), 0.003, decay=True, whitened=True)
     return replace(
         quick,
         stages=(2,),
-        teacher_decoder=Training(3 * _STEPS, Weights(), 1e-3, decay=True),
+        teacher_decoder=PhaseConfig(3 * _STEPS, Weights(), 1e-3, decay=True),
         student_encoder=whitened,
-        student_pair=Training(),
+        student_autoencoder=PhaseConfig(),
         student_decoder=replace(whitened, weights=Weights(perceptual=0.01)),
     )
 

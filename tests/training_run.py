@@ -2,15 +2,21 @@
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cdjax.distillation.train_loop import train
+from cdjax.data.loader import DataConfig
+from cdjax.distillation.config import DistillationConfig
+from cdjax.distillation.train_loop import ResumableBatches, train
 from cdjax.distillation.train_step import State, initial_state
+from cdjax.progress import Progress
 from tests.distillation.test_train_step import networks, task
+
+STEPS = 40
 
 
 class Noise:
@@ -32,23 +38,40 @@ class Noise:
         self.position = state["position"]
 
 
-def run(folder: Path, steps: int, **options: Any) -> tuple[State, list[tuple[int, float]]]:
+def run(
+    folder: Path,
+    *,
+    stop_at: int | None = None,
+    batches: ResumableBatches | None = None,
+    save_every: int = 5,
+    keep: int = 3,
+    **changes: Any,
+) -> tuple[State | None, list[tuple[int, float]]]:
+    """Trains for `STEPS`, or until it is interrupted after a step; the state, and all losses."""
     params, frozen = networks("student_encoder")
-    work = task("student_encoder", learning_rate=1e-2)
+    work = task("student_encoder", **{"learning_rate": 1e-2, "steps": STEPS, **changes})
     losses: list[tuple[int, float]] = []
-    state = train(
-        initial_state(params, task=work),
-        frozen,
-        options.pop("batches", Noise()),
-        folder,
-        task=options.pop("task", work),
-        steps=steps,
-        report=lambda step, metrics: losses.append((step, metrics["loss"])),
-        **options,
-    )
+
+    def note(progress: Progress) -> None:
+        losses.append((progress.done, progress.metrics["loss"]))
+        if progress.done == stop_at:
+            raise KeyboardInterrupt
+
+    config = DistillationConfig(data=DataConfig("dead-leaves"), save_every=save_every, keep=keep)
+    state = None
+    with suppress(KeyboardInterrupt):
+        state = train(
+            initial_state(params, task=work),
+            frozen,
+            batches or Noise(),
+            folder,
+            task=work,
+            config=config,
+            on_progress=note,
+        )
     return state, losses
 
 
 if __name__ == "__main__":
-    _, written = run(Path(sys.argv[1]), int(sys.argv[2]), save_every=5)
-    print(json.dumps(written))
+    last = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    print(json.dumps(run(Path(sys.argv[1]), stop_at=last)[1]))

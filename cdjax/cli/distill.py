@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
 def _distill(command: "Command") -> None:
     from cdjax.cli.compilation_cache import use_compilation_cache
     from cdjax.cli.distill_report import images_of, write_report
-    from cdjax.cli.training_log import Silent, Watch
+    from cdjax.cli.training_log import Watch
     from cdjax.distillation import hosts
     from cdjax.distillation.pipeline import distill
     from cdjax.io.atomic import write_text
@@ -62,15 +62,15 @@ def _distill(command: "Command") -> None:
     output, recipe = command.output, command.recipe
     if any(data.source.startswith("tfds:") for data in (recipe.data, recipe.style_data)):
         require("a source tfds:NAME", "tensorflow_datasets")
-    watch = Watch() if is_first() else Silent()
-    if command.preset == "quick":
-        watch.say(_REAL[recipe.method])
-    watch.say(f"teacher {recipe.teacher}, {images_of(recipe)}, output {output}")
-    if is_first():
+    watch = Watch() if is_first() else None
+    if watch:
+        if command.preset == "quick":
+            watch.say(_REAL[recipe.method])
+        watch.say(f"teacher {recipe.teacher}, {images_of(recipe)}, output {output}")
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")
     distill(recipe, output, watch)
-    if is_first():
+    if watch:
         path = write_report(output, recipe)
         watch.say(f"{output / 'model'} is the model, {path} the report; try it:")
         watch.say(f"  cdjax stylize CONTENT STYLE --weights {output / 'model'} -o OUT.png")

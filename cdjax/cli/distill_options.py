@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cdjax.distillation.config import Recipe
+from cdjax.distillation.config import DistillationConfig
 from cdjax.distillation.presets import PRESETS
 
 Preset = Literal["quick", "paper", "bundled"]
@@ -41,7 +41,7 @@ class Command:
         hosts: for a run on several machines.
     """
 
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    recipe: Annotated[DistillationConfig, tyro.conf.arg(name="")]
     preset: Preset = "quick"
     output: Path = Path("runs/quick")
     hosts: Hosts = field(default_factory=Hosts)
@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str]) -> Command:
     # Preset and method decide the defaults of all other options.
     preset, method = _given(arguments, "preset", "quick"), _given(arguments, "method", "wct")
     presets = PRESETS["adain" if method == "adain" else "wct"]
-    recipe = presets[preset if preset in presets else "quick"].recipe
+    recipe = presets[preset if preset in presets else "quick"]
     name = f"adain-{preset}" if method == "adain" else preset
     default = Command(recipe, "quick", Path("runs") / name)
     return tyro.cli(

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from cdjax.cli.report import table
-from cdjax.distillation.config import STAGE_PHASES, Recipe
+from cdjax.distillation.config import STAGE_PHASES, DistillationConfig
 from cdjax.io.atomic import atomic_file, write_text
 
 _LOSSES = ("loss", "embedding", "pixel", "perceptual", "content", "style")
@@ -53,7 +53,7 @@ def _row(title: str, records: list[dict[str, float]]) -> list[str]:
     return cells
 
 
-def write_report(folder: Path, recipe: Recipe) -> Path:
+def write_report(folder: Path, recipe: DistillationConfig) -> Path:
     """Writes `report.md`, and a picture of the losses beside each phase's log.
 
     Args:
@@ -86,13 +86,13 @@ def write_report(folder: Path, recipe: Recipe) -> Path:
         text += table(["phase", "steps", *_LOSSES, "images/s"], rows)
         text += f"\nLosses are means over the first and the last {_AVERAGED} records.\n\n"
     text += "\n".join(sections)
-    text += f"\n## Recipe\n\n```json\n{json.dumps(recipe.to_json(), indent=2)}\n```\n"
+    text += f"\n## DistillationConfig\n\n```json\n{json.dumps(recipe.to_json(), indent=2)}\n```\n"
     path = folder / "report.md"
     write_text(path, text)
     return path
 
 
-def _summary(recipe: Recipe) -> str:
+def _summary(recipe: DistillationConfig) -> str:
     start = recipe.start
     return (
         f"# Distillation for {recipe.method}\n\n"
@@ -101,7 +101,7 @@ def _summary(recipe: Recipe) -> str:
     )
 
 
-def images_of(recipe: Recipe) -> str:
+def images_of(recipe: DistillationConfig) -> str:
     """Which images a recipe is trained on, for a line of text."""
     data = f"data {recipe.data.source}"
     return data if recipe.method == "wct" else f"{data}, styles {recipe.styles.source}"

@@ -3,8 +3,9 @@
 import json
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from cdjax.cli.progress import ProgressBar
-from cdjax.distillation.config import Phase
-from cdjax.distillation.pipeline import PhaseObserver
+from cdjax.distillation.config import TrainTask
+from cdjax.distillation.pipeline import Observer, PhaseObserver
 from cdjax.io.atomic import atomic_file
 from cdjax.progress import Progress
 
@@ -27,7 +28,7 @@ _HEADER = 14
 _SHOWN = ("loss", "images_per_second", "embedding", "pixel", "perceptual", "content", "style")
 
 
-def picture_grid(columns: dict[str, NDArray[np.uint8]]) -> Image.Image:
+def picture_grid(columns: Mapping[str, NDArray[np.uint8]]) -> Image.Image:
     """A sheet with a row for each image and a column, with its name, for each set of images.
 
     Args:
@@ -43,30 +44,8 @@ def picture_grid(columns: dict[str, NDArray[np.uint8]]) -> Image.Image:
     return sheet
 
 
-class Silent:
-    """The observer in every process but the first of a run on several machines: does nothing."""
-
-    def say(self, line: str) -> None:
-        """Does nothing."""
-
-    @contextmanager
-    def phase(
-        self, stage: int, phase: Phase, folder: Path, *, steps: int, batch: int
-    ) -> Iterator[PhaseObserver]:
-        """Yields an observer that does nothing."""
-        yield _SilentPhase()
-
-
-class _SilentPhase:
-    def step(self, step: int, metrics: dict[str, float]) -> None:
-        pass
-
-    def pictures(self, step: int, columns: dict[str, NDArray[np.uint8]]) -> None:
-        pass
-
-
-class Watch:
-    """Prints lines to stderr, after the seconds since the start, and logs phases."""
+class Watch(Observer):
+    """Prints messages to stderr, after the seconds since the start, and logs phases."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -77,48 +56,39 @@ class Watch:
         seconds = time.monotonic() - self._began
         self._bar(Progress("", message=f"[{seconds:6.0f} s] {line}"))
 
-    def phase(
-        self, stage: int, phase: Phase, folder: Path, *, steps: int, batch: int
-    ) -> AbstractContextManager[PhaseObserver]:
+    def on_progress(self, progress: Progress) -> None:
+        """Prints the message of a report."""
+        if progress.message:
+            self.say(progress.message)
+
+    @contextmanager
+    def phase(self, task: TrainTask, folder: Path, *, batch: int) -> Iterator[PhaseObserver]:
         """A progress bar, `log.jsonl`, TensorBoard's events and `pictures/` of a phase."""
-        return _phase(f"stage {stage} {phase}", folder, steps=steps, batch=batch)
+        from tensorboardX import SummaryWriter
+
+        (folder / "pictures").mkdir(parents=True, exist_ok=True)
+        with (
+            ProgressBar(show=True, keep=True) as bar,
+            SummaryWriter(str(folder / "tensorboard")) as board,
+            open(folder / "log.jsonl", "a") as log,
+        ):
+            yield _Phase(folder, bar, board, log, batch=batch)
 
 
-@contextmanager
-def _phase(name: str, folder: Path, *, steps: int, batch: int) -> Iterator[PhaseObserver]:
-    from tensorboardX import SummaryWriter
-
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    with (
-        ProgressBar(show=True, keep=True) as bar,
-        SummaryWriter(str(folder / "tensorboard")) as board,
-        open(folder / "log.jsonl", "a") as log,
-    ):
-        yield _Phase(name, folder, bar, board, log, steps=steps, batch=batch)
-
-
-class _Phase:
+class _Phase(PhaseObserver):
     def __init__(
-        self,
-        name: str,
-        folder: Path,
-        bar: ProgressBar,
-        board: Any,
-        log: IO[str],
-        *,
-        steps: int,
-        batch: int,
+        self, folder: Path, bar: ProgressBar, board: Any, log: IO[str], *, batch: int
     ) -> None:
-        self._name, self._folder, self._steps, self._batch = name, folder, steps, batch
+        self._folder, self._batch = folder, batch
         self._bar, self._board, self._log = bar, board, log
         self._past: deque[tuple[int, float]] = deque(maxlen=1 + _TIMED)
 
-    def step(self, step: int, metrics: dict[str, float]) -> None:
-        now = time.monotonic()
+    def on_progress(self, progress: Progress) -> None:
+        step, steps, now = progress.done, progress.total or 0, time.monotonic()
         self._past.append((step, now))
         shown: dict[str, float] = {}
-        if step % max(1, self._steps // _LOGGED) == 0 or step == self._steps:
-            record: dict[str, float] = {"step": step, "time": time.time(), **metrics}
+        if step % max(1, steps // _LOGGED) == 0 or step == steps:
+            record: dict[str, float] = {"step": step, "time": time.time(), **progress.metrics}
             before, then = self._past[0]
             if step > before and now > then:
                 record["images_per_second"] = (step - before) * self._batch / (now - then)
@@ -128,9 +98,9 @@ class _Phase:
                 if name not in ("step", "time"):
                     self._board.add_scalar(name, value, step)
             shown = {name: record[name] for name in _SHOWN if name in record}
-        self._bar(Progress(self._name, step, self._steps, shown))
+        self._bar(replace(progress, metrics=shown))
 
-    def pictures(self, step: int, columns: dict[str, NDArray[np.uint8]]) -> None:
+    def on_preview(self, step: int, columns: Mapping[str, NDArray[np.uint8]]) -> None:
         sheet = picture_grid(columns)
         with atomic_file(self._folder / "pictures" / f"{step:07d}.png") as temporary:
             sheet.save(temporary, format="png")

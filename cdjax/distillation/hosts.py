@@ -1,4 +1,4 @@
-"""Several machines on one run: who is first, and where all wait for each other."""
+"""Runs on several machines."""
 
 import jax
 
@@ -6,15 +6,17 @@ from cdjax.errors import HostsError
 
 
 def initialize(coordinator: str | None, processes: int | None, index: int | None) -> None:
-    """Joins this process to a run on several machines, before JAX is used for anything.
+    """Joins a run on several machines; to be called before anything else uses JAX.
+
+    Without arguments, this process runs alone.
 
     Args:
         coordinator: ADDRESS:PORT at which the first process listens.
-        processes: how many there are.
-        index: which one this is, from 0. With none of the three given this process runs alone.
+        processes: number of processes.
+        index: of this process, from 0.
 
     Raises:
-        HostsError: if only some are given, or the index is none of the processes'.
+        HostsError: if only some of them are given, or the index is out of range.
     """
     given = {"coordinator": coordinator, "processes": processes, "index": index}
     missing = [name for name, value in given.items() if value is None]

@@ -1,15 +1,19 @@
-"""The losses of collaborative distillation (paper, sections 3.2 and 3.3), as plain functions.
+"""Losses of collaborative distillation (paper, sections 3.2 and 3.3), as pure functions of arrays.
 
-Every one is a mean over all elements, in float32; sums over taps are unweighted, which
-the normalised VGG makes sensible: its layers' mean activations are all 1.
+Everything is computed in float32. Losses of taps are summed over the taps: a normalised VGG has a
+mean activation of 1 in every layer, which makes them commensurate.
 """
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cdjax.ops.matmul import mean_squared_error
+from cdjax.ops.matmul import mean_squared_error, product
+
+_EPSILON = 1e-6
+_DEEP_TAPS = ("relu3_1", "relu4_1", "relu5_1")
 
 
 def pixel_loss(reconstruction: Array, images: Array) -> Array:
@@ -20,13 +24,13 @@ def pixel_loss(reconstruction: Array, images: Array) -> Array:
 def tap_losses(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> dict[str, Array]:
     """Mean squared error at each tap relu{j}_1.
 
-    With the embedded taps Q_j F'_j(x) of a student against the teacher's F_j(x), their sum is the
-    linear embedding loss (paper, eq. 4); with the teacher's taps of a reconstruction against those
-    of the image, it is the perceptual loss (paper, eq. 2).
+    With the embedded taps Q_j F'_j(x) of a student and the teacher's F_j(x), the sum is the linear
+    embedding loss (paper, eq. 4). With the teacher's taps of a reconstruction and those of the
+    image, it is the perceptual loss (paper, eq. 2).
 
     Args:
         taps: {name: (N, h, w, C)}.
-        targets: arrays of the same shapes; names that `taps` lacks are passed over.
+        targets: arrays of the same shapes; further names are ignored.
 
     Returns:
         {name: scalar}, in the order of `taps`.
@@ -38,16 +42,74 @@ def tap_losses(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> dict[
 
 
 def tap_loss(
-    taps: Mapping[str, Array], targets: Mapping[str, Array], *, shallow: float = 1.0
+    taps: Mapping[str, Array], targets: Mapping[str, Array], *, shallow_tap_weight: float = 1.0
 ) -> Array:
-    """The sum of `tap_losses`, of which all but the last's count `shallow` times."""
+    """The sum of `tap_losses`, all but the last one's multiplied by `shallow_tap_weight`."""
     *others, deepest = tap_losses(taps, targets).values()
-    return jnp.stack([*(shallow * loss for loss in others), deepest]).sum()
+    return jnp.stack([*(shallow_tap_weight * loss for loss in others), deepest]).sum()
 
 
 def relative_tap_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
     """The sum of `tap_losses`, each divided by the mean square of its target."""
     losses = tap_losses(taps, targets)
     sizes = [mean_squared_error(targets[name], jnp.zeros(())) for name in losses]
-    parts = [loss / (size + 1e-6) for loss, size in zip(losses.values(), sizes, strict=True)]
+    parts = [loss / (size + _EPSILON) for loss, size in zip(losses.values(), sizes, strict=True)]
     return jnp.stack(parts).sum()
+
+
+def _statistics(features: Array) -> tuple[Array, Array, Array]:
+    """Means and standard deviations, (N, C) each, and Gram matrices, (N, C, C)."""
+    values = features.astype(jnp.float32).reshape(len(features), -1, features.shape[-1])
+    mean = values.mean(1)
+    deviation = jnp.sqrt(jnp.var(values, axis=1) + _EPSILON)
+    gram = jax.vmap(lambda vectors: product(vectors.T, vectors))(values) / values.shape[1]
+    return mean, deviation, gram
+
+
+def relative_style_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
+    """Distance of taps' statistics from a style's, relative to the style's own.
+
+    Args:
+        taps: {name: (N, h, w, C)} of pictures.
+        targets: the same names of their styles; sizes in pixels may differ.
+
+    Returns:
+        (N,): the sum over taps of the Frobenius distance of Gram matrices and the squared errors
+        of the channels' means and standard deviations, each relative to the style's.
+    """
+    total = jnp.zeros(())
+    for name, target in targets.items():
+        (mean, deviation, gram), (mean_to, deviation_to, gram_to) = (
+            _statistics(features) for features in (taps[name], target)
+        )
+        size = jnp.sum(jnp.square(gram_to), (1, 2)) + _EPSILON
+        total += jnp.sqrt(jnp.sum(jnp.square(gram - gram_to), (1, 2)) / size + _EPSILON)
+        error = jnp.square(mean - mean_to) + jnp.square(deviation - deviation_to)
+        size = jnp.square(mean_to) + jnp.square(deviation_to)
+        total += error.sum(1) / (size.sum(1) + _EPSILON)
+    return total
+
+
+def correlation_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
+    """1 - the correlation of instance-normalised features, the mean over the deep taps.
+
+    Args:
+        taps: {name: (N, h, w, C)} of pictures.
+        targets: the same names and shapes of their contents. Taps from relu3_1 on are compared, or
+            the last one where there are none.
+
+    Returns:
+        (N,), from 0 for equal features to 2.
+    """
+
+    def normalised(features: Array) -> Array:
+        values = features.astype(jnp.float32)
+        centred = values - values.mean((1, 2), keepdims=True)
+        variance = jnp.square(centred).mean((1, 2), keepdims=True)
+        return centred / (jnp.sqrt(variance + _EPSILON) + 1e-3)
+
+    names = [name for name in targets if name in _DEEP_TAPS] or list(targets)[-1:]
+    parts = [
+        1 - (normalised(taps[name]) * normalised(targets[name])).mean((1, 2, 3)) for name in names
+    ]
+    return jnp.stack(parts).mean(0)

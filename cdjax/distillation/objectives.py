@@ -1,190 +1,186 @@
-"""The losses of the four phases, for WCT and for AdaIN (paper, section 3).
+"""The loss of each phase of a stage, for WCT and for AdaIN (paper, section 3).
 
-For WCT, networks collaborate on the reconstruction of images (paper, eqs. 2 to 5).
+A phase is a choice of networks (`NETWORKS`), a method is an `Objective`. For WCT, encoder and
+decoder collaborate on the reconstruction of images (paper, eqs. 2 to 5).
 
-For AdaIN they collaborate on style transfer itself. With t = AdaIN(F(c), F(s)) of a content c and a
-style s, and g the image decoded from t, the content loss compares F(g) with t, and the style loss
-compares the channels' means and deviations of F_j(g) and F_j(s) at every tap. F are the judge's
-features: the teacher's, or those of the student's own encoder.
+For AdaIN they collaborate on style transfer. With t = AdaIN(F(c), F(s)) of a content c and a style
+s, and g the image decoded from t, the content loss compares F(g) with t, and the style loss
+compares the channels' means and deviations of F_j(g) and F_j(s) at every tap. F are the features of
+the perceptual encoder: the teacher's, or those of the student's own encoder.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cdjax.distillation.config import Phase, Task
+from cdjax.distillation.config import COLLABORATION_LOSSES, Phase, TrainTask, TransferMethod
 from cdjax.distillation.losses import pixel_loss, relative_tap_loss, tap_loss
 from cdjax.model import Params
-from cdjax.networks.decoder import Decoder
 from cdjax.networks.embedding import Embedding
 from cdjax.networks.encoder import Encoder
 from cdjax.networks.layers import apply
 from cdjax.networks.spec import Spec
 from cdjax.ops.matmul import mean_squared_error
 from cdjax.transfer.losses import style_loss
+from cdjax.transfer.stages import decode_stage, encode_stage
 from cdjax.transfer.transforms import adain_features
 
 Metrics = dict[str, Array]
-Judge = tuple[Spec, Params]
+PerceptualEncoder = tuple[Spec, Params]
 """An encoder whose features are compared."""
 
 
 @dataclass(frozen=True)
-class Collaboration:
-    """What encoders and decoders are trained for together: all in which WCT and AdaIN differ.
+class PhaseNetworks:
+    """The networks of a phase.
 
     Attributes:
-        seen: the images (N, H, W, 3) that encoders see of a batch.
-        transform: of their features, before they are decoded.
-        losses: of a task, by a judge: a batch and the pictures that were decoded of it.
-        weights: names of those losses.
+        encoder: whose encoder makes the features.
+        decoder: whose decoder decodes them. The teacher's decodes the embedded features of a
+            student.
+        trained: names of the networks that are trained.
     """
 
-    seen: Callable[[Array], Array]
-    transform: Callable[[Array], Array]
-    losses: Callable[[Task, Judge, Array, Array], Metrics]
-    weights: tuple[str, ...]
+    encoder: Literal["teacher", "student"]
+    decoder: Literal["teacher", "student"]
+    trained: tuple[str, ...]
 
 
-PhaseLoss = Callable[
-    [Collaboration, Task, dict[str, Params], dict[str, Params], Array], tuple[Array, Metrics]
-]
-"""Of the task, the networks in training, the frozen ones and a batch; see `train_step.loss`."""
-
-
-def encoder_of(task: Task, spec: Spec) -> Encoder:
-    """An encoder as losses run it: by the fastest algorithm, whose rounding gradients bear."""
-    return Encoder(spec, task.dtype, algorithm="winograd")
-
-
-def _decoder_of(task: Task, spec: Spec) -> Decoder:
-    return Decoder(spec, task.dtype, algorithm="winograd")
-
-
-def _weighted(task: Task, losses: Metrics) -> tuple[Array, Metrics]:
-    """The weighted sum of losses, and all of them under their names with it."""
-    total = jnp.stack([getattr(task.weights, name) * loss for name, loss in losses.items()]).sum()
-    return total, {"loss": total, **losses}
-
-
-def _embedded_taps(
-    task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
-) -> tuple[dict[str, Array], Array, Metrics]:
-    """The student's taps as the teacher would have them, its features, the embedding loss."""
-    features, taps = apply(encoder_of(task, task.student), params["encoder"], images)
-    embedded = apply(Embedding(task.student, task.teacher.widths), params["embedding"], taps)
-    if task.rectified:
-        embedded = jax.tree.map(jax.nn.relu, embedded)
-    losses = {}
-    if task.weights.embedding:
-        _, targets = apply(encoder_of(task, task.teacher), frozen["teacher"], images)
-        losses["embedding"] = tap_loss(embedded, targets, shallow=task.weights.shallow)
-    return embedded, features, losses
-
-
-def _teacher_decoder(
-    of: Collaboration,
-    task: Task,
-    params: dict[str, Params],
-    frozen: dict[str, Params],
-    batch: Array,
-) -> tuple[Array, Metrics]:
-    features, _ = apply(encoder_of(task, task.teacher), frozen["teacher"], of.seen(batch))
-    made = apply(_decoder_of(task, task.teacher), params["decoder"], of.transform(features))
-    return _weighted(task, of.losses(task, (task.teacher, frozen["teacher"]), batch, made))
-
-
-def _student_encoder(
-    of: Collaboration,
-    task: Task,
-    params: dict[str, Params],
-    frozen: dict[str, Params],
-    batch: Array,
-) -> tuple[Array, Metrics]:
-    embedded, _, losses = _embedded_taps(task, params, frozen, of.seen(batch))
-    if any(getattr(task.weights, name) for name in of.weights):
-        features = of.transform(embedded[task.student.taps[-1][0]])
-        made = apply(_decoder_of(task, task.teacher), frozen["decoder"], features)
-        losses |= of.losses(task, (task.teacher, frozen["teacher"]), batch, made)
-    return _weighted(task, losses)
-
-
-def _student_decoder(
-    of: Collaboration,
-    task: Task,
-    params: dict[str, Params],
-    frozen: dict[str, Params],
-    batch: Array,
-) -> tuple[Array, Metrics]:
-    features, _ = apply(encoder_of(task, task.student), frozen["encoder"], of.seen(batch))
-    made = apply(_decoder_of(task, task.student), params["decoder"], of.transform(features))
-    teachers = task.judge == "teacher"
-    judge = (task.teacher, frozen["teacher"]) if teachers else (task.student, frozen["encoder"])
-    return _weighted(task, of.losses(task, judge, batch, made))
-
-
-def _student_pair(
-    of: Collaboration,
-    task: Task,
-    params: dict[str, Params],
-    frozen: dict[str, Params],
-    batch: Array,
-) -> tuple[Array, Metrics]:
-    _, features, losses = _embedded_taps(task, params, frozen, of.seen(batch))
-    made = apply(_decoder_of(task, task.student), params["decoder"], of.transform(features))
-    losses |= of.losses(task, (task.teacher, frozen["teacher"]), batch, made)
-    return _weighted(task, losses)
-
-
-PHASE_LOSSES: dict[Phase, PhaseLoss] = {
-    "teacher_decoder": _teacher_decoder,
-    "student_encoder": _student_encoder,
-    "student_decoder": _student_decoder,
-    "student_pair": _student_pair,
+NETWORKS: dict[Phase, PhaseNetworks] = {
+    "teacher_decoder": PhaseNetworks("teacher", "teacher", ("decoder",)),
+    "student_encoder": PhaseNetworks("student", "teacher", ("encoder", "embedding")),
+    "student_autoencoder": PhaseNetworks("student", "student", ("encoder", "embedding", "decoder")),
+    "student_decoder": PhaseNetworks("student", "student", ("decoder",)),
 }
 
 
-def _as_it_is(array: Array) -> Array:
+@dataclass(frozen=True)
+class Objective:
+    """What encoder and decoder are trained for together.
+
+    Attributes:
+        encoder_inputs: from a batch to the images (N, H, W, 3) that are encoded.
+        transform: of their features, before these are decoded.
+        losses: of a task, by a perceptual encoder: from a batch and the decoded images to the
+            losses `COLLABORATION_LOSSES`, without those of weight 0.
+    """
+
+    encoder_inputs: Callable[[Array], Array]
+    transform: Callable[[Array], Array]
+    losses: Callable[[TrainTask, PerceptualEncoder, Array, Array], Metrics]
+
+
+def encoder_of(task: TrainTask, spec: Spec) -> Encoder:
+    """An encoder for training: with the fastest algorithm, whose rounding gradients tolerate."""
+    return Encoder(spec, task.dtype, algorithm="winograd")
+
+
+def encode(
+    task: TrainTask, networks: Mapping[str, Params], images: Array
+) -> tuple[Array, dict[str, Array]]:
+    """The encoder of a phase.
+
+    Args:
+        task: the phase and its networks.
+        networks: those of the phase, trained and frozen.
+        images: (N, H, W, 3), float32 in [0, 1].
+
+    Returns:
+        The features to decode, and the embedded taps, empty in phases without an embedding.
+    """
+    chosen = NETWORKS[task.phase]
+    if chosen.encoder == "teacher":
+        teacher, spec = networks["teacher"], task.teacher
+        return encode_stage(teacher, spec, images, dtype=task.dtype, training=True), {}
+    features, taps = apply(encoder_of(task, task.student), networks["encoder"], images)
+    if "embedding" not in chosen.trained:
+        return features, {}
+    embedded = apply(Embedding(task.student, task.teacher.widths), networks["embedding"], taps)
+    if task.config.relu_embedding:
+        embedded = jax.tree.map(jax.nn.relu, embedded)
+    if chosen.decoder == "teacher":
+        features = embedded[task.student.taps[-1][0]]
+    return features, embedded
+
+
+def decode(task: TrainTask, networks: Mapping[str, Params], features: Array) -> Array:
+    """The images that a phase decodes from the features of `encode`, transformed first."""
+    spec = task.teacher if NETWORKS[task.phase].decoder == "teacher" else task.student
+    transformed = OBJECTIVES[task.method].transform(features)
+    return decode_stage(networks["decoder"], spec, transformed, dtype=task.dtype, training=True)
+
+
+def stage_loss(
+    task: TrainTask, params: Mapping[str, Params], frozen: Mapping[str, Params], batch: Array
+) -> tuple[Array, Metrics]:
+    """The loss of a phase of a stage; see `train_step.loss`."""
+    objective, weights = OBJECTIVES[task.method], task.config.weights
+    networks = {**frozen, **params}
+    images = objective.encoder_inputs(batch)
+    features, embedded = encode(task, networks, images)
+    losses = {}
+    if embedded and weights.embedding:
+        _, targets = apply(encoder_of(task, task.teacher), frozen["teacher"], images)
+        losses["embedding"] = tap_loss(
+            embedded, targets, shallow_tap_weight=weights.shallow_tap_weight
+        )
+    if any(getattr(weights, name) for name in COLLABORATION_LOSSES[task.method]):
+        decoded = decode(task, networks, features)
+        losses |= objective.losses(task, _perceptual_encoder(task, networks), batch, decoded)
+    total = jnp.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
+    return total, {"loss": total, **losses}
+
+
+def _perceptual_encoder(task: TrainTask, networks: Mapping[str, Params]) -> PerceptualEncoder:
+    if task.phase == "student_decoder" and task.config.perceptual_encoder == "student":
+        return task.student, networks["encoder"]
+    return task.teacher, networks["teacher"]
+
+
+def _unchanged(array: Array) -> Array:
     return array
 
 
 def _reconstruction_losses(
-    task: Task, judge: Judge, images: Array, reconstruction: Array
+    task: TrainTask, encoder: PerceptualEncoder, images: Array, reconstruction: Array
 ) -> Metrics:
     losses = {}
-    if task.weights.pixel:
+    if task.config.weights.pixel:
         losses["pixel"] = pixel_loss(reconstruction, images)
-    if task.weights.perceptual:
-        encode = partial(apply, encoder_of(task, judge[0]), judge[1])
-        compare = tap_loss if judge[0] == task.teacher else relative_tap_loss
-        losses["perceptual"] = compare(encode(reconstruction)[1], encode(images)[1])
+    if task.config.weights.perceptual:
+        spec, params = encoder
+        run = partial(apply, encoder_of(task, spec), params)
+        compare = tap_loss if spec == task.teacher else relative_tap_loss
+        losses["perceptual"] = compare(run(reconstruction)[1], run(images)[1])
     return losses
 
 
-RECONSTRUCTION = Collaboration(
-    _as_it_is, _as_it_is, _reconstruction_losses, ("pixel", "perceptual")
-)
-
-
-def _both(pairs: Array) -> Array:
+def _contents_and_styles(pairs: Array) -> Array:
     """Pairs (N, 2, H, W, 3) as contents, then styles: (2N, H, W, 3)."""
     return jnp.concatenate([pairs[:, 0], pairs[:, 1]])
 
 
-def _transfer_losses(task: Task, judge: Judge, pairs: Array, made: Array) -> Metrics:
-    encode = partial(apply, encoder_of(task, judge[0]), judge[1])
-    features, taps = encode(_both(pairs))
-    found, found_taps = encode(made)
+def _transfer_losses(
+    task: TrainTask, encoder: PerceptualEncoder, pairs: Array, stylized: Array
+) -> Metrics:
+    spec, params = encoder
+    run = partial(apply, encoder_of(task, spec), params)
+    features, taps = run(_contents_and_styles(pairs))
+    found, found_taps = run(stylized)
     styles = {name: values[len(pairs) :] for name, values in taps.items()}
     losses = {
         "content": mean_squared_error(found, adain_features(features)),
         "style": style_loss(found_taps, styles),
     }
-    return {name: loss for name, loss in losses.items() if getattr(task.weights, name)}
+    return {name: loss for name, loss in losses.items() if getattr(task.config.weights, name)}
 
 
-TRANSFER = Collaboration(_both, adain_features, _transfer_losses, ("content", "style"))
+OBJECTIVES: dict[TransferMethod, Objective] = {
+    "wct": Objective(_unchanged, _unchanged, _reconstruction_losses),
+    "adain": Objective(_contents_and_styles, adain_features, _transfer_losses),
+}

@@ -1,16 +1,16 @@
-"""Recipes by name: the paper's, those of the bundled models, and a quick one."""
+"""Configurations by name: the paper's, those of the bundled models, and a quick one."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from cdjax.data.loader import DataConfig
 from cdjax.distillation.config import (
     PAPER_WEIGHTS,
+    DistillationConfig,
     Phase,
-    Recipe,
+    PhaseConfig,
     Start,
     Styles,
-    Training,
-    Transfer,
+    TransferMethod,
     Weights,
 )
 
@@ -18,123 +18,88 @@ _PAPER_STEPS = 103_479
 """20 epochs of the 82,783 images of COCO train2014 in batches of 16."""
 
 
-def _paper() -> Recipe:
-    def training(phase: Phase) -> Training:
-        return Training(_PAPER_STEPS, PAPER_WEIGHTS[phase])
-
-    return Recipe(
-        teacher="vgg19.pth",
-        data=DataConfig("tfds:coco/2014", shorter_side=300, crop=256, batch=16, workers=8),
-        start=Start("l1"),
-        teacher_decoder=training("teacher_decoder"),
-        student_encoder=training("student_encoder"),
-        student_decoder=training("student_decoder"),
-        pictures_every=2000,
-    )
+def _paper_phase(phase: Phase) -> PhaseConfig:
+    return PhaseConfig(_PAPER_STEPS, PAPER_WEIGHTS[phase])
 
 
-_PAIR = Training(
+_PAPER = DistillationConfig(
+    teacher="vgg19.pth",
+    data=DataConfig("tfds:coco/2014", shorter_side=300, crop=256, batch=16, workers=8),
+    start=Start("l1"),
+    teacher_decoder=_paper_phase("teacher_decoder"),
+    student_encoder=_paper_phase("student_encoder"),
+    student_decoder=_paper_phase("student_decoder"),
+    pictures_every=2000,
+)
+_ADAIN_PAPER_PHASE = PhaseConfig(_PAPER_STEPS)
+_ADAIN_PAPER = replace(
+    _PAPER,
+    method="adain",
+    styles=Styles("wikiart"),
+    stages=(4,),
+    teacher_decoder=_ADAIN_PAPER_PHASE,
+    student_encoder=_ADAIN_PAPER_PHASE,
+    student_decoder=_ADAIN_PAPER_PHASE,
+)
+
+_AUTOENCODER = PhaseConfig(
     3000,
     Weights(embedding=1.0, pixel=200.0, perceptual=0.0),
     learning_rate=0.003,
     decay=True,
     whitened=True,
 )
-_DECODER = Training(
+_DECODER = PhaseConfig(
     1000,
     Weights(embedding=0.0, pixel=1.0, perceptual=0.003),
     learning_rate=0.001,
     decay=True,
     whitened=True,
-    judge="student",
+    perceptual_encoder="student",
+)
+_ADAIN_AUTOENCODER = replace(
+    _AUTOENCODER, steps=1500, weights=Weights(embedding=1.0), first_layer_lr_scale=0.1
 )
 
+_BUNDLED = DistillationConfig(
+    data=DataConfig("photographs", shorter_side=256, crop=128, batch=4),
+    start=Start(images=3579, crop=176, positions=240_000, iterations=40, image_weight=0.02),
+    student_autoencoder=_AUTOENCODER,
+    student_decoder=_DECODER,
+)
+_ADAIN_BUNDLED = replace(
+    _BUNDLED,
+    method="adain",
+    styles=Styles("paintings"),
+    stages=(4,),
+    start=replace(_BUNDLED.start, images=1200, positions=120_000, decoder_images=300),
+    student_autoencoder=_ADAIN_AUTOENCODER,
+    student_decoder=PhaseConfig(),
+    save_every=100,
+    pictures_every=100,
+)
 
-def _bundled() -> Recipe:
-    return Recipe(
-        data=DataConfig("photographs", shorter_side=256, crop=128, batch=4),
-        start=Start(images=3579, crop=176, positions=240_000, iterations=40, image_weight=0.02),
-        student_pair=_PAIR,
-        student_decoder=_DECODER,
-    )
+_QUICK = DistillationConfig(
+    data=DataConfig("dead-leaves", crop=96, batch=4),
+    # Dead leaves do not contain what deeper features respond to.
+    stages=(3, 2, 1),
+    start=Start(images=640, crop=96, decoder_images=320, positions=40_000, iterations=8),
+    student_autoencoder=replace(_AUTOENCODER, steps=120),
+    student_decoder=replace(_DECODER, steps=60),
+    pictures_every=60,
+    save_every=60,
+)
+_ADAIN_QUICK = replace(
+    _QUICK,
+    method="adain",
+    stages=(3,),
+    student_autoencoder=replace(_ADAIN_AUTOENCODER, steps=120, learning_rate=0.002),
+    student_decoder=PhaseConfig(),
+)
 
-
-def _quick() -> Recipe:
-    return Recipe(
-        data=DataConfig("dead-leaves", crop=96, batch=4),
-        # What deeper features answer to is not in dead leaves.
-        stages=(3, 2, 1),
-        start=Start(images=640, crop=96, decoder_images=320, positions=40_000, iterations=8),
-        student_pair=replace(_PAIR, steps=120),
-        student_decoder=replace(_DECODER, steps=60),
-        pictures_every=60,
-        save_every=60,
-    )
-
-
-def _adain_paper() -> Recipe:
-    training = Training(_PAPER_STEPS, Weights())
-    return replace(
-        _paper(),
-        method="adain",
-        styles=Styles("wikiart"),
-        stages=(4,),
-        teacher_decoder=training,
-        student_encoder=training,
-        student_decoder=training,
-    )
-
-
-_TRANSFER = Weights(embedding=1.0, content=1.0, style=10.0)
-
-
-def _adain_bundled() -> Recipe:
-    return replace(
-        _bundled(),
-        method="adain",
-        styles=Styles("paintings"),
-        stages=(4,),
-        start=replace(_bundled().start, images=1200, positions=120_000, decoder_images=300),
-        student_pair=Training(
-            1500, _TRANSFER, learning_rate=0.003, decay=True, whitened=True, first_rate=0.1
-        ),
-        student_decoder=Training(),
-        save_every=100,
-        pictures_every=100,
-    )
-
-
-def _adain_quick() -> Recipe:
-    return replace(
-        _quick(),
-        method="adain",
-        stages=(3,),
-        student_pair=Training(
-            120, _TRANSFER, learning_rate=0.002, decay=True, whitened=True, first_rate=0.1
-        ),
-        student_decoder=Training(),
-    )
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A recipe by name, and a line that says what it is."""
-
-    about: str
-    recipe: Recipe = field(repr=False)
-
-
-PRESETS: dict[Transfer, dict[str, Preset]] = {
-    "wct": {
-        "quick": Preset(
-            "a small, real run of a few minutes; no photographs, no downloads", _quick()
-        ),
-        "paper": Preset("the paper's recipe: COCO, 256-pixel crops, 20 epochs a phase", _paper()),
-        "bundled": Preset("how the model in the package was made, of VGG-16", _bundled()),
-    },
-    "adain": {
-        "quick": Preset("the same with AdaIN, dead leaves as styles too", _adain_quick()),
-        "paper": Preset("the paper's recipe: COCO, paintings of WikiArt", _adain_paper()),
-        "bundled": Preset("how the AdaIN model in the package was made", _adain_bundled()),
-    },
+PRESETS: dict[TransferMethod, dict[str, DistillationConfig]] = {
+    "wct": {"quick": _QUICK, "paper": _PAPER, "bundled": _BUNDLED},
+    "adain": {"quick": _ADAIN_QUICK, "paper": _ADAIN_PAPER, "bundled": _ADAIN_BUNDLED},
 }
+"""`"quick"`: a few minutes, without photographs or downloads; `"paper"`: the paper's recipe;
+`"bundled"`: how the models in the package were made."""

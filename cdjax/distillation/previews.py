@@ -1,5 +1,7 @@
-"""Images -> what the networks of a phase make of them: the pictures to watch a training by."""
+"""Preview pictures: what the networks of a phase make of a few images."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -7,82 +9,64 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cdjax.distillation.config import Task
-from cdjax.distillation.initialization.layer_samples import Images
-from cdjax.distillation.train_step import COLLABORATIONS
+from cdjax.distillation.config import TrainTask
+from cdjax.distillation.objectives import OBJECTIVES, decode, encode
 from cdjax.distillation.transfer_objective import cascade
-from cdjax.model import Params
-from cdjax.networks.decoder import Decoder
-from cdjax.networks.embedding import Embedding
-from cdjax.networks.encoder import Encoder
-from cdjax.networks.layers import apply
+from cdjax.model import Images, Params
+
+_ALPHAS = (0.0, 0.6, 1.0)
+
+_cascade = jax.jit(cascade, static_argnums=0)
 
 
 @partial(jax.jit, static_argnames="task")
-def _made(
-    task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
-) -> dict[str, Array]:
-    """Of images in [0, 1], or of pairs, by everything that a phase has at hand."""
-    found = {}
-    collaboration = COLLABORATIONS[task.method]
-    images, transform = collaboration.seen(images), collaboration.transform
-    big = params if task.phase == "teacher_decoder" else frozen
-    if "decoder" in big:
-        features, _ = apply(Encoder(task.teacher), frozen["teacher"], images)
-        found["teacher"] = apply(Decoder(task.teacher), big["decoder"], transform(features))
-    if task.phase == "student_encoder" and "decoder" in frozen:
-        _, taps = apply(Encoder(task.student), params["encoder"], images)
-        embedding = Embedding(task.student, task.teacher.widths)
-        embedded = apply(embedding, params["embedding"], taps)[task.student.taps[-1][0]]
-        found["student"] = apply(Decoder(task.teacher), frozen["decoder"], transform(embedded))
-    if task.phase in ("student_decoder", "student_pair"):
-        encoder = {**frozen, **params}["encoder"]
-        features, _ = apply(Encoder(task.student), encoder, images)
-        found["student"] = apply(Decoder(task.student), params["decoder"], transform(features))
-    return found
+def _decoded(task: TrainTask, networks: Mapping[str, Params], images: Array) -> Array:
+    features, _ = encode(task, networks, OBJECTIVES[task.method].encoder_inputs(images))
+    return decode(task, networks, features)
 
 
-_cascade = jax.jit(cascade, static_argnums=0)
-_ALPHAS = (0.0, 0.6, 1.0)
-
-
-def _pictures(
-    task: Task, params: dict[str, Params], frozen: dict[str, Params], images: Array
+def _results(
+    task: TrainTask, images: Array, frozen: Mapping[str, Params], params: Mapping[str, Params]
 ) -> dict[str, Array]:
     if task.phase == "student_transfer":
-        contents, styles = images[:, 0], images[:, 1]
-        return {
-            f"alpha {alpha:g}": _cascade(
-                task, params, contents, styles, jnp.full(len(images), alpha)
-            )
-            for alpha in _ALPHAS
-        }
-    made = _made(task, params, frozen, images)
-    # `jax.jit` has sorted them.
-    return {name: made[name] for name in ("teacher", "student") if name in made}
+        alphas = {f"alpha {alpha:g}": jnp.full(len(images), alpha) for alpha in _ALPHAS}
+        run = partial(_cascade, task, params, images[:, 0], images[:, 1])
+        return {name: run(alpha) for name, alpha in alphas.items()}
+    results = {}
+    networks = {**frozen, **params}
+    of_teacher = params if task.phase == "teacher_decoder" else frozen
+    if "decoder" in of_teacher:
+        both = {"teacher": frozen["teacher"], "decoder": of_teacher["decoder"]}
+        results["teacher"] = _decoded(replace(task, phase="teacher_decoder"), both, images)
+    if task.phase != "teacher_decoder" and "decoder" in networks:
+        results["student"] = _decoded(task, networks, images)
+    return results
 
 
-def reconstructions(
-    task: Task, images: Images, frozen: dict[str, Params], params: dict[str, Params]
+def make_previews(
+    task: TrainTask,
+    images: Images,
+    frozen: Mapping[str, Params],
+    params: Mapping[str, Params],
 ) -> dict[str, Images]:
-    """The images, and what teacher and student make of them: reconstructions, or transfers.
+    """The images, and their reconstructions or transfers by teacher and student.
 
     Args:
         task: of the phase.
-        images: (N, H, W, 3) uint8 RGB; for AdaIN pairs, (N, 2, H, W, 3).
-        frozen: what the phase does not train; the teacher's `"decoder"` may be among it in every
-            phase.
-        params: what it trains.
+        images: (N, H, W, 3) uint8 RGB, or pairs of a content and a style, (N, 2, H, W, 3).
+        frozen: the networks that the phase does not train; may contain the teacher's `"decoder"`
+            in every phase.
+        params: those that it trains.
 
     Returns:
-        `{"input", "teacher", "student"}`, for AdaIN with `"content"` and `"style"` in place of
-        `"input"`, uint8; teacher or student are missing where the phase has no decoder for them.
+        uint8 images by the names of columns: `"input"`, or `"content"` and `"style"`; then
+        `"teacher"` and `"student"` where there is a decoder for them, or in `student_transfer`
+        the student's transfers at several alphas.
     """
-    unit = images.astype(np.float32) / 255
-    made = jax.device_get(_pictures(task, params, frozen, jnp.asarray(unit)))
+    unit = jnp.asarray(images.astype(np.float32) / 255)
+    results = jax.device_get(_results(task, unit, frozen, params))
     pairs = images.ndim == 5
-    inputs = {"content": images[:, 0], "style": images[:, 1]} if pairs else {"input": images}
-    return {
-        **inputs,
-        **{name: (np.clip(a, 0, 1) * 255 + 0.5).astype(np.uint8) for name, a in made.items()},
-    }
+    columns = {"content": images[:, 0], "style": images[:, 1]} if pairs else {"input": images}
+    for name, result in results.items():
+        columns[name] = (np.clip(result, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return columns

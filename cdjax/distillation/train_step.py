@@ -1,18 +1,19 @@
-"""Teacher + student -> losses -> train step: the phases of a stage (paper, section 3).
+"""The train step: losses -> gradients -> optimiser, for every phase (paper, section 3).
+
+The phases of a stage, in the order in which they run:
 
 1. `teacher_decoder`: the decoder D_k learns to invert the teacher's encoder.
-2. `student_encoder`: the small encoder learns, through the frozen D_k, to be decodable (the
+2. `student_encoder`: the small encoder learns to be decodable by the frozen D_k (the
    collaboration) and, by linear embedding, to span the teacher's features.
-3. `student_decoder`: the small decoder learns to invert the small encoder.
+3. `student_autoencoder`: the small encoder collaborates with its own small decoder instead, and
+   both learn. For budgets that do not allow the teacher's decoder, which is 16 times as large.
+4. `student_decoder`: the small decoder learns to invert the frozen small encoder.
 
-`student_pair` is for budgets in which the teacher's decoder, 16 times the student's, has no place:
-the small encoder collaborates with its own small decoder, and both learn at once.
+For AdaIN the decoders learn to transfer styles instead of inverting the encoders; the losses of
+both are in `cdjax.distillation.objectives`. After the stages, `student_transfer` trains all of them
+together (`cdjax.distillation.transfer_objective`).
 
-That is WCT. With AdaIN the decoders learn to transfer styles, not to invert the encoders. The
-collaborations of both are in `cdjax.distillation.objectives`.
-
-One `train_step` serves all of them: a phase is a loss function in the table `PHASE_LOSSES`.
-Frozen networks are passed beside the state and are never part of it. A loss of weight 0 is not
+Frozen networks are passed beside the state and are not part of it. A loss of weight 0 is not
 computed, and neither are the networks that only it needs.
 """
 
@@ -26,14 +27,8 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from cdjax.distillation.config import Task, Transfer
-from cdjax.distillation.objectives import (
-    PHASE_LOSSES,
-    RECONSTRUCTION,
-    TRANSFER,
-    Collaboration,
-    Metrics,
-)
+from cdjax.distillation.config import TrainTask
+from cdjax.distillation.objectives import Metrics, stage_loss
 from cdjax.distillation.transfer_objective import transfer_loss
 from cdjax.distillation.whitened_adam import whitened_adam
 from cdjax.model import Params
@@ -46,8 +41,8 @@ class State:
     """What training changes.
 
     Attributes:
-        step: int32, how many steps were taken.
-        params: the trained networks, `{"encoder", "embedding"}` or `{"decoder"}`, float32.
+        step: int32, the number of steps taken.
+        params: the trained networks, float32; see `loss`.
         optimizer: the optimiser's state.
     """
 
@@ -56,46 +51,42 @@ class State:
     optimizer: Any
 
 
-COLLABORATIONS: dict[Transfer, Collaboration] = {"wct": RECONSTRUCTION, "adain": TRANSFER}
-
-
 def loss(
     params: dict[str, Params],
     frozen: dict[str, Params],
     images: ArrayLike,
     step: ArrayLike = 0,
     *,
-    task: Task,
+    task: TrainTask,
 ) -> tuple[Array, Metrics]:
     """The loss of a phase (paper, eqs. 2 to 5).
 
     Args:
-        params: the networks that the phase trains: `{"encoder", "embedding"}` (student_encoder),
-            both and `"decoder"` (student_pair) or `{"decoder"}`.
-        frozen: those it needs and does not train: `"teacher"` (an encoder), `"decoder"`
-            (the teacher's) for student_encoder, `"encoder"` (the student's) for student_decoder;
-            what only losses of weight 0 need may be missing.
-        images: (N, H, W, 3), uint8 or float32 in [0, 1]; for AdaIN pairs, (N, 2, H, W, 3), of a
-            content and a style.
-        step: number of the batch, which decides the alphas of student_transfer.
-        task: which phase, networks and weights.
+        params: the networks that the phase trains, as `objectives.NETWORKS` names them; for
+            `student_transfer` as `transfer_objective.as_trained` does.
+        frozen: the other networks of the phase: `"teacher"` (an encoder), `"decoder"` (the
+            teacher's) for student_encoder, `"encoder"` (the student's) for student_decoder. Those
+            that only losses of weight 0 need may be missing.
+        images: (N, H, W, 3), uint8 or float32 in [0, 1]; for AdaIN and `student_transfer` pairs of
+            a content and a style, (N, 2, H, W, 3).
+        step: number of the batch, which determines the alphas of `student_transfer`.
+        task: static.
 
     Returns:
-        The weighted sum, and `{"loss", "embedding", "pixel", "perceptual"}`, for AdaIN `{"loss",
-        "embedding", "content", "style"}`, unweighted but for the first, and for the taps of the
-        embedding loss (`Weights.shallow`); those of weight 0 are missing.
+        The weighted sum of the losses, and a dictionary of this sum, `"loss"`, and the unweighted
+        losses by the names of their weights. Losses of weight 0 are missing.
     """
     images = jnp.asarray(images)
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.float32) / 255
     if task.phase == "student_transfer":
         return transfer_loss(task, params, frozen, images, jnp.asarray(step))
-    collaboration = COLLABORATIONS[task.method]
-    return PHASE_LOSSES[task.phase](collaboration, task, params, frozen, images)
+    return stage_loss(task, params, frozen, images)
 
 
-def optimizer(task: Task) -> optax.GradientTransformationExtraArgs:
-    """Adam for everything but the colour convolution conv0, which stays what the teacher's is."""
+def optimizer(task: TrainTask) -> optax.GradientTransformationExtraArgs:
+    """Adam for everything but the colour convolution conv0, which stays the teacher's."""
+    config = task.config
 
     def labels(params: dict[str, Params]) -> Any:
         return jax.tree_util.tree_map_with_path(
@@ -103,38 +94,39 @@ def optimizer(task: Task) -> optax.GradientTransformationExtraArgs:
             params,
         )
 
-    rate: Any = task.learning_rate
-    if task.decay_steps:
-        rising = task.decay_steps // 20
-        rate = optax.warmup_cosine_decay_schedule(rate / 10, rate, rising, task.decay_steps)
-    if task.whitened:
+    rate: Any = config.learning_rate
+    if config.decay:
+        rising = config.steps // 20
+        rate = optax.warmup_cosine_decay_schedule(rate / 10, rate, rising, config.steps)
+    if config.whitened:
         adam = whitened_adam(rate)
     else:
         parts = {"trained": optax.adam(rate), "frozen": optax.set_to_zero()}
         adam = optax.multi_transform(parts, labels)
-    return optax.chain(optax.clip_by_global_norm(task.clip), adam) if task.clip else adam
+    return optax.chain(optax.clip_by_global_norm(config.clip), adam) if config.clip else adam
 
 
-def initial_state(params: dict[str, Params], *, task: Task) -> State:
+def initial_state(params: dict[str, Params], *, task: TrainTask) -> State:
     """The state at step 0 of training `params`."""
     return State(jnp.zeros((), jnp.int32), params, optimizer(task).init(params))
 
 
 @partial(compiled, settings=FAST, static_argnames="task", donate_argnums=0)
 def train_step(
-    state: State, frozen: dict[str, Params], images: ArrayLike, *, task: Task
+    state: State, frozen: dict[str, Params], images: ArrayLike, *, task: TrainTask
 ) -> tuple[State, Metrics]:
     """One optimisation step; the state passed in is donated.
 
     Args:
-        state: from `initial_state` or the step before.
-        frozen: as for `loss`; and `"factors"` if the task is whitened.
+        state: from `initial_state` or the previous step.
+        frozen: as for `loss`; also `"factors"` of `whitened_adam.input_factors` if the task is
+            whitened.
         images: as for `loss`; N a multiple of `task.microbatches`.
         task: static.
 
     Returns:
         The state after the step, and metrics: the losses of `loss` before it, `"gradient_norm"`
-        (before it is clipped) and `"parameter_norm"`.
+        (before clipping) and `"parameter_norm"`.
 
     Raises:
         ValueError: if the batch cannot be cut into the microbatches.
@@ -162,9 +154,10 @@ def train_step(
     updates, optimizer_state = optimizer(task).update(
         gradients, state.optimizer, state.params, factors=frozen.get("factors")
     )
-    if task.first_rate != 1 and "encoder" in updates:
-        slowed = jax.tree.map(lambda u: task.first_rate * u, updates["encoder"]["conv1_1"])
-        updates = {**updates, "encoder": {**updates["encoder"], "conv1_1": slowed}}
+    scale = task.config.first_layer_lr_scale
+    if scale != 1 and "encoder" in updates:
+        scaled = jax.tree.map(lambda update: scale * update, updates["encoder"]["conv1_1"])
+        updates = {**updates, "encoder": {**updates["encoder"], "conv1_1": scaled}}
     params = optax.apply_updates(state.params, updates)
     metrics["gradient_norm"] = optax.tree.norm(gradients)
     metrics["parameter_norm"] = optax.tree.norm(params)

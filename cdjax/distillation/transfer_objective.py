@@ -14,22 +14,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cdjax.distillation.config import Task
-from cdjax.distillation.losses import pixel_loss
+from cdjax.distillation.config import TrainTask
+from cdjax.distillation.losses import correlation_loss, pixel_loss, relative_style_loss
 from cdjax.distillation.objectives import Metrics, encoder_of
 from cdjax.model import Params
-from cdjax.networks.decoder import Decoder
-from cdjax.networks.encoder import Encoder
 from cdjax.networks.layers import apply
-from cdjax.ops.matmul import product
+from cdjax.networks.spec import Spec
+from cdjax.transfer.stages import encode_stage, run_cascade
 from cdjax.transfer.statistics import moments
 from cdjax.transfer.transforms import TRANSFORMS
 
 TRAINED = ("encoder", "decoder")
 """The networks of each stage that the phase trains."""
 
-_EPSILON = 1e-6
-_CONTENT_TAPS = ("relu3_1", "relu4_1", "relu5_1")
 _GOLDEN_RATIO = 0.6180339887498949
 _PLAIN, _FULL, _LEAST = 0.2, 0.7, 0.4
 
@@ -64,12 +61,12 @@ def alphas(step: Array | int, count: int) -> Array:
 
 
 def cascade(
-    task: Task, params: Mapping[str, Params], contents: Array, styles: Array, alpha: Array
+    task: TrainTask, params: Mapping[str, Params], contents: Array, styles: Array, alpha: Array
 ) -> Array:
     """Stylises contents through all stages; gradients reach encoders and decoders.
 
     Args:
-        task: whose `cascade` names the stages.
+        task: of the phase.
         params: as from `as_trained`.
         contents: (N, H, W, 3), float32 in [0, 1].
         styles: the same shape.
@@ -78,81 +75,23 @@ def cascade(
     Returns:
         (N, H, W, 3), float32, not clipped.
     """
-    transform = TRANSFORMS[task.method]
+    networks = as_model(params)
 
     def move(features: Array, style: Array, alpha: Array) -> Array:
-        return transform(moments(features), moments(style), alpha)(features)
+        return TRANSFORMS[task.method](moments(features), moments(style), alpha)(features)
 
-    made = contents
-    for spec in task.cascade:
-        encoder, decoder = (params[f"stage{spec.stage}/{part}"] for part in TRAINED)
-        encode = Encoder(spec, task.dtype, algorithm="winograd")
-        of_styles, _ = apply(encode, encoder, styles)
-        features, _ = apply(encode, encoder, made)
-        features = jax.vmap(move)(features, of_styles, alpha)
-        made = apply(Decoder(spec, task.dtype, algorithm="winograd"), decoder, features)
-    return made
+    def transform(spec: Spec, features: Array) -> Array:
+        encoder = networks[f"stage{spec.stage}"]["encoder"]
+        of_styles = encode_stage(encoder, spec, styles, dtype=task.dtype, training=True)
+        return jax.vmap(move)(features, of_styles, alpha)
 
-
-def _statistics(features: Array) -> tuple[Array, Array, Array]:
-    """Means and standard deviations, (N, C) each, and Gram matrices, (N, C, C)."""
-    values = features.astype(jnp.float32).reshape(len(features), -1, features.shape[-1])
-    mean = values.mean(1)
-    deviation = jnp.sqrt(jnp.var(values, axis=1) + _EPSILON)
-    gram = jax.vmap(lambda rows: product(rows.T, rows))(values) / values.shape[1]
-    return mean, deviation, gram
-
-
-def style_disagreement(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
-    """Distance of taps' statistics from a style's, relative to the style's own.
-
-    Args:
-        taps: {name: (N, h, w, C)} of pictures.
-        targets: the same names of their styles; sizes in pixels may differ.
-
-    Returns:
-        (N,): the sum over taps of the Frobenius distance of Gram matrices and the squared errors
-        of the channels' means and standard deviations, each relative to the style's.
-    """
-    total = jnp.zeros(())
-    for name, target in targets.items():
-        (mean, deviation, gram), (mean_to, deviation_to, gram_to) = (
-            _statistics(features) for features in (taps[name], target)
-        )
-        size = jnp.sum(jnp.square(gram_to), (1, 2)) + _EPSILON
-        total += jnp.sqrt(jnp.sum(jnp.square(gram - gram_to), (1, 2)) / size + _EPSILON)
-        error = jnp.square(mean - mean_to) + jnp.square(deviation - deviation_to)
-        size = jnp.square(mean_to) + jnp.square(deviation_to)
-        total += error.sum(1) / (size.sum(1) + _EPSILON)
-    return total
-
-
-def content_disagreement(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
-    """1 - the correlation of instance-normalised features, the mean over the deep taps.
-
-    Args:
-        taps: {name: (N, h, w, C)} of pictures.
-        targets: the same names and shapes of their contents. relu3_1 and deeper count; where there
-            is none of them, the last one.
-
-    Returns:
-        (N,), from 0 for equal features to 2.
-    """
-
-    def normalised(features: Array) -> Array:
-        values = features.astype(jnp.float32)
-        apart = values - values.mean((1, 2), keepdims=True)
-        return apart / (jnp.sqrt(jnp.square(apart).mean((1, 2), keepdims=True) + _EPSILON) + 1e-3)
-
-    names = [name for name in targets if name in _CONTENT_TAPS] or list(targets)[-1:]
-    parts = [
-        1 - (normalised(taps[name]) * normalised(targets[name])).mean((1, 2, 3)) for name in names
-    ]
-    return jnp.stack(parts).mean(0)
+    return run_cascade(
+        networks, task.students, contents, transform, dtype=task.dtype, training=True
+    )
 
 
 def transfer_loss(
-    task: Task,
+    task: TrainTask,
     params: Mapping[str, Params],
     frozen: Mapping[str, Params],
     pairs: Array,
@@ -170,10 +109,10 @@ def transfer_loss(
     _, seen = apply(encode, frozen["teacher"], jnp.concatenate([contents, styles]))
     _, taps = apply(encode, frozen["teacher"], made)
     plain = alpha == 0
-    style = style_disagreement(taps, {name: tap[len(pairs) :] for name, tap in seen.items()})
-    content = content_disagreement(taps, {name: tap[: len(pairs)] for name, tap in seen.items()})
+    style = relative_style_loss(taps, {name: tap[len(pairs) :] for name, tap in seen.items()})
+    content = correlation_loss(taps, {name: tap[: len(pairs)] for name, tap in seen.items()})
     pixel = jax.vmap(pixel_loss)(made, contents)
-    weights = task.weights
+    weights = task.config.weights
     total = (
         weights.style * alpha * style
         + weights.content * content

@@ -1,8 +1,9 @@
 """Adam in coordinates in which every layer's inputs are white.
 
-The inputs of a VGG layer are so correlated that plain Adam needs ten thousands of steps. With G the
-second moments of a layer's inputs (3x3 patches and a constant) and L L^T = G, the kernel is seen as
-V = L^T W, where every direction of V moves the layer's output equally: hundreds of steps do.
+The inputs of a VGG layer are so correlated that plain Adam needs tens of thousands of steps. Let G
+be the second moments of a layer's inputs (3x3 patches and a constant) and L L^T = G. In the
+coordinates V = L^T W of the kernel, every direction changes the layer's output equally, and
+hundreds of steps suffice.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,13 +19,12 @@ from jax import Array
 from numpy.typing import NDArray
 
 from cdjax.distillation.initialization.layer_samples import (
-    Images,
     coloured,
     patches,
     positions_of,
     sample_positions,
 )
-from cdjax.model import Params
+from cdjax.model import Images, Params
 from cdjax.networks.layers import run_layers
 from cdjax.networks.spec import Conv, Spec
 from cdjax.ops.matmul import product
@@ -32,13 +32,13 @@ from cdjax.ops.padding import Padding
 
 Factors = dict[str, dict[str, dict[str, Array]]]
 _DAMPING = 1e-3
-"""Added to G, as a share of each input's mean square: directions that hardly occur stay slow."""
+"""Added to G, as a fraction of each input's mean square, to damp directions that hardly occur."""
 
 
-def _gram(rows: Array) -> Array:
-    rows = rows.reshape(-1, rows.shape[-1])
-    rows = jnp.concatenate([rows, jnp.ones_like(rows[:, :1])], -1)
-    return product(rows.T, rows)
+def _gram(inputs: Array) -> Array:
+    vectors = inputs.reshape(-1, inputs.shape[-1])
+    vectors = jnp.concatenate([vectors, jnp.ones_like(vectors[:, :1])], -1)
+    return product(vectors.T, vectors)
 
 
 def _walk(
@@ -48,7 +48,7 @@ def _walk(
     where: tuple[Array, ...],
     padding: Padding,
 ) -> tuple[Array, dict[str, Array], dict[str, Array]]:
-    """A network's output, the Gram matrix of what each convolution reads, and of each tap."""
+    """A network's output, the Gram matrix of each convolution's inputs, and of each tap."""
     grams, taps = {}, {}
     features, layers = run_layers(params, convs, features, padding=padding)
     for conv, positions in zip(convs, where, strict=True):
@@ -88,17 +88,17 @@ def input_factors(
     *,
     student: Spec,
     seed: int = 0,
-    rows: int = 60_000,
+    samples: int = 60_000,
     batch: int = 8,
 ) -> Factors:
-    """The whitening of every layer's inputs, as they are over some images.
+    """The whitening of every layer's inputs, estimated from images.
 
     Args:
-        networks: `{"encoder", "embedding"}`, `"decoder"` besides if it is to be trained.
+        networks: `"encoder"`, and those of `"embedding"` and `"decoder"` that are trained.
         images: (N, H, W, 3) uint8 RGB.
         student: their spec.
         seed: of the choice of positions.
-        rows: positions of each layer, at most, over all images.
+        samples: positions of each layer over all images, at most.
         batch: images at a time.
 
     Returns:
@@ -109,7 +109,7 @@ def input_factors(
     """
     generator = np.random.default_rng(seed)
     where = tuple(
-        sample_positions(generator, convs, images.shape[:3], most=rows)
+        sample_positions(generator, convs, images.shape[:3], most=samples)
         for convs in (student.encoder, student.decoder)
     )
     total: Any = None
@@ -135,7 +135,7 @@ def _factor(gram: NDArray[np.float64], layer: Params) -> dict[str, Array]:
     square = np.append(np.diag(gram)[:-1], 0.0)
     factor = np.linalg.cholesky(gram + np.diag(_DAMPING * square + 1e-6 * square.mean()))
     inverse = scipy.linalg.solve_triangular(factor, np.eye(len(gram)), lower=True)
-    # Each output by itself: lsq makes some that answer rarely, and then by thousands.
+    # For each output separately: with lsq, some are rarely active, but then in the thousands.
     size = np.sqrt(np.mean(np.square(factor.T @ np.asarray(_matrix(layer), np.float64)), axis=0))
     size = np.maximum(size, np.median(size) / 10)
     return {"inverse": jnp.asarray(inverse, jnp.float32), "scale": jnp.asarray(size, jnp.float32)}
@@ -166,8 +166,8 @@ def whitened_adam(
         learning_rate: relative to the size of each column of V.
 
     Returns:
-        A transformation whose `update` takes `factors` (see `input_factors`); what has none
-        (conv0) does not move.
+        A transformation whose `update` takes `factors` of `input_factors`. Layers without factors
+        (conv0) are not changed.
     """
     adam = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(learning_rate))
 

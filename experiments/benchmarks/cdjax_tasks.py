@@ -57,14 +57,14 @@ def stylizer(task: Mapping[str, Any]) -> Work:
 def trainer(task: Mapping[str, Any]) -> Work:
     """Makes steps of the encoder of the task's `stage` on a batch of images."""
     from cdjax.cli.allocator import run_in_calling_thread
-    from cdjax.distillation.config import PAPER_WEIGHTS, Task
+    from cdjax.distillation.config import PAPER_WEIGHTS, PhaseConfig, TrainTask
     from cdjax.distillation.train_step import initial_state, train_step
     from experiments.benchmarks.inputs import training_networks
 
     run_in_calling_thread()
     small, big = student(task["stage"]), teacher(task["stage"])
-    weights = PAPER_WEIGHTS["student_encoder"]
-    step = Task("student_encoder", small, big, weights, dtype=task["dtype"])
+    config = PhaseConfig(weights=PAPER_WEIGHTS["student_encoder"])
+    step = TrainTask("student_encoder", (small,), big, config, dtype=task["dtype"])
     networks = jax.device_put(training_networks(small, big))
     frozen = {name: networks.pop(name) for name in ("teacher", "decoder")}
     held = [initial_state(networks, task=step)]
@@ -86,7 +86,8 @@ def optimizer(task: Mapping[str, Any]) -> Work:
     The task has `settings`, the fields of `Optimization`, and `finish`, the checkpoint of the model
     that makes the last steps, or None. An untimed step of every encoder fetches the programs first.
     """
-    from cdjax.optimization.optimize import optimization
+    from cdjax.optimization.optimize import optimize_image
+    from cdjax.progress import Progress
 
     models = [task[name] and load_model(task[name]) for name in ("model", "finish")]
     fields: dict[str, Any] = task["settings"]
@@ -96,16 +97,20 @@ def optimizer(task: Mapping[str, Any]) -> Work:
     short = dataclasses.replace(settings, steps=1 + finishing, finish_steps=finishing)
 
     def run(content: NDArray[np.uint8], style: NDArray[np.uint8]) -> Run:
-        for _ in optimization(models[0], content, style, settings=short, finish=models[1]):
-            pass
-        before = time.perf_counter()
-        step = seconds = 0.0
-        course = optimization(models[0], content, style, settings=settings, finish=models[1])
-        for progress in course:  # The host waits for the losses of every chunk of steps.
-            now = time.perf_counter()
-            if tuple(progress.size) == content.shape[:2] and progress.step > step:
+        optimize_image(models[0], content, style, settings=short, finish=models[1])
+        full_size = f"{content.shape[1]}x{content.shape[0]}"
+        before, done, seconds = time.perf_counter(), 0, 0.0
+
+        def note(progress: Progress) -> None:
+            nonlocal before, done, seconds
+            now = time.perf_counter()  # The host waits for the losses of every chunk of steps.
+            if progress.task.startswith(full_size) and progress.done > done:
                 seconds += now - before
-            before, step, last = now, progress.step, progress.picture
-        return {"seconds": seconds / settings.steps}, lambda: np.asarray(last())
+            before, done = now, progress.done
+
+        picture = optimize_image(
+            models[0], content, style, settings=settings, finish=models[1], on_progress=note
+        )
+        return {"seconds": seconds / settings.steps}, lambda: np.asarray(picture)
 
     return _work(run)

@@ -19,11 +19,12 @@ from cdjax.cli.distill_report import read_log
 from cdjax.cli.main import main
 from cdjax.cli.training_log import Watch, picture_grid
 from cdjax.data.dead_leaves import dead_leaves
-from cdjax.distillation.config import Task
+from cdjax.distillation.config import PhaseConfig, TrainTask
 from cdjax.distillation.presets import PRESETS
 from cdjax.distillation.train_step import loss
 from cdjax.networks.spec import student
 from cdjax.networks.teachers import teacher_encoder
+from cdjax.progress import Progress
 from tests import models
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     command += ["--stages", *map(str, STAGES), "--data.crop", "64"]
     command += ["--start.images", "48", "--start.decoder-images", "24"]
     command += ["--start.positions", "3000"]
-    command += ["--student-pair.steps", str(STEPS), "--student-decoder.steps", str(STEPS)]
+    command += ["--student-autoencoder.steps", str(STEPS), "--student-decoder.steps", str(STEPS)]
     command += ["--pictures-every", str(STEPS), "--save-every", str(STEPS)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -58,15 +59,14 @@ def test_it_says_what_it_took_and_how_to_get_the_real_thing(quick: tuple[Path, s
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_phase_lowers_its_loss(quick: tuple[Path, str], stage: int) -> None:
-    folder, recipe = quick[0] / f"stage{stage}", PRESETS["wct"]["quick"].recipe
+    folder, recipe = quick[0] / f"stage{stage}", PRESETS["wct"]["quick"]
     spec, teacher = teacher_encoder(load_model(quick[0] / "teacher"), stage)
     images = np.stack([dead_leaves(99, index, size=96) for index in range(16)])
     before = folder / "decoder_start"
-    for phase in ("student_pair", "student_decoder"):
-        training = recipe.phase(phase)
+    for phase in ("student_autoencoder", "student_decoder"):
         after = folder / phase / "model"
         small = student(stage, depths=spec.depths)
-        task = Task(phase, small, spec, training.weights, judge="student")
+        task = recipe.task(phase, [small], spec)
         losses = []
         for path in (before, after):
             networks = load_model(path).params[f"stage{stage}"]
@@ -99,7 +99,9 @@ def test_it_leaves_pictures_logs_and_a_report(quick: tuple[Path, str]) -> None:
         with Image.open(output / link) as image:
             image.verify()
     assert json.loads((output / "recipe.json").read_text())["teacher"] == "vgg16"
-    assert list((output / f"stage{STAGES[0]}" / "student_pair" / "tensorboard").glob("events.*"))
+    assert list(
+        (output / f"stage{STAGES[0]}" / "student_autoencoder" / "tensorboard").glob("events.*")
+    )
 
 
 def test_bad_use_is_one_line_and_status_2(
@@ -125,12 +127,17 @@ def test_logs_of_a_killed_run_are_read(tmp_path: Path) -> None:
     assert read_log(log) == [{"step": 1, "loss": 3}, {"step": 2, "loss": 2}]
 
 
+def phase_of(steps: int) -> TrainTask:
+    spec = student(1)
+    return TrainTask("student_autoencoder", (spec,), spec, PhaseConfig(steps))
+
+
 def test_a_phase_that_goes_on_appends(tmp_path: Path) -> None:
-    watching = Watch()
+    watching, task = Watch(), phase_of(3)
     for steps in ((1, 2), (2, 3)):
-        with watching.phase(1, "student_pair", tmp_path, steps=3, batch=4) as phase:
+        with watching.phase(task, tmp_path, batch=4) as phase:
             for step in steps:
-                phase.step(step, {"loss": 1.0 / step})
+                phase.on_progress(Progress(task.name, step, 3, {"loss": 1.0 / step}))
     assert [record["step"] for record in read_log(tmp_path / "log.jsonl")] == [1, 2, 3]
 
 
@@ -142,9 +149,9 @@ def test_images_a_second_are_those_of_many_steps(
     watching = Watch()
     clock = SimpleNamespace(monotonic=iter(times).__next__, time=lambda: 0.0)
     monkeypatch.setattr(training_log, "time", clock)
-    with watching.phase(1, "student_pair", tmp_path, steps=len(times), batch=4) as phase:
+    with watching.phase(phase_of(len(times)), tmp_path, batch=4) as phase:
         for step in range(len(times)):
-            phase.step(step + 1, {"loss": 1.0})
+            phase.on_progress(Progress("phase", step + 1, len(times), {"loss": 1.0}))
     rates = [record.get("images_per_second") for record in read_log(tmp_path / "log.jsonl")]
     assert rates[:2] == [None, pytest.approx(2)]
     assert all(rate == pytest.approx(2, rel=0.06) for rate in rates[1:])

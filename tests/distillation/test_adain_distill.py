@@ -18,14 +18,14 @@ from cdjax import Model, load_model, stylize
 from cdjax.cli.distill_report import read_log
 from cdjax.cli.main import main
 from cdjax.data.dead_leaves import dead_leaves
-from cdjax.distillation.config import Recipe, Styles, Task, Training, Weights
+from cdjax.distillation.config import DistillationConfig, PhaseConfig, Styles, Weights
 from cdjax.distillation.pipeline import distill
 from cdjax.distillation.presets import PRESETS
 from cdjax.distillation.train_step import loss
 from cdjax.errors import DataError
 from cdjax.evaluation.image_quality import stylization_quality
 from cdjax.networks.teachers import teacher_encoder
-from tests.distillation.test_pipeline import SMALL, Notes, leaves, vgg
+from tests.distillation.test_pipeline import SMALL, TEACHER, Notes, leaves, vgg
 from tests.models import random_image
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiler")
 STAGE = 2
 ROOT = Path(__file__).parents[2]
 PHASES = ("teacher_decoder", "student_encoder", "student_decoder")
-PLAIN = Training(4, Weights(embedding=10, content=1, style=10), learning_rate=1e-3)
+PLAIN = PhaseConfig(4, Weights(embedding=10, content=1, style=10), learning_rate=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, teacher: str) -> tuple[Path,
     return folder, notes, distill(papers(teacher), folder, notes)
 
 
-def papers(teacher: str) -> Recipe:
+def papers(teacher: str) -> DistillationConfig:
     """The three phases of the paper, small."""
     phases = dict.fromkeys(PHASES, PLAIN)
     return replace(
@@ -56,7 +56,7 @@ def papers(teacher: str) -> Recipe:
         method="adain",
         stages=(2,),
         start=replace(SMALL.start, method="random"),  # Least squares take longer than the rest.
-        student_pair=Training(),
+        student_autoencoder=PhaseConfig(),
         **phases,
     )
 
@@ -93,18 +93,18 @@ def test_the_teachers_decoder_is_a_model_too_and_serves_as_teacher(
     made = folder / "stage2" / "teacher_decoder" / "model"
     model = load_model(made)
     assert model.config.method == "adain"
-    assert model.config.specs[0].widths == (64, 128)
+    assert model.config.specs == (TEACHER,)
     assert np.isfinite(stylize(model, random_image(16, 16), random_image(16, 16, seed=2))).all()
     notes = Notes()
-    distill(replace(papers(str(made)), student_decoder=Training()), tmp_path / "run", notes)
+    distill(replace(papers(str(made)), student_decoder=PhaseConfig()), tmp_path / "run", notes)
     assert {phase for _, phase, _ in notes.steps} == {"student_encoder"}
 
 
 def test_the_teachers_decoder_starts_from_least_squares(teacher: str, tmp_path: Path) -> None:
-    start, one = replace(SMALL.start, images=20, decoder_images=20, positions=6000), Training(1)
+    start, one = replace(SMALL.start, images=20, decoder_images=20, positions=6000), PhaseConfig(1)
     recipe = replace(
         papers(teacher), stages=(1,), start=start, teacher_decoder=one,
-        student_encoder=Training(), student_decoder=Training(),
+        student_encoder=PhaseConfig(), student_decoder=PhaseConfig(),
     )  # fmt: skip
     distill(recipe, tmp_path, Notes())
     begun = load_model(tmp_path / "stage1" / "teacher_decoder_start")
@@ -115,9 +115,9 @@ def test_the_teachers_decoder_starts_from_least_squares(teacher: str, tmp_path: 
 
 
 def test_steps_of_the_teachers_decoder_are_made_though_nothing_needs_it() -> None:
-    recipe = PRESETS["adain"]["bundled"].recipe
+    recipe = PRESETS["adain"]["bundled"]
     assert not recipe.needs_teacher_decoder
-    assert replace(recipe, teacher_decoder=Training(5)).needs_teacher_decoder
+    assert replace(recipe, teacher_decoder=PhaseConfig(5)).needs_teacher_decoder
 
 
 def test_a_stopped_run_goes_on_to_the_same_model(
@@ -157,7 +157,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     output = tmp_path_factory.mktemp("quick") / "run"
     command = [sys.executable, "-m", "cdjax", "distill", "--method", "adain"]
     command += ["--output", str(output), "--stages", str(STAGE), "--data.crop", "64"]
-    command += ["--student-pair.learning-rate", "0.01", "--student-pair.steps", "30"]
+    command += ["--student-autoencoder.learning-rate", "0.01", "--student-autoencoder.steps", "30"]
     command += ["--pictures-every", "30", "--save-every", "30"]
     command += ["--start.images", "48", "--start.positions", "2000", "--start.iterations", "2"]
     # What a real teacher computes is worth optimising.
@@ -185,9 +185,8 @@ def test_the_quick_run_lowers_its_loss_and_its_result_stylises(quick: tuple[Path
     contents, styles = (
         np.stack([dead_leaves(seed, index, size=64) for index in range(4)]) for seed in (98, 99)
     )
-    training = PRESETS["adain"]["quick"].recipe.student_pair
     model = load_model(quick[0] / "model")
-    work = Task("student_pair", model.config.specs[0], spec, training.weights, method="adain")
+    work = PRESETS["adain"]["quick"].task("student_autoencoder", model.config.specs, spec)
     compute = jax.jit(partial(loss, task=work))
     before, after = (
         float(
@@ -197,10 +196,10 @@ def test_the_quick_run_lowers_its_loss_and_its_result_stylises(quick: tuple[Path
                 np.stack([contents, styles], axis=1),
             )[0]
         )
-        for path in (folder / "decoder_start", folder / "student_pair" / "model")
+        for path in (folder / "decoder_start", folder / "student_autoencoder" / "model")
     )
     assert after < 0.97 * before
-    assert len(read_log(folder / "student_pair" / "log.jsonl")) == 30
+    assert len(read_log(folder / "student_autoencoder" / "log.jsonl")) == 30
     stylised, unchanged = (
         stylization_quality(which, (spec, encoder), contents, styles) for which in (model, None)
     )

@@ -28,7 +28,7 @@ OPTIONS = {
     "--start.decoder-images": "6",
     "--start.positions": "500",
     "--start.iterations": "2",
-    "--student-pair.steps": "6",
+    "--student-autoencoder.steps": "6",
     "--student-decoder.steps": "4",
     "--save-every": "2",
 }
@@ -80,7 +80,7 @@ def test_two_processes_make_what_one_makes(tmp_path: Path) -> None:
     said = finish(both)
     assert "is the model" in said[0]
     assert "stage 1" not in said[1]
-    for phase, steps in (("student_pair", 6), ("student_decoder", 4)):
+    for phase, steps in (("student_autoencoder", 6), ("student_decoder", 4)):
         one, two = (losses(tmp_path / name, phase) for name in ("one", "two"))
         assert len(two) == steps
         np.testing.assert_allclose(two, one, rtol=1e-3)
@@ -88,7 +88,7 @@ def test_two_processes_make_what_one_makes(tmp_path: Path) -> None:
     for left, right in zip(*(jax.tree.leaves(m.params) for m in models), strict=True):
         np.testing.assert_allclose(left, right, atol=1e-3 * np.abs(left).max())
     # The checkpoints of both go on in one: nothing is left to do.
-    assert "there already" in finish([start(teacher, tmp_path / "two")])[0]
+    assert "already exists" in finish([start(teacher, tmp_path / "two")])[0]
 
 
 def test_half_given_hosts_are_refused() -> None:

@@ -1,6 +1,6 @@
 """A distillation in a folder: every phase once, nothing twice, and going on after a stop."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,67 +13,66 @@ from numpy.typing import NDArray
 
 from cdjax import Model, ModelConfig, Spec, encode_style, load_model, save_model, stylize
 from cdjax.data.loader import DataConfig
-from cdjax.distillation.config import Phase, Recipe, Start, Training, Weights
-from cdjax.distillation.pipeline import PhaseObserver, distill
+from cdjax.distillation.config import DistillationConfig, PhaseConfig, Start, TrainTask, Weights
+from cdjax.distillation.pipeline import Observer, PhaseObserver, distill
 from cdjax.distillation.presets import PRESETS
 from cdjax.errors import CheckpointError, DataError, TeacherError, TrainingError
-from cdjax.networks.spec import VGG16_DEPTHS
+from cdjax.progress import Progress
 from tests import models
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
-WHITE = Training(4, Weights(1, 30, 0), learning_rate=0.003, decay=True, whitened=True)
-SMALL = Recipe(
+TEACHER = Spec(2, (24, 32), (1, 1, 1, 1, 1))
+WHITE = PhaseConfig(4, Weights(1, 30, 0), learning_rate=0.003, decay=True, whitened=True)
+SMALL = DistillationConfig(
     data=DataConfig("dead-leaves", crop=32, batch=2, seed=3),
     stages=(2, 1),
     start=Start(images=10, crop=32, decoder_images=6, positions=600, iterations=3),
-    student_pair=WHITE,
-    student_decoder=replace(WHITE, weights=Weights(0, 1, 0.01), judge="student"),
+    student_autoencoder=WHITE,
+    student_decoder=replace(WHITE, weights=Weights(0, 1, 0.01), perceptual_encoder="student"),
     save_every=2,
     pictures_every=3,
 )
 
 
-class Notes:
+class Notes(Observer):
     """An observer that remembers."""
 
     def __init__(self, fail_at: int | None = None) -> None:
         self.lines: list[str] = []
         self.steps: list[tuple[int, str, int]] = []
-        self.losses: dict[tuple[int, str], list[float]] = {}
         self.shown: list[tuple[str, int, dict[str, NDArray[np.uint8]]]] = []
         self.fail_at = fail_at
 
-    def say(self, line: str) -> None:
-        self.lines.append(line)
+    def on_progress(self, progress: Progress) -> None:
+        self.lines.append(progress.message)
 
     @contextmanager
-    def phase(
-        self, stage: int, phase: Phase, folder: Path, *, steps: int, batch: int
-    ) -> Iterator[PhaseObserver]:
-        notes = self
+    def phase(self, task: TrainTask, folder: Path, *, batch: int) -> Iterator[PhaseObserver]:
+        notes, stage, phase = self, task.student.stage, task.phase
 
-        class Watching:
-            def step(self, step: int, metrics: dict[str, float]) -> None:
-                notes.steps.append((stage, phase, step))
-                notes.losses.setdefault((stage, phase), []).append(metrics["loss"])
+        class Watching(PhaseObserver):
+            def on_progress(self, progress: Progress) -> None:
+                assert (progress.task, progress.total) == (task.name, task.config.steps)
+                assert np.isfinite(progress.metrics["loss"])
+                notes.steps.append((stage, phase, progress.done))
                 if notes.fail_at == len(notes.steps):
                     raise KeyboardInterrupt
 
-            def pictures(self, step: int, columns: dict[str, NDArray[np.uint8]]) -> None:
-                notes.shown.append((phase, step, columns))
+            def on_preview(self, step: int, columns: Mapping[str, NDArray[np.uint8]]) -> None:
+                notes.shown.append((phase, step, dict(columns)))
 
         yield Watching()
 
 
 def vgg(path: Path, *, decoders: bool = False) -> str:
-    """A random VGG-16 of two blocks, normalised or not, as a checkpoint."""
-    spec = Spec(2, (64, 128), VGG16_DEPTHS)
-    params = models.random_model([spec]).params
+    """A small random VGG of two blocks, normalised or not, as a checkpoint."""
+    params = models.random_model([TEACHER]).params
     if not decoders:
         del params["stage2"]["decoder"]
     name = "random-normalised" if decoders else "random"
-    save_model(path, Model(params, ModelConfig("wct" if decoders else "encoder", (spec,), name)))
+    config = ModelConfig("wct" if decoders else "encoder", (TEACHER,), name)
+    save_model(path, Model(params, config))
     return str(path)
 
 
@@ -97,7 +96,7 @@ def test_every_phase_of_every_stage_is_trained(whole: tuple[Path, Notes, Model])
     phases = [
         (stage, phase, step)
         for stage in (2, 1)
-        for phase in ("student_pair", "student_decoder")
+        for phase in ("student_autoencoder", "student_decoder")
         for step in (1, 2, 3, 4)
     ]
     assert notes.steps == phases
@@ -111,26 +110,26 @@ def test_phases_build_on_each_other(whole: tuple[Path, Notes, Model]) -> None:
     folder, _, model = whole
     stages = {
         name: load_model(folder / "stage2" / name).params["stage2"]
-        for name in ("encoder_start", "decoder_start", "student_pair/model")
+        for name in ("encoder_start", "decoder_start", "student_autoencoder/model")
     }
     kernel = {
         name: np.asarray(params["encoder"]["conv2_1"]["kernel"]) for name, params in stages.items()
     }
     assert np.array_equal(kernel["encoder_start"], kernel["decoder_start"])
-    assert not np.array_equal(kernel["decoder_start"], kernel["student_pair/model"])
+    assert not np.array_equal(kernel["decoder_start"], kernel["student_autoencoder/model"])
     final = model.params["stage2"]
     np.testing.assert_array_equal(
-        final["encoder"]["conv2_1"]["kernel"], kernel["student_pair/model"]
+        final["encoder"]["conv2_1"]["kernel"], kernel["student_autoencoder/model"]
     )
-    before = stages["student_pair/model"]["decoder"]["conv2_1"]["kernel"]
+    before = stages["student_autoencoder/model"]["decoder"]["conv2_1"]["kernel"]
     assert not np.array_equal(before, final["decoder"]["conv2_1"]["kernel"])
 
 
 def test_pictures_are_input_and_reconstructions(whole: tuple[Path, Notes, Model]) -> None:
     _, notes, _ = whole
     assert [(phase, step) for phase, step, _ in notes.shown[:2]] == [
-        ("student_pair", 3),
-        ("student_pair", 4),
+        ("student_autoencoder", 3),
+        ("student_autoencoder", 4),
     ]
     columns = notes.shown[0][2]
     assert list(columns) == ["input", "student"]
@@ -155,7 +154,7 @@ def test_what_is_there_is_not_made_again(whole: tuple[Path, Notes, Model], teach
     notes = Notes()
     again = distill(replace(SMALL, teacher=teacher), folder, notes)
     assert notes.steps == []
-    assert any("stage1/model: there already" in line for line in notes.lines)
+    assert any("stage1/model: already exists" in line for line in notes.lines)
     for left, right in zip(leaves(again), leaves(model), strict=True):
         np.testing.assert_array_equal(left, right)
 
@@ -179,20 +178,20 @@ def test_checkpoints_of_another_recipe_are_not_continued(teacher: str, tmp_path:
     recipe = replace(SMALL, teacher=teacher, stages=(1,))
     with pytest.raises(KeyboardInterrupt):
         distill(recipe, tmp_path, Notes(fail_at=3))
-    other = replace(recipe, student_pair=replace(WHITE, learning_rate=0.1))
+    other = replace(recipe, student_autoencoder=replace(WHITE, learning_rate=0.1))
     with pytest.raises(TrainingError, match="another task"):
         distill(other, tmp_path, Notes())
 
 
 def test_l1_through_a_decoder_that_the_teacher_lacks(teacher: str, tmp_path: Path) -> None:
-    plain = Training(3, Weights(1, 1, 1), learning_rate=1e-3)
+    plain = PhaseConfig(3, Weights(1, 1, 1), learning_rate=1e-3)
     recipe = replace(
         SMALL,
         teacher=teacher,
         stages=(1,),
         start=replace(SMALL.start, method="l1"),
         student_encoder=plain,
-        student_pair=Training(),
+        student_autoencoder=PhaseConfig(),
         student_decoder=plain,
     )
     with pytest.raises(TeacherError, match="no wct decoder of stage 1"):
@@ -217,9 +216,9 @@ def test_a_teacher_with_decoders_keeps_its_own(tmp_path: Path) -> None:
         SMALL,
         teacher=path,
         stages=(2,),
-        student_encoder=Training(2, Weights(1, 1, 1)),
-        student_pair=Training(),
-        student_decoder=Training(),
+        student_encoder=PhaseConfig(2, Weights(1, 1, 1)),
+        student_autoencoder=PhaseConfig(),
+        student_decoder=PhaseConfig(),
     )
     notes = Notes()
     distill(recipe, tmp_path / "run", notes)
@@ -233,9 +232,9 @@ def test_it_goes_on_from_a_student_that_is_there(
     folder, _, model = whole
     # The method, which would need the teacher's decoder, has nothing to say.
     start = replace(SMALL.start, method="l1", model=str(folder / "model"))
-    idle = replace(SMALL, teacher=teacher, start=start, student_decoder=Training())
+    idle = replace(SMALL, teacher=teacher, start=start, student_decoder=PhaseConfig())
     notes = Notes()
-    same = distill(replace(idle, student_pair=Training()), tmp_path / "same", notes)
+    same = distill(replace(idle, student_autoencoder=PhaseConfig()), tmp_path / "same", notes)
     assert f"stage 1: {folder / 'model'} start of the student's encoder" in notes.lines
     for stage, networks in same.params.items():
         for part in ("encoder", "decoder"):
@@ -285,23 +284,26 @@ def test_impossible_recipes_are_refused_at_once(teacher: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": -5}, "student_pair.steps must be at least 0, not -5"),
-        ({"learning_rate": -1.0}, "student_pair.learning_rate must be above 0, not -1"),
+        ({"steps": -5}, "student_autoencoder.steps must be at least 0, not -5"),
+        ({"learning_rate": -1.0}, "student_autoencoder.learning_rate must be above 0, not -1"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0, not nan"),
-        ({"clip": -1.0}, "student_pair.clip must be at least 0"),
-        ({"weights": Weights(shallow=-1)}, "student_pair.weights.shallow must be at least 0"),
-        ({"weights": Weights(pixel=float("inf"))}, "student_pair.weights.pixel must be"),
+        ({"clip": -1.0}, "student_autoencoder.clip must be at least 0"),
+        (
+            {"weights": Weights(shallow_tap_weight=-1)},
+            "student_autoencoder.weights.shallow_tap_weight must be at least 0",
+        ),
+        ({"weights": Weights(pixel=float("inf"))}, "student_autoencoder.weights.pixel must be"),
     ],
 )
 def test_impossible_numbers_of_a_phase_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(SMALL, student_pair=replace(WHITE, **change))
+        replace(SMALL, student_autoencoder=replace(WHITE, **change))
     with pytest.raises(ValueError, match=r"start\.images must be at least 1, not 0"):
         replace(SMALL, start=replace(SMALL.start, images=0))
 
 
 def test_the_paper_preset_is_the_papers() -> None:
-    recipe = PRESETS["wct"]["paper"].recipe
+    recipe = PRESETS["wct"]["paper"]
     data = recipe.data
     assert (data.source, data.shorter_side, data.crop, data.batch) == (
         "tfds:coco/2014",

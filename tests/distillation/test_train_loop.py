@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cdjax.distillation.config import DistillationConfig
 from cdjax.distillation.train_loop import train
 from cdjax.distillation.train_step import initial_state
 from cdjax.errors import TrainingError
 from tests.distillation.test_train_step import networks, task
-from tests.training_run import Noise, run
+from tests.training_run import STEPS, Noise, run
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -31,25 +32,26 @@ def assert_equal(left: object, right: object) -> None:
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
-    whole, losses = run(tmp_path / "whole", 9, save_every=4)
-    run(tmp_path / "parts", 5, save_every=4)
-    parts, later = run(tmp_path / "parts", 9, save_every=4)
+    whole, losses = run(tmp_path / "whole", save_every=16)
+    _, earlier = run(tmp_path / "parts", save_every=16, stop_at=20)
+    parts, later = run(tmp_path / "parts", save_every=16)
     assert_equal(whole, parts)
-    assert [step for step, _ in losses] == list(range(1, 10))
-    assert later == losses[5:]
-    again, nothing = run(tmp_path / "parts", 9, save_every=4)
+    assert [step for step, _ in losses] == list(range(1, STEPS + 1))
+    assert earlier == losses[:20]
+    assert later == losses[16:]
+    again, nothing = run(tmp_path / "parts", save_every=16)
     assert nothing == []
     assert_equal(again, whole)
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
-    run(tmp_path, 10, save_every=2, keep=2)
-    assert steps_in(tmp_path) == [8, 10]
+    run(tmp_path, save_every=8, keep=2)
+    assert steps_in(tmp_path) == [32, 40]
 
 
 def test_killed_at_any_moment_it_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
-    _, expected = run(tmp_path / "whole", 40, save_every=5)
-    command = [sys.executable, "-m", "tests.training_run", str(tmp_path / "killed"), "40"]
+    _, expected = run(tmp_path / "whole")
+    command = [sys.executable, "-m", "tests.training_run", str(tmp_path / "killed")]
     root = Path(__file__).parents[2]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     folder = tmp_path / "killed"
@@ -59,7 +61,7 @@ def test_killed_at_any_moment_it_goes_on_from_the_last_checkpoint(tmp_path: Path
     process.kill()
     process.communicate()
     reached = steps_in(folder)[-1]
-    assert reached < 40
+    assert reached < STEPS
     finished = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert json.loads(finished.stdout) == [list(pair) for pair in expected[reached:]]
 
@@ -71,20 +73,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_good_checkpoints(tmp_path:
             return batch * np.float32("nan") if self.position == 7 else batch / np.float32(255)
 
     with pytest.raises(TrainingError, match=r"step 7, .*loss.*not finite.*step 6 in"):
-        run(tmp_path, 10, save_every=3, batches=Poisoned())
+        run(tmp_path, save_every=3, batches=Poisoned())
     assert steps_in(tmp_path) == [3, 6]
-    state, _ = run(tmp_path, 10, save_every=3)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    state, _ = run(tmp_path, save_every=20)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
 def test_checkpoints_of_another_task_are_not_continued(tmp_path: Path) -> None:
-    run(tmp_path, 2)
+    run(tmp_path, save_every=1, stop_at=2)
     with pytest.raises(TrainingError, match="another task"):
-        run(tmp_path, 4, task=task("student_encoder", learning_rate=2e-2))
+        run(tmp_path, learning_rate=2e-2)
+    # More steps are no other task, unless the learning rate depends on their number.
+    first, more = (task("student_encoder", steps=steps) for steps in (4, 8))
+    assert first.to_json() == more.to_json()
+    first, more = (task("student_encoder", steps=steps, decay=True) for steps in (4, 8))
+    assert first.to_json() != more.to_json()
 
 
 def test_eight_devices_lose_what_one_does(tmp_path: Path) -> None:
-    _, expected = run(tmp_path / "one", 4)
+    _, expected = run(tmp_path / "one", stop_at=4)
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     command = [sys.executable, "-m", "tests.training_run", str(tmp_path / "eight"), "4"]
     root = Path(__file__).parents[2]
@@ -96,8 +103,9 @@ def test_eight_devices_lose_what_one_does(tmp_path: Path) -> None:
 
 def test_the_state_passed_in_is_the_start(tmp_path: Path) -> None:
     params, frozen = networks("student_decoder")
-    work = task("student_decoder", learning_rate=1e-9)
+    work = task("student_decoder", learning_rate=1e-9, steps=1)
     before = jax.tree.map(jnp.copy, params)
-    state = train(initial_state(params, task=work), frozen, Noise(), tmp_path, task=work, steps=1)
+    start = initial_state(params, task=work)
+    state = train(start, frozen, Noise(), tmp_path, task=work, config=DistillationConfig())
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_allclose(new, old, atol=1e-8)

@@ -12,24 +12,31 @@ import numpy as np
 import pytest
 
 from cdjax import Model, Spec, load_model, save_model, stylize
-from cdjax.cli.training_log import Silent
 from cdjax.data.loader import DataConfig
-from cdjax.distillation.config import Recipe, Start, Styles, Task, Training, Transfer, Weights
-from cdjax.distillation.pipeline import PhaseObserver, distill
+from cdjax.distillation.config import (
+    DistillationConfig,
+    PhaseConfig,
+    Start,
+    Styles,
+    TrainTask,
+    TransferMethod,
+    Weights,
+)
+from cdjax.distillation.losses import correlation_loss, relative_style_loss
+from cdjax.distillation.pipeline import Observer, PhaseObserver, distill
 from cdjax.distillation.train_step import initial_state, train_step
 from cdjax.distillation.transfer_objective import (
     alphas,
     as_trained,
     cascade,
-    content_disagreement,
-    style_disagreement,
 )
 from cdjax.model import Params
+from cdjax.progress import Progress
 from tests import models
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
-METHODS: tuple[Transfer, ...] = ("wct", "adain")
+METHODS: tuple[TransferMethod, ...] = ("wct", "adain")
 WEIGHTS = Weights(pixel=100.0, content=3.0, style=1.0)
 DEPTHS = (1, 1, 1, 1, 1)
 CASCADES = {
@@ -39,18 +46,16 @@ CASCADES = {
 PAIRS = np.stack([models.random_image(4, 16, 16, seed=seed) for seed in (5, 6)], axis=1)
 
 
-def task(method: Transfer, **changes: Any) -> Task:
+def task(method: TransferMethod) -> TrainTask:
     specs = CASCADES[method]
     teacher = replace(specs[0], widths=(6, 8)[: specs[0].stage])
-    whole = Task(
-        "student_transfer", specs[0], teacher, WEIGHTS, method, learning_rate=1e-2, cascade=specs
-    )
-    return replace(whole, **changes)
+    config = PhaseConfig(weights=WEIGHTS, learning_rate=1e-2)
+    return TrainTask("student_transfer", specs, teacher, config, method)
 
 
-def networks(work: Task) -> tuple[dict[str, Params], dict[str, Params]]:
+def networks(work: TrainTask) -> tuple[dict[str, Params], dict[str, Params]]:
     teacher = models.random_model([work.teacher], seed=1).params[f"stage{work.teacher.stage}"]
-    params = as_trained(models.random_model(work.cascade, seed=4).params)
+    params = as_trained(models.random_model(work.students, seed=4).params)
     return params, {"teacher": teacher["encoder"]}
 
 
@@ -66,7 +71,7 @@ def test_alphas_cover_the_range_and_are_a_function_of_the_step() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_it_judges_the_pictures_that_stylize_makes(method: Transfer) -> None:
+def test_the_cascade_makes_the_pictures_of_stylize(method: TransferMethod) -> None:
     work = task(method)
     params, _ = networks(work)
     unit = jnp.asarray(PAIRS, jnp.float32) / 255
@@ -74,16 +79,16 @@ def test_it_judges_the_pictures_that_stylize_makes(method: Transfer) -> None:
     made = jnp.clip(
         jax.jit(cascade, static_argnums=0)(work, params, *unit.swapaxes(0, 1), alpha), 0, 1
     )
-    model = models.random_model(work.cascade, method=method, seed=4)
+    model = models.random_model(work.students, method=method, seed=4)
     for i in range(len(PAIRS)):
         expected = stylize(model, PAIRS[i, 0], PAIRS[i, 1], alpha=alpha[i])
         np.testing.assert_allclose(made[i], expected, atol=2e-3)
 
 
-def test_style_disagreement_is_relative_to_the_styles_statistics() -> None:
+def test_relative_style_loss_is_relative_to_the_styles_statistics() -> None:
     generator = np.random.default_rng(0)
     found, target = (np.abs(generator.normal(size=(2, 5, 6, 3))) * s for s in (1.0, 1.7))
-    got = style_disagreement({"relu1_1": jnp.asarray(found)}, {"relu1_1": jnp.asarray(target)})
+    got = relative_style_loss({"relu1_1": jnp.asarray(found)}, {"relu1_1": jnp.asarray(target)})
     for i in range(2):
         a, b = (x[i].reshape(-1, 3) for x in (found, target))
         grams = [x.T @ x / len(x) for x in (a, b)]
@@ -93,20 +98,20 @@ def test_style_disagreement_is_relative_to_the_styles_statistics() -> None:
         assert float(got[i]) == pytest.approx(expected, rel=1e-3)
 
 
-def test_content_disagreement_ignores_each_channels_mean_and_size() -> None:
+def test_correlation_loss_ignores_each_channels_mean_and_size() -> None:
     features = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 4)), jnp.float32)
     moved = features * jnp.asarray([1, 2, 3, 9.0]) + 5
     other = jnp.flip(features, 1)
-    assert np.all(np.abs(content_disagreement({"relu4_1": moved}, {"relu4_1": features})) < 5e-3)
-    assert np.all(content_disagreement({"relu4_1": other}, {"relu4_1": features}) > 0.5)
+    assert np.all(np.abs(correlation_loss({"relu4_1": moved}, {"relu4_1": features})) < 5e-3)
+    assert np.all(correlation_loss({"relu4_1": other}, {"relu4_1": features}) > 0.5)
     # Shallow taps do not count where there are deep ones.
     both = {"relu2_1": other, "relu4_1": features}
     same = {"relu2_1": features, "relu4_1": features}
-    assert np.all(content_disagreement(both, same) < 5e-3)
+    assert np.all(correlation_loss(both, same) < 5e-3)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_training_lowers_the_loss_and_leaves_the_colour_convolution(method: Transfer) -> None:
+def test_training_lowers_the_loss_and_leaves_the_colour_convolution(method: TransferMethod) -> None:
     work = task(method)
     params, frozen = networks(work)
     before = jax.device_get(params)
@@ -138,56 +143,47 @@ def test_microbatches_take_the_same_step() -> None:
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
-class Stops(Silent):
-    """Interrupts the run after a step."""
-
-    def __init__(self, after: int) -> None:
-        self.after = after
-
+class StopsAtStep3(Observer):
     @contextmanager
     def phase(self, *args: Any, **options: Any) -> Iterator[PhaseObserver]:
-        with super().phase(*args, **options) as watch:
-            inner = watch.step
-
-            def step(number: int, metrics: dict[str, float]) -> None:
-                inner(number, metrics)
-                if number == self.after:
+        class Stops(PhaseObserver):
+            def on_progress(self, progress: Progress) -> None:
+                if progress.done == 3:
                     raise KeyboardInterrupt
 
-            watch.step = step  # type: ignore[method-assign]
-            yield watch
+        yield Stops()
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+def config(tmp_path_factory: pytest.TempPathFactory) -> DistillationConfig:
     folder = tmp_path_factory.mktemp("networks")
     specs = (Spec(2, (16, 32), DEPTHS), Spec(1, (24,), DEPTHS))
     save_model(folder / "start", models.random_model(specs, seed=2))
     big = models.random_model([Spec(2, (6, 8), DEPTHS)], seed=1)
     encoder = {"stage2": {"encoder": big.params["stage2"]["encoder"]}}
-    config = replace(big.config, method="encoder", teacher="small-normalised")
-    save_model(folder / "teacher", Model(encoder, config))  # type: ignore[arg-type]
-    return Recipe(
+    of_teacher = replace(big.config, method="encoder", teacher="small-normalised")
+    save_model(folder / "teacher", Model(encoder, of_teacher))  # type: ignore[arg-type]
+    return DistillationConfig(
         teacher=str(folder / "teacher"),
         data=DataConfig("dead-leaves", crop=16, batch=2),
         styles=Styles(contents=0.5),
         stages=(2, 1),
         start=Start(model=str(folder / "start"), images=4, crop=16),
-        student_transfer=Training(4, WEIGHTS, 1e-3, whitened=True),
+        student_transfer=PhaseConfig(4, WEIGHTS, 1e-3, whitened=True),
         save_every=2,
         pictures_every=4,
     )
 
 
 def test_a_distillation_ends_with_it_and_goes_on_after_a_stop(
-    recipe: Recipe, tmp_path: Path
+    config: DistillationConfig, tmp_path: Path
 ) -> None:
-    whole = distill(recipe, tmp_path / "whole", Silent())
+    whole = distill(config, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        distill(recipe, tmp_path / "stopped", Stops(3))
-    again = distill(recipe, tmp_path / "stopped", Silent())
+        distill(config, tmp_path / "stopped", StopsAtStep3())
+    again = distill(config, tmp_path / "stopped")
     jax.tree.map(np.testing.assert_array_equal, whole.params, again.params)
-    first = load_model(recipe.start.model or "")
+    first = load_model(config.start.model or "")
     for stage, parts in first.params.items():
         for part, network in parts.items():
             assert not np.array_equal(

@@ -34,8 +34,8 @@ def images():
 
 @pytest.fixture(scope="module")
 def factors(networks, images):
-    # More rows than there are positions: every one counts.
-    return input_factors(networks, images, student=STUDENT, rows=10**6, batch=2)
+    # More samples than there are positions: every one counts.
+    return input_factors(networks, images, student=STUDENT, samples=10**6, batch=2)
 
 
 def patches_of(features):

@@ -9,7 +9,7 @@ import pytest
 
 from cdjax.checkpoints.load import load_model
 from cdjax.data.pairs import Pairs
-from cdjax.distillation.config import Training, Weights
+from cdjax.distillation.config import PhaseConfig, Weights
 from experiments import ablate
 from experiments.ablate import main, variants
 from experiments.ablate_options import Command, default_recipe
@@ -49,7 +49,7 @@ def test_each_variant_leaves_out_one_part() -> None:
 
 
 def test_student_transfer_is_a_variant_where_the_recipe_has_it() -> None:
-    recipe = replace(default_recipe(), student_transfer=Training(5))
+    recipe = replace(default_recipe(), student_transfer=PhaseConfig(5))
     found = {variant.name: variant.recipe.student_transfer.steps for variant in variants(recipe)}
     assert found == {**dict.fromkeys(NAMES, 0), "with_transfer": 5}
 

@@ -18,13 +18,12 @@ from cdjax import (
     stylize,
     stylize_by_windows,
 )
-from cdjax.distillation.config import Training, Weights
+from cdjax.distillation.config import PhaseConfig, Weights
 from cdjax.distillation.pipeline import distill
 from cdjax.evaluation.compare import compare
 from cdjax.networks.encoder import Encoder
-from cdjax.networks.spec import VGG16_DEPTHS
 from cdjax.ops.matmul import inner, product
-from tests.distillation.test_pipeline import SMALL, Notes, vgg
+from tests.distillation.test_pipeline import SMALL, TEACHER, Notes, vgg
 from tests.models import random_image, random_model
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -102,9 +101,9 @@ def test_optimisation(seen: Seen) -> None:
 LSQ = replace(
     SMALL,
     stages=(2,),
-    teacher_decoder=Training(1, Weights(0, 1, 1)),
-    student_encoder=replace(SMALL.student_pair, steps=1, weights=Weights(10, 1, 1)),
-    student_pair=replace(SMALL.student_pair, steps=1),
+    teacher_decoder=PhaseConfig(1, Weights(0, 1, 1)),
+    student_encoder=replace(SMALL.student_autoencoder, steps=1, weights=Weights(10, 1, 1)),
+    student_autoencoder=replace(SMALL.student_autoencoder, steps=1),
     student_decoder=replace(SMALL.student_decoder, steps=1),
 )
 
@@ -115,8 +114,7 @@ def test_distillation_and_evaluation(seen: Seen, tmp_path: Path) -> None:
     assert seen.count > 100
     assert not seen.rounded
     before = seen.count
-    spec = Spec(2, (64, 128), VGG16_DEPTHS)
-    teacher = random_model((spec,), seed=5)
+    teacher = random_model((TEACHER,), seed=5)
     images = random_image(4, 16, 16)
     compare({"student": model}, teacher, images, images, contents=images[:1], styles=images[1:2])
     assert seen.count > before + 20

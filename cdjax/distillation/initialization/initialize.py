@@ -1,24 +1,27 @@
-"""Student parameters before training: random, by L1 pruning, or by layer-wise least squares.
+"""The student before training: random, pruned, fitted by least squares, or an existing model.
 
-`l1` is what the published 16x models were trained from. `lsq` is this project's own: layer by
-layer the student is fitted to the teacher's features by regression, on the features that the
-student itself has made so far, and the decoder back to the image in the same way.
+The published 16x models were trained from `l1`. `lsq` is this project's own: each layer of the
+student is fitted to the teacher's features by regression on the features of the student's layers
+before it, and the decoder in the same way back to the image.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cdjax.distillation.initialization.layer_samples import Images
-from cdjax.distillation.initialization.layerwise import Report, fit_decoder, fit_encoder
+from cdjax.checkpoints.load import load_model
+from cdjax.distillation.config import Initialization, Start
+from cdjax.distillation.initialization.embedding import fit_embedding
+from cdjax.distillation.initialization.layerwise import fit_decoder, fit_encoder
 from cdjax.distillation.initialization.pruning import prune_decoder, prune_encoder
-from cdjax.model import Params
+from cdjax.model import Images, Params
 from cdjax.networks.spec import Conv, Spec
+from cdjax.progress import OnProgress, ignore_progress
 
-Initialization = Literal["random", "l1", "lsq"]
+_EMBEDDED_OVER = 1000
 
 
 def _random(key: Array, shape: tuple[int, ...]) -> Params:
@@ -42,8 +45,8 @@ def _random_embedding(key: Array, student: Spec, widths: tuple[int, ...]) -> Par
     }
 
 
-def generator_of(key: Array) -> np.random.Generator:
-    """NumPy's generator of a random key, for what is drawn on the host."""
+def _generator_of(key: Array) -> np.random.Generator:
+    """A NumPy generator seeded by a random key, for random numbers on the host."""
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
 
 
@@ -53,52 +56,46 @@ def initialize_encoder(
     teacher: tuple[Spec, Params],
     images: Images,
     *,
-    method: Initialization = "lsq",
-    positions: int = 100_000,
-    iterations: int = 60,
-    image_weight: float = 0.0,
-    batch: int = 8,
-    report: Report = lambda line: None,
+    start: Start,
+    on_progress: OnProgress = ignore_progress,
 ) -> dict[str, Params]:
-    """Parameters of a student's encoder, with the embeddings that go with them.
+    """Initial parameters of a student's encoder and its embeddings.
 
     Args:
-        key: random key; `lsq` draws from it the positions it looks at, `l1` the embeddings alone.
-        student: what to make.
+        key: random key.
+        student: spec of the student.
         teacher: spec and parameters of the encoder to imitate, of the same stage and depths; best
             with filters of mean activation 1 (`cdjax.networks.teachers.normalize`).
-        images: (N, H, W, 3) uint8 RGB; read by `lsq` only. The last eighth is kept out of every
-            fit and ends it: crops of one photograph belong beside each other.
-        method: `"random"` (He), `"l1"` (filters of the largest L1 norm) or `"lsq"`.
-        positions: `lsq`: rows of each regression, spread evenly over the images; four bytes times
-            1153 each at stage 5.
-        iterations: `lsq`: L-BFGS steps a layer, at most.
-        image_weight: `lsq`: how much the pixels under a position count in its fit, beside the
-            teacher's features. At 0.05 a least-squares decoder gives images back 5 dB better at
-            stage 3, for 0.03 more of relu2_1 unexplained.
-        batch: images at a time.
-        report: `lsq`: called with a line of text after each layer.
+        images: (N, H, W, 3) uint8 RGB; used by `lsq`, and for the embeddings of a `start.model`,
+            whose own may belong to another teacher. `lsq` holds the last eighth out of every fit
+            to decide when it ends, so crops of one photograph should be neighbours.
+        start: the method and its settings.
+        on_progress: `lsq`: called after each layer, with a message.
 
     Returns:
         `{"encoder": ..., "embedding": ...}`, float32. conv0 is the teacher's.
 
     Raises:
-        ValueError: if the two specs do not match, the images are not uint8 RGB or fewer than two,
-            or there is no such method.
+        CheckpointError: if `start.model` does not exist.
+        ValueError: if the specs do not match, the images are not uint8 RGB or fewer than two, the
+            method is unknown, or `start.model` has no such student.
     """
-    _check_method(method)
+    if start.model is not None:
+        encoder = existing_student(start.model, student)["encoder"]
+        pair, few = (student, encoder), images[:_EMBEDDED_OVER]
+        embedding = fit_embedding(_generator_of(key), pair, teacher, few, positions=start.positions)
+        return {"encoder": encoder, "embedding": embedding}
+    _check_method(start.method)
     _check_teacher(student, teacher[0])
     embedding_key, key = jax.random.split(key)
-    if method == "lsq":
+    if start.method == "lsq":
         _check_images(images)
         encoder, embedding = fit_encoder(
-            generator_of(key), student, teacher, images,
-            positions=positions, iterations=iterations, image_weight=image_weight,
-            batch=batch, report=report,
-        )  # fmt: skip
+            _generator_of(key), student, teacher, images, start=start, on_progress=on_progress
+        )
         return {"encoder": encoder, "embedding": embedding}
     embedding = _random_embedding(embedding_key, student, teacher[0].widths)
-    if method == "l1":
+    if start.method == "l1":
         return {"encoder": prune_encoder(student, teacher[1]), "embedding": embedding}
     conv0 = jax.tree.map(jnp.asarray, teacher[1]["conv0"])
     encoder = {"conv0": conv0, **_random_layers(key, student.encoder)}
@@ -111,48 +108,78 @@ def initialize_decoder(
     encoder: Params,
     images: Images,
     *,
-    method: Initialization = "lsq",
+    start: Start,
     teacher: tuple[Spec, Params] | None = None,
-    positions: int = 100_000,
-    iterations: int = 60,
-    batch: int = 8,
-    report: Report = lambda line: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Params:
-    """Parameters of a student's decoder, to go with its finished encoder.
+    """Initial parameters of a decoder for a finished encoder, a student's or a teacher's.
 
     Args:
         key: random key.
-        student: what to make.
-        encoder: the student's encoder; `lsq` makes each layer of the decoder give back, from
-            what the layers before it have made, what the encoder's layer of the same name has read.
-        images: as for `initialize_encoder`; read by `lsq` only.
-        method: `"random"` (He), `"l1"` or `"lsq"`.
-        teacher: for `l1`: spec and parameters of the decoder to prune.
-        positions: as for `initialize_encoder`.
-        iterations: as for `initialize_encoder`.
-        batch: images at a time.
-        report: `lsq`: called with a line of text after each layer.
+        student: spec of both.
+        encoder: parameters of the encoder. `lsq` fits each layer of the decoder to reconstruct,
+            from the outputs of the layers before it, the inputs of the encoder's layer of the same
+            name.
+        images: as for `initialize_encoder`; `lsq` uses the first `start.decoder_images`.
+        start: the method and its settings.
+        teacher: spec and parameters of the teacher's decoder, which `l1` prunes.
+        on_progress: `lsq`: called after each layer, with a message.
 
     Returns:
         `{"conv{k}_1": ..., "conv1_1": ...}`, float32.
 
     Raises:
-        ValueError: if the images are not uint8 RGB or fewer than two, there is no such method, or
-            `l1` lacks a teacher or has one of other depths.
+        CheckpointError: if `start.model` does not exist.
+        ValueError: as for `initialize_encoder`, or if `l1` has no teacher.
     """
-    _check_method(method)
-    if method == "lsq":
+    if start.model is not None:
+        return existing_student(start.model, student)["decoder"]
+    _check_method(start.method)
+    if start.method == "lsq":
         _check_images(images)
+        few = images[: start.decoder_images]
         return fit_decoder(
-            generator_of(key), student, encoder, images,
-            positions=positions, iterations=iterations, batch=batch, report=report,
-        )  # fmt: skip
-    if method == "random":
+            _generator_of(key),
+            student,
+            encoder,
+            few,
+            positions=start.positions * len(few) // len(images),
+            iterations=start.iterations,
+            on_progress=on_progress,
+        )
+    if start.method == "random":
         return _random_layers(key, student.decoder)
     if teacher is None:
-        raise ValueError("l1 prunes a teacher's decoder, and no teacher is given")
+        raise ValueError("l1 prunes a teacher's decoder, but no teacher is given")
     _check_teacher(student, teacher[0])
     return prune_decoder(student, teacher[1])
+
+
+def existing_student(name: str, spec: Spec) -> dict[str, Params]:
+    """The networks of one stage of an existing model.
+
+    Args:
+        name: as for `load_model`.
+        spec: the expected spec of the student.
+
+    Returns:
+        `{"encoder": ..., "decoder": ...}`, and `"embedding"` where the model has one.
+
+    Raises:
+        CheckpointError: if there is no such model.
+        ValueError: if it has no such student.
+    """
+    model = load_model(name)
+    own = {each.stage: each for each in model.config.specs}
+    if spec.stage not in own:
+        raise ValueError(f"start.model {name} has no stage {spec.stage}, only {sorted(own)}")
+    found = own[spec.stage]
+    if (found.encoder, found.padding) != (spec.encoder, spec.padding):
+        raise ValueError(f"start.model {name} has other layers than the student: {found}, {spec}")
+    networks = model.params[f"stage{spec.stage}"]
+    if "decoder" not in networks:
+        raise ValueError(f"start.model {name} has no decoder; give a student with decoders")
+    return networks
 
 
 def _check_method(method: str) -> None:
@@ -161,10 +188,8 @@ def _check_method(method: str) -> None:
 
 
 def _check_teacher(student: Spec, teacher: Spec) -> None:
-    if (teacher.stage, teacher.depths[: teacher.stage - 1]) != (
-        student.stage,
-        student.depths[: student.stage - 1],
-    ):
+    blocks = student.stage - 1
+    if (teacher.stage, teacher.depths[:blocks]) != (student.stage, student.depths[:blocks]):
         raise ValueError(f"a student {student} cannot be made from a teacher {teacher}")
     if any(small > large for small, large in zip(student.widths, teacher.widths, strict=True)):
         raise ValueError(

@@ -1,8 +1,9 @@
-"""Images -> input and target vectors of each layer, at the same random positions of both networks.
+"""Input and target vectors of each layer, sampled at the same random positions of both networks.
 
-The network to imitate runs once over all images and leaves what its layers make at a few positions
-each. The student runs as far as its layers are known, from the last change of resolution: its
-features there are kept for all images, so that all layers together cost about two passes.
+The network to imitate runs once over all images, and its layers' outputs at a few positions each
+are kept. The student runs as far as its layers are known, starting at the last change of
+resolution: its features there are kept for all images, so that all layers together cost about two
+passes.
 """
 
 from collections.abc import Callable
@@ -23,9 +24,10 @@ from cdjax.networks.spec import Conv, Spec
 from cdjax.ops.padding import Padding
 from cdjax.ops.upsample import upsample
 
-Images = NDArray[np.uint8]
 Positions = tuple[NDArray[np.int32], ...]
 _LARGEST_BLOCK = 8
+_BATCH = 8
+"""Images at a time."""
 
 
 def positions_of(features: Array, positions: Array) -> Array:
@@ -35,7 +37,7 @@ def positions_of(features: Array, positions: Array) -> Array:
 
 
 def patches(features: Array, positions: Array, conv: Conv, padding: Padding) -> Array:
-    """What a convolution's kernel reads at flat positions, (N, n, 9 C), in the order of its axes.
+    """The inputs of a convolution's kernel at flat positions, (N, n, 9 C), in its axes' order.
 
     `features` are the convolution's inputs, before the upsampling that may precede it.
     """
@@ -49,12 +51,12 @@ def patches(features: Array, positions: Array, conv: Conv, padding: Padding) -> 
 
 
 def coloured(params: Params, images: Array) -> Array:
-    """What conv1_1 reads: uint8 images after the colour convolution, float32."""
+    """uint8 images after the colour convolution, the inputs of conv1_1; float32."""
     return convolve_colour(params["conv0"], images.astype(jnp.float32) / 255)
 
 
 def _half(values: Array) -> Array:
-    # Where float16 ends lies far beyond any activation of a normalised network.
+    # Activations of a normalised network are far below the largest float16.
     return jnp.clip(values, -6e4, 6e4).astype(jnp.float16)
 
 
@@ -62,7 +64,7 @@ def _half(values: Array) -> Array:
 def pre_activations(
     params: Params, images: Array, positions: tuple[Array, ...], *, spec: Spec
 ) -> tuple[Array, ...]:
-    """What each layer of an encoder makes before its ReLU: a tuple of (N, n, C), float16."""
+    """The outputs of each layer of an encoder before ReLU: a tuple of (N, n, C), float16."""
     _, layers = run_layers(
         params, spec.encoder, coloured(params, images), padding=spec.padding, pre_activations=True
     )
@@ -76,9 +78,10 @@ def pre_activations(
 def mirrored_inputs(
     params: Params, images: Array, positions: tuple[Array, ...], *, spec: Spec
 ) -> tuple[Array, ...]:
-    """What each layer of a decoder should make, and last the encoder's features.
+    """The targets of each layer of a decoder, and last the encoder's features.
 
-    That is what the layer of the same name reads in the encoder: the image itself for the last one.
+    A layer's targets are the inputs of the encoder's layer of the same name; those of the last
+    layer are the image.
 
     Returns:
         For each layer of the decoder (N, n, C), float16, and (N, h, w, C'), float16.
@@ -88,8 +91,8 @@ def mirrored_inputs(
     )
     reads = [layers[conv.name].inputs for conv in spec.decoder[:-1]]
     reads.append(images.astype(jnp.float32) / 255)
-    rows = [_half(positions_of(f, where)) for f, where in zip(reads, positions, strict=True)]
-    return (*rows, _half(features))
+    samples = [_half(positions_of(f, where)) for f, where in zip(reads, positions, strict=True)]
+    return (*samples, _half(features))
 
 
 @partial(jax.jit, static_argnames="convs")
@@ -98,10 +101,10 @@ def image_blocks(
 ) -> tuple[Array, ...]:
     """The pixels under each position of each convolution: (N, n, 3 * side ** 2), float16.
 
-    `side` is that of a position in pixels, or 8 where it is more: means of pixels then.
+    `side` is the side of a position in pixels, or 8 where it is more; then pixels are averaged.
     """
     images = images.astype(jnp.float32) / 255
-    rows = []
+    samples = []
     for conv, where in zip(convs, positions, strict=True):
         n, pixels = images.shape[0], 2**conv.level
         height, width = images.shape[1] // pixels, images.shape[2] // pixels
@@ -109,8 +112,8 @@ def image_blocks(
         shape = (n, height, side, pixels // side, width, side, pixels // side, 3)
         blocks = images[:, : height * pixels, : width * pixels].reshape(shape).mean((3, 6))
         blocks = blocks.swapaxes(2, 3).reshape(n, height, width, -1)
-        rows.append(_half(positions_of(blocks, where)))
-    return tuple(rows)
+        samples.append(_half(positions_of(blocks, where)))
+    return tuple(samples)
 
 
 def _continue(params: Params, features: Array, convs: tuple[Conv, ...], padding: Padding) -> Array:
@@ -133,53 +136,52 @@ def _inputs(
     return patches(_continue(params, features, convs[:-1], padding), positions, convs[-1], padding)
 
 
-def in_batches(function: Callable[..., Any], batch: int, *arrays: NDArray[Any] | Positions) -> Any:
-    """A function's results over batches of its arguments' leading axis, joined on the host."""
+def in_batches(function: Callable[..., Any], *arrays: NDArray[Any] | Positions) -> Any:
+    """Applies a function to batches of its arguments' leading axis and joins the results."""
     count = len(jax.tree.leaves(arrays)[0])
     parts = [
-        jax.device_get(function(*jax.tree.map(lambda a: a[i : i + batch], arrays)))  # noqa: B023
-        for i in range(0, count, batch)
+        jax.device_get(function(*jax.tree.map(lambda a: a[i : i + _BATCH], arrays)))  # noqa: B023
+        for i in range(0, count, _BATCH)
     ]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 @dataclass
 class Sampler:
-    """A network whose layers become known one by one, at given positions of given inputs.
+    """Samples the inputs of a network's layers while the layers become known one by one.
 
     Attributes:
         convs: of the network, in order.
         padding: of its convolutions.
-        features: (N, h, w, C): uint8 images or floating-point features, as far as is known.
+        features: (N, h, w, C): uint8 images or floating-point features; replaced by those after
+            the last change of resolution.
         positions: for every layer (N, n), flat indices.
-        batch: images at a time.
     """
 
     convs: tuple[Conv, ...]
     padding: Padding
     features: NDArray[Any]
     positions: Positions
-    batch: int
 
     def __post_init__(self) -> None:
         self._done = 0
 
     def inputs(self, params: Params, index: int) -> NDArray[np.float32]:
-        """The patches that convolution `index` reads, (N, n, 9 C).
+        """The inputs of convolution `index`, (N, n, 9 C).
 
         Args:
-            params: every convolution before `index`, and conv0 if the features are images.
-            index: at least as large as in the call before.
+            params: of every convolution before `index`, and of conv0 if the features are images.
+            index: at least that of the previous call.
         """
         levels = [conv.level for conv in self.convs]
         kept = [i + 1 for i in range(self._done, index) if levels[i] != levels[i + 1]]
         if kept:
             convs = self.convs[self._done : kept[-1]]
             advance = partial(_advance, params, convs=convs, padding=self.padding)
-            self.features, self._done = in_batches(advance, self.batch, self.features), kept[-1]
+            self.features, self._done = in_batches(advance, self.features), kept[-1]
         convs = self.convs[self._done : index + 1]
         read = partial(_inputs, params, convs=convs, padding=self.padding)
-        return in_batches(read, self.batch, self.features, self.positions[index])
+        return in_batches(read, self.features, self.positions[index])
 
 
 def sample_positions(
@@ -192,10 +194,10 @@ def sample_positions(
     """Random positions of each layer's feature map, without repetition.
 
     Args:
-        generator: where randomness comes from.
+        generator: of random numbers.
         convs: of the network, in order.
         shape: (N, H, W) of the images.
-        most: positions of all images together, at most, about.
+        most: positions over all images, approximately at most.
 
     Returns:
         For each convolution (N, n), int32, flat indices; n is the same for all images, at least 1.
@@ -205,6 +207,6 @@ def sample_positions(
     for conv in convs:
         size = (height >> conv.level) * (width >> conv.level)
         n = min(size, max(1, round(most / count)))
-        rows = [np.sort(generator.choice(size, n, replace=False)) for _ in range(count)]
-        found.append(np.stack(rows).astype(np.int32))
+        samples = [np.sort(generator.choice(size, n, replace=False)) for _ in range(count)]
+        found.append(np.stack(samples).astype(np.int32))
     return tuple(found)

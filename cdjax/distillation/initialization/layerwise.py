@@ -1,10 +1,9 @@
 """Layer-wise least squares: encoders and decoders fitted one convolution after the other.
 
-Each layer is fitted on what the student itself has made so far, so that it corrects, as far as it
-can, what the layers before it have lost.
+Each layer is fitted on the outputs of the student's own layers before it, so that it corrects their
+errors as far as it can.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from cdjax.distillation.config import Start
+from cdjax.distillation.initialization.fit_layer import fit_layer
 from cdjax.distillation.initialization.layer_samples import (
-    Images,
     Sampler,
     image_blocks,
     in_batches,
@@ -22,24 +22,24 @@ from cdjax.distillation.initialization.layer_samples import (
     pre_activations,
     sample_positions,
 )
-from cdjax.distillation.initialization.least_squares import Floats, fit_layer, fit_rectified
-from cdjax.distillation.initialization.samples import Rows, make_rows
-from cdjax.model import Params
+from cdjax.model import Images, Params
 from cdjax.networks.spec import Spec
+from cdjax.ops.least_squares import Floats, fit_relu
+from cdjax.ops.samples import Samples, make_samples
+from cdjax.progress import OnProgress, Progress
 
-Report = Callable[[str], None]
-_STOP_SHARE = 8
-"""One image in so many is kept out of every fit, to end it."""
+_HELD_OUT = 8
+"""One image in so many is held out of every fit and decides when it ends."""
 
 
-def _split(inputs: NDArray[Any], targets: NDArray[Any]) -> tuple[Rows, Rows]:
-    """Rows to fit, and rows of the last images, kept out."""
-    fitted = len(inputs) - max(1, len(inputs) // _STOP_SHARE)
+def _split(inputs: NDArray[Any], targets: NDArray[Any]) -> tuple[Samples, Samples]:
+    """Samples to fit, and those of the last images, which are held out."""
+    fitted = len(inputs) - max(1, len(inputs) // _HELD_OUT)
 
-    def rows(part: slice) -> Rows:
-        return make_rows(*(a[part].reshape(-1, a.shape[-1]) for a in (inputs, targets)))
+    def samples(part: slice) -> Samples:
+        return make_samples(*(a[part].reshape(-1, a.shape[-1]) for a in (inputs, targets)))
 
-    return rows(slice(fitted)), rows(slice(fitted, None))
+    return samples(slice(fitted)), samples(slice(fitted, None))
 
 
 def _layer_params(kernel: Floats) -> Params:
@@ -51,7 +51,7 @@ def _layer_params(kernel: Floats) -> Params:
 
 
 def _input_metric(kernel: NDArray[Any], activity: Floats) -> Floats:
-    """Square root of sum_o a_o K_o K_o^T, (C, C): how a difference of inputs moves the outputs."""
+    """Square root of sum_o a_o K_o K_o^T, (C, C): how differences of inputs change the outputs."""
     kernel = np.asarray(kernel, np.float64)
     values, vectors = np.linalg.eigh(np.einsum("hwio,hwjo,o->ij", kernel, kernel, activity))
     return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
@@ -60,10 +60,11 @@ def _input_metric(kernel: NDArray[Any], activity: Floats) -> Floats:
 def _with_image(
     targets: NDArray[Any], metric: Floats, blocks: NDArray[Any], weight: float
 ) -> tuple[NDArray[Any], Floats]:
-    """Targets with the pixels under each position beside them, and the metric of both.
+    """Targets with the pixels under each position appended, and the metric of both.
 
-    Pixels count, in all, `weight` times as much as the features do under their metric. What helps
-    a decoder most is that some may be chosen to start from: units that copy them are never cut off.
+    All pixels together have `weight` times the variance of the features under their metric. They
+    can be chosen for the linear start, where units that copy them are never cut off by the ReLU;
+    this is what helps a decoder most.
     """
     features = np.maximum(targets.astype(np.float32), 0) @ metric.astype(np.float32)
     variance, pixels = (
@@ -82,19 +83,16 @@ def fit_encoder(
     teacher: tuple[Spec, Params],
     images: Images,
     *,
-    positions: int,
-    iterations: int,
-    image_weight: float,
-    batch: int,
-    report: Report,
+    start: Start,
+    on_progress: OnProgress,
 ) -> tuple[Params, Params]:
     """Encoder and embeddings; arguments as for `initialize.initialize_encoder`."""
-    where = sample_positions(generator, student.encoder, images.shape[:3], most=positions)
+    where = sample_positions(generator, student.encoder, images.shape[:3], most=start.positions)
     run = partial(pre_activations, teacher[1], spec=teacher[0])
-    targets = list(in_batches(run, batch, images, where))
-    if image_weight:
-        blocks = in_batches(partial(image_blocks, convs=student.encoder), batch, images, where)
-    sampler = Sampler(student.encoder, student.padding, images, where, batch)
+    targets = list(in_batches(run, images, where))
+    if start.image_weight:
+        blocks = in_batches(partial(image_blocks, convs=student.encoder), images, where)
+    sampler = Sampler(student.encoder, student.padding, images, where)
     encoder = {"conv0": jax.tree.map(jnp.asarray, teacher[1]["conv0"])}
     embedding = {}
     for index, conv in enumerate(student.encoder):
@@ -103,10 +101,12 @@ def fit_encoder(
             following = teacher[1][student.encoder[index + 1].name]["kernel"]
             metric = _input_metric(following, (targets[index + 1] > 0).mean((0, 1)))
         wanted = targets[index]
-        if image_weight:
-            wanted, metric = _with_image(wanted, metric, blocks[index], image_weight)
+        if start.image_weight:
+            wanted, metric = _with_image(wanted, metric, blocks[index], start.image_weight)
         fit, stop = _split(sampler.inputs(encoder, index), wanted)
-        layer = fit_layer(fit, stop, width=conv.features_out, metric=metric, iterations=iterations)
+        layer = fit_layer(
+            fit, stop, width=conv.features_out, metric=metric, iterations=start.iterations
+        )
         encoder[conv.name] = _layer_params(layer.kernel)
         if conv.is_tap:
             solution = layer.solution[:, : targets[index].shape[-1]]
@@ -115,7 +115,8 @@ def fit_encoder(
                 "bias": jnp.asarray(solution[-1], jnp.float32),
             }
         targets[index] = np.empty(0, np.float16)
-        report(f"{conv.name}: {fit.count} + {stop.count} rows, {layer.summary}")
+        message = f"{conv.name}: {fit.count} + {stop.count} samples, {layer.summary}"
+        on_progress(Progress("encoder", index + 1, len(student.encoder), message=message))
     return encoder, embedding
 
 
@@ -127,21 +128,20 @@ def fit_decoder(
     *,
     positions: int,
     iterations: int,
-    batch: int,
-    report: Report,
+    on_progress: OnProgress,
 ) -> Params:
     """Decoder; arguments as for `initialize.initialize_decoder`."""
     where = sample_positions(generator, student.decoder, images.shape[:3], most=positions)
     run = partial(mirrored_inputs, encoder, spec=student)
-    *targets, features = in_batches(run, batch, images, where)
-    sampler = Sampler(student.decoder, student.padding, features, where, batch)
-    blocks = in_batches(partial(image_blocks, convs=student.decoder), batch, images, where)
+    *targets, features = in_batches(run, images, where)
+    sampler = Sampler(student.decoder, student.padding, features, where)
+    blocks = in_batches(partial(image_blocks, convs=student.decoder), images, where)
     decoder: Params = {}
     for index, conv in enumerate(student.decoder):
         inputs = sampler.inputs(decoder, index)
         if conv == student.decoder[-1]:
             fit, stop = _split(inputs, targets[index])
-            kernel, summary = fit_rectified(fit, iterations=iterations), "the image"
+            kernel, summary = fit_relu(fit, iterations=iterations), "the image"
         else:
             metric = np.eye(conv.features_out)
             wanted, metric = _with_image(targets[index], metric, blocks[index], 1.0)
@@ -151,5 +151,6 @@ def fit_decoder(
             )
             kernel, summary = layer.kernel, layer.summary
         decoder[conv.name] = _layer_params(kernel)
-        report(f"{conv.name}: {fit.count} + {stop.count} rows, {summary}")
+        message = f"{conv.name}: {fit.count} + {stop.count} samples, {summary}"
+        on_progress(Progress("decoder", index + 1, len(student.decoder), message=message))
     return decoder

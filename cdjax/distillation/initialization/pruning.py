@@ -1,6 +1,6 @@
-"""L1 filter pruning: the networks that the published 16x models were trained from.
+"""L1 filter pruning, from which the published 16x models were trained.
 
-Of every layer the filters of largest L1 norm are kept, and the next layer's inputs cut accordingly.
+Each layer keeps its filters of largest L1 norm, and the next layer the corresponding inputs.
 """
 
 from typing import Any
@@ -17,12 +17,12 @@ from cdjax.networks.spec import Spec
 def largest_filters(kernel: NDArray[Any], count: int) -> NDArray[np.int64]:
     """Filters of the largest L1 norm, the largest last.
 
-    The norm is over all of a filter, whichever of its inputs are pruned themselves; this choice and
-    this order are those of the published initialisations.
+    The norm includes inputs that are pruned themselves. This and the order follow the published
+    initialisations.
 
     Args:
         kernel: (3, 3, I, O).
-        count: how many, at most O.
+        count: number of filters, at most O.
 
     Returns:
         (count,) indices of outputs.
@@ -57,8 +57,8 @@ def prune_encoder(student: Spec, params: Params) -> Params:
 def prune_decoder(student: Spec, params: Params) -> Params:
     """The teacher's decoder cut to the student's widths.
 
-    Its first layer keeps the inputs that weigh most in it, as the published initialisations do,
-    not those that a pruned encoder has kept: it is trained only when the encoder is another.
+    As in the published initialisations, its first layer keeps the inputs of largest weight, not
+    those that a pruned encoder has kept: the encoder is trained before the decoder.
 
     Args:
         student: spec of the result.
@@ -69,7 +69,7 @@ def prune_decoder(student: Spec, params: Params) -> Params:
     kept = largest_filters(first.swapaxes(2, 3), convs[0].features_in)
     pruned = {}
     for conv in convs:
-        # An image's three channels are all kept, and in their order.
+        # All channels of the image are kept, in their order.
         image = conv == convs[-1]
         kernel = params[conv.name]["kernel"]
         chosen = np.arange(3) if image else largest_filters(kernel, conv.features_out)

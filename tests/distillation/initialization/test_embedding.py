@@ -6,7 +6,7 @@ import pytest
 
 from cdjax import Spec
 from cdjax.distillation.initialization.embedding import fit_embedding
-from cdjax.evaluation.explained_variance import unexplained_variances
+from cdjax.evaluation.explained_variance import fraction_variance_unexplained
 from tests import models
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -52,7 +52,7 @@ def test_a_few_positions_do() -> None:
     student, teacher = network(STUDENT, 1), network(TEACHER, 2)
     pair = (STUDENT, student), (TEACHER, teacher)
     few = fit_embedding(np.random.default_rng(0), *pair, IMAGES, positions=200)
-    wanted = unexplained_variances([pair[0]], pair[1], IMAGES, IMAGES)[0]["affine"]
+    wanted = fraction_variance_unexplained([pair[0]], pair[1], IMAGES, IMAGES)[0]["affine"]
     for name, share in wanted.items():
         inputs, targets = rows(STUDENT, student, name), rows(TEACHER, teacher, name)
         embedded = inputs @ np.asarray(few[name]["kernel"]) + np.asarray(few[name]["bias"])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ from PIL import Image
 from cdjax import Spec, student
 from cdjax.checkpoints.pytorch import convert_wct_vgg19
 from cdjax.checkpoints.torch_file import read_torch_file
+from cdjax.distillation.config import Start
 from cdjax.distillation.initialization.initialize import initialize_decoder, initialize_encoder
 from cdjax.evaluation.metrics import psnr
 from cdjax.networks.decoder import Decoder
@@ -26,6 +28,7 @@ TEACHER = Spec(2, (12, 16), DEPTHS)
 STUDENT = Spec(2, (5, 7), DEPTHS)
 KEY = jax.random.key(0)
 EVERYWHERE = 24 * 32 * 32
+START = Start(positions=EVERYWHERE, iterations=15, image_weight=0.0)
 
 
 def teacher_pair():
@@ -57,9 +60,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def fitted(images):
-    return initialize_encoder(
-        KEY, STUDENT, encoder_of(teacher_pair()), images, positions=EVERYWHERE, iterations=15
-    )
+    return initialize_encoder(KEY, STUDENT, encoder_of(teacher_pair()), images, start=START)
 
 
 def test_lsq_explains_more_of_the_teacher_than_pruning_and_chance(images, fitted):
@@ -70,7 +71,7 @@ def test_lsq_explains_more_of_the_teacher_than_pruning_and_chance(images, fitted
         return unexplained_variance((STUDENT, params["encoder"]), teacher, images, test)
 
     results = {
-        method: unexplained(initialize_encoder(KEY, STUDENT, teacher, images, method=method))
+        method: unexplained(initialize_encoder(KEY, STUDENT, teacher, images, start=Start(method)))
         for method in ("random", "l1")
     }
     for tap, value in unexplained(fitted).items():
@@ -79,7 +80,7 @@ def test_lsq_explains_more_of_the_teacher_than_pruning_and_chance(images, fitted
 
 def test_lsq_descends_from_its_linear_start(images, fitted):
     teacher = encoder_of(teacher_pair())
-    start = initialize_encoder(KEY, STUDENT, teacher, images, positions=EVERYWHERE, iterations=0)
+    start = initialize_encoder(KEY, STUDENT, teacher, images, start=replace(START, iterations=0))
     test = random_image(8, 32, 32, seed=7)
     before, after = (
         unexplained_variance((STUDENT, p["encoder"]), teacher, images, test)
@@ -110,9 +111,8 @@ def test_lsq_embeddings_are_near_the_best_ones(images, fitted):
 
 def test_image_weight_makes_features_that_tell_more_of_the_image(images, fitted):
     weighted = initialize_encoder(
-        KEY, STUDENT, encoder_of(teacher_pair()), images,
-        positions=EVERYWHERE, iterations=15, image_weight=10.0,
-    )  # fmt: skip
+        KEY, STUDENT, encoder_of(teacher_pair()), images, start=replace(START, image_weight=10.0)
+    )
     values = images.astype(np.float32)[:, ::2, ::2].reshape(-1, 3)
 
     def residual(params):
@@ -126,15 +126,10 @@ def test_image_weight_makes_features_that_tell_more_of_the_image(images, fitted)
 
 @pytest.mark.parametrize("method", ["random", "l1", "lsq"])
 def test_every_method_makes_all_parameters(method, images, fitted):
-    teacher = teacher_pair()
-    made = initialize_encoder(
-        KEY, STUDENT, encoder_of(teacher), images,
-        method=method, positions=EVERYWHERE, iterations=1,
-    )  # fmt: skip
-    decoder = initialize_decoder(
-        KEY, STUDENT, made["encoder"], images,
-        method=method, teacher=(TEACHER, teacher[1]["decoder"]), positions=EVERYWHERE, iterations=1,
-    )  # fmt: skip
+    teacher, start = teacher_pair(), replace(START, method=method, iterations=1)
+    made = initialize_encoder(KEY, STUDENT, encoder_of(teacher), images, start=start)
+    big = TEACHER, teacher[1]["decoder"]
+    decoder = initialize_decoder(KEY, STUDENT, made["encoder"], images, start=start, teacher=big)
     small = random_model([STUDENT]).params["stage2"]
     assert jax.tree.map(jnp.shape, made["encoder"]) == jax.tree.map(jnp.shape, small["encoder"])
     assert jax.tree.map(jnp.shape, decoder) == jax.tree.map(jnp.shape, small["decoder"])
@@ -155,7 +150,7 @@ def test_the_same_key_makes_the_same_parameters(images):
     def make(seed):
         return initialize_encoder(
             jax.random.key(seed), STUDENT, encoder_of(teacher_pair()), images,
-            positions=2000, iterations=0,
+            start=Start(positions=2000, iterations=0),
         )  # fmt: skip
 
     first, again, other = make(1), make(1), make(2)
@@ -173,8 +168,7 @@ def test_lsq_decoder_beats_the_others(images, fitted):
     def quality(method):
         decoder = initialize_decoder(
             KEY, STUDENT, encoder, images,
-            method=method, teacher=(TEACHER, teacher_pair()[1]["decoder"]),
-            positions=EVERYWHERE, iterations=15,
+            start=replace(START, method=method), teacher=(TEACHER, teacher_pair()[1]["decoder"]),
         )  # fmt: skip
         return float(psnr(apply(Decoder(STUDENT), decoder, features), test).mean())
 
@@ -186,7 +180,8 @@ def test_zero_padding_is_fitted_as_it_is_run():
     spec, small = (Spec(1, (width,), DEPTHS, padding="zero") for width in (8, 8))
     params = random_model([spec]).params["stage1"]["encoder"]
     images = random_image(12, 16, 16)
-    made = initialize_encoder(KEY, small, (spec, params), images, positions=4000, iterations=5)
+    start = Start(positions=4000, iterations=5, image_weight=0.0)
+    made = initialize_encoder(KEY, small, (spec, params), images, start=start)
     # A student as wide as its teacher has nothing to lose.
     found = unexplained_variance((small, made["encoder"]), (spec, params), images, images)
     assert max(found.values()) < 1e-3
@@ -211,13 +206,13 @@ def test_wrong_arguments_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         initialize_encoder(
             KEY, arguments["student"], encoder_of(teacher_pair()), arguments["images"],
-            method=arguments["method"],
+            start=Start(arguments["method"]),
         )  # fmt: skip
 
 
 def test_l1_decoder_needs_a_teacher(images):
     with pytest.raises(ValueError, match="no teacher"):
-        initialize_decoder(KEY, STUDENT, {}, images, method="l1")
+        initialize_decoder(KEY, STUDENT, {}, images, start=Start("l1"))
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
@@ -227,10 +222,9 @@ def test_l1_equals_the_published_initialisation(shared: Path, stage: int):
     params = model.params[f"stage{stage}"]
     nothing = np.zeros((0, 8, 8, 3), np.uint8)
     small = student(stage)
-    encoder = initialize_encoder(KEY, small, (spec, params["encoder"]), nothing, method="l1")
-    decoder = initialize_decoder(
-        KEY, small, encoder["encoder"], nothing, method="l1", teacher=(spec, params["decoder"])
-    )
+    start, big = Start("l1"), (spec, params["decoder"])
+    encoder = initialize_encoder(KEY, small, (spec, params["encoder"]), nothing, start=start)
+    decoder = initialize_decoder(KEY, small, encoder["encoder"], nothing, start=start, teacher=big)
     for letter, made in (("e", encoder["encoder"]), ("d", decoder)):
         published = read_torch_file(shared / f"reference/wct16x_l1_init/{letter}{stage}_base.pth")
         names = {name.replace("_", ""): layer for name, layer in made.items()}
@@ -252,8 +246,9 @@ def test_lsq_on_photographs_beats_pruning(shared: Path):
 
     def unexplained(method):
         made = initialize_encoder(
-            KEY, student(2), teacher, fit, method=method, positions=20_000, iterations=15
-        )
+            KEY, student(2), teacher, fit,
+            start=replace(START, method=method, positions=20_000),
+        )  # fmt: skip
         return unexplained_variance((student(2), made["encoder"]), teacher, fit, test)
 
     lsq, l1 = unexplained("lsq"), unexplained("l1")
