@@ -22,7 +22,7 @@ from tests import models
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
-TEACHER = Spec(2, (24, 32), (1, 1, 1, 1, 1))
+TEACHER = Spec(2, (64, 128), (1, 1, 1, 1, 1))
 WHITE = PhaseConfig(4, Weights(1, 30, 0), learning_rate=0.003, decay=True, whitened=True)
 SMALL = DistillationConfig(
     data=DataConfig("dead-leaves", crop=32, batch=2, seed=3),
