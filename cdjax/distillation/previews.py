@@ -64,9 +64,9 @@ def make_previews(
         the student's transfers at several alphas.
     """
     unit = jnp.asarray(images.astype(np.float32) / 255)
-    results = jax.device_get(_results(task, unit, frozen, params))
+    results = _results(task, unit, frozen, params)
     pairs = images.ndim == 5
     columns = {"content": images[:, 0], "style": images[:, 1]} if pairs else {"input": images}
     for name, result in results.items():
-        columns[name] = (np.clip(result, 0, 1) * 255 + 0.5).astype(np.uint8)
+        columns[name] = (np.clip(np.asarray(result), 0, 1) * 255 + 0.5).astype(np.uint8)
     return columns

@@ -217,13 +217,15 @@ def test_what_cannot_be_compared_is_refused():
     check_comparable({"a": random_model((Spec(2, (3, 4), (2, 3, 3, 3, 3)),))}, LARGE, size=32)
     for size in (33, 8):
         with pytest.raises(
-            EvaluationError, match=f"multiple of 2 pixels a side, at least 16, not {size}"
+            EvaluationError, match=f"multiple of 2 pixels and at least 16, not {size}"
         ):
             check_comparable({"small": SMALL}, LARGE, size=size)
     deep = lone(random_model((Spec(3, (3, 4, 4), DEPTHS),)))
-    with pytest.raises(EvaluationError, match="deep: a lone encoder deeper than the teacher"):
+    with pytest.raises(
+        EvaluationError, match="deep: a lone encoder that is deeper than the teacher"
+    ):
         check_comparable({"deep": deep}, LARGE, size=32)
-    with pytest.raises(EvaluationError, match="no model with decoders"):
+    with pytest.raises(EvaluationError, match="no model has decoders"):
         check_comparable({"lone": lone(SMALL)}, lone(LARGE), size=32, pairs=True)
 
 
@@ -245,5 +247,5 @@ def test_photographs_are_central_squares_spread_over_the_folder(tmp_path: Path):
 
 def test_no_photograph_that_can_be_read(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(EvaluationError, match=r"none of 1 images can be read; a\.png: "):
+    with pytest.raises(EvaluationError, match=r"none of 1 images can be read: a\.png: "):
         read_photographs(tmp_path, size=20)
