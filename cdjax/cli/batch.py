@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cdjax.transfer.stylize import Style
 
 _T = TypeVar("_T")
-_Opened: TypeAlias = "Picture | VipsImage | ImageError"
+_Reading: TypeAlias = "Future[Picture | VipsImage]"
 
 
 def run(
@@ -64,8 +64,8 @@ def run(
 def _make_all(
     model: "Model",
     by_style: Sequence[tuple[tuple[Path, ...], Sequence[Job]]],
-    contents: Iterator[_Opened],
-    styles: Iterator[_Opened],
+    contents: Iterator[_Reading],
+    styles: Iterator[_Reading],
     settings: Settings,
     guard: InterruptGuard,
     strict: bool,
@@ -75,16 +75,15 @@ def _make_all(
     total = sum(len(jobs) for _, jobs in by_style)
     with ProgressBar("image", guard=guard, show=None if strict else True) as on_progress:
         for paths, jobs in by_style:
-            encoded = [_encode(model, path, next(styles), settings, guard) for path in paths]
-            style = _mixed(model, encoded, settings)
+            encoded = [
+                _attempt(_encode, model, path, next(styles), settings, guard) for path in paths
+            ]
+            style = _attempt(_mixed, model, encoded, settings)
             for job in jobs:
                 on_progress(Progress(job.output.name, done, total))
-                content = next(contents)
-                message = ""
+                content, message = next(contents), ""
                 try:
-                    if isinstance(content, ImageError):
-                        raise content
-                    _make(model, job, content, _sound(style), settings, guard)
+                    _make(model, job, content.result(), style.result(), settings, guard)
                 except ImageError as error:
                     if strict:
                         raise
@@ -98,31 +97,28 @@ def _make_all(
     return failed
 
 
-def _sound(outcome: _T | ImageError) -> _T:
-    """Raises the error that an earlier step ended with, if it did."""
-    if isinstance(outcome, ImageError):
-        raise outcome
+def _attempt(function: Callable[..., _T], *arguments: Any) -> "Future[_T]":
+    """The outcome of a function; an `ImageError` is raised whenever the result is asked for."""
+    outcome: Future[_T] = Future()
+    try:
+        outcome.set_result(function(*arguments))
+    except ImageError as error:
+        outcome.set_exception(error)
     return outcome
 
 
 def _read_ahead(
     paths: Sequence[Path], shorter_side: int | None, pool: ThreadPoolExecutor
-) -> Iterator[_Opened]:
+) -> Iterator[_Reading]:
     """The pictures of the paths in order, each read while the one before is in use."""
 
-    def read(path: Path) -> _Opened:
-        try:
-            return open_picture(path, shorter_side)
-        except ImageError as error:
-            return error
-
-    def pictures(ahead: Future[_Opened]) -> Iterator[_Opened]:
+    def pictures(ahead: _Reading) -> Iterator[_Reading]:
         for path in paths[1:]:
-            current, ahead = ahead, pool.submit(read, path)
-            yield current.result()
-        yield ahead.result()
+            current, ahead = ahead, pool.submit(open_picture, path, shorter_side)
+            yield current
+        yield ahead
 
-    return pictures(pool.submit(read, paths[0]))
+    return pictures(pool.submit(open_picture, paths[0], shorter_side))
 
 
 @contextmanager
@@ -146,35 +142,25 @@ def within_memory(what: str, remedy: str) -> Iterator[None]:
 
 
 def _encode(
-    model: "Model", path: Path, picture: _Opened, settings: Settings, guard: InterruptGuard
-) -> "Style | ImageError":
+    model: "Model", path: Path, reading: _Reading, settings: Settings, guard: InterruptGuard
+) -> "Style":
     from cdjax.transfer.stylize import encode_style
 
-    if isinstance(picture, ImageError):
-        return picture
-    try:
-        if not fits_in_memory(model, picture, settings):
-            return encode_large(model, path, picture, settings, guard)
-        pixels = raster(picture)
-        with within_memory(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels", "--style-size"):
-            return encode_style(model, pixels, dtype=settings.dtype)
-    except ImageError as error:
-        return error
+    picture = reading.result()
+    if not fits_in_memory(model, picture, settings):
+        return encode_large(model, path, picture, settings, guard)
+    pixels = raster(picture)
+    with within_memory(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels", "--style-size"):
+        return encode_style(model, pixels, dtype=settings.dtype)
 
 
-def _mixed(
-    model: "Model", encoded: "Sequence[Style | ImageError]", settings: Settings
-) -> "Style | ImageError":
+def _mixed(model: "Model", encoded: "Sequence[Future[Style]]", settings: Settings) -> "Style":
     from cdjax.transfer.mixing import mix_styles
 
-    styles: list[Style] = []
-    for outcome in encoded:
-        if isinstance(outcome, ImageError):
-            return outcome
-        styles.append(outcome)
-    return (
-        styles[0] if len(styles) == 1 else mix_styles(model, styles, weights=settings.style_weights)
-    )
+    styles = [outcome.result() for outcome in encoded]
+    if len(styles) == 1:
+        return styles[0]
+    return mix_styles(model, styles, weights=settings.style_weights)
 
 
 def _make(

@@ -50,12 +50,8 @@ class Settings:
 def images_in(path: Path, role: str) -> list[Path]:
     """The file itself, or the image files of a folder (by suffix, sorted, not deeper, not hidden).
 
-    Args:
-        path: a file or a folder.
-        role: `"content"` or `"style"`, for the message.
-
     Raises:
-        UsageError: if there is nothing at `path`, or no image in the folder.
+        UsageError: if there is nothing at `path`, which has the given role, or no image in it.
     """
     if path.is_file():
         return [path]
@@ -72,7 +68,12 @@ def images_in(path: Path, role: str) -> list[Path]:
 
 
 def plan(
-    contents: Sequence[Path], styles: Sequence[Path], output: str, *, mix: bool = False
+    contents: Sequence[Path],
+    styles: Sequence[Path],
+    output: str,
+    *,
+    mix: bool = False,
+    deepzoom: bool = False,
 ) -> list[Job]:
     """Every content with every style, the styles one after the other; touches no file.
 
@@ -87,6 +88,7 @@ def plan(
         styles: the same.
         output: the file or folder to write.
         mix: whether all styles are mixed, and count as one.
+        deepzoom: whether `output` is a folder for a single picture.
 
     Raises:
         UsageError: if an input does not exist or is given twice, there is nothing to mix, the
@@ -97,17 +99,11 @@ def plan(
     images, mixtures = _files(contents, "content"), _mixtures(styles, mix)
     target = Path(output)
     single = _is_one_file(contents) and (mix or _is_one_file(styles))
-    if single and not target.is_dir() and not output.endswith(("/", os.sep)):
+    if deepzoom and not single:
+        raise UsageError("--deepzoom takes one content and one style, both files, or --mix")
+    if deepzoom or (single and not target.is_dir() and not output.endswith(("/", os.sep))):
         jobs = [Job(images[0], mixtures[0], target)]
-        if not target.suffix:
-            raise UsageError(
-                f"output {output}: without suffix; give an image's ({', '.join(FORMATS)}), or "
-                "end it with / for a folder"
-            )
-        check_suffix(target)
-        if not target.parent.is_dir():
-            raise UsageError(f"output {output}: the folder {target.parent} does not exist")
-        _check_folder(target.parent)
+        _check_single(target, deepzoom)
     else:
         names, labels = _labels(images), _labels([path for paths in mixtures for path in paths])
         jobs = [
@@ -124,34 +120,20 @@ def plan(
     return jobs
 
 
-def plan_folder(
-    contents: Sequence[Path], styles: Sequence[Path], output: str, *, mix: bool = False
-) -> Job:
-    """One picture of one content, which becomes a folder.
-
-    Args:
-        contents: one image file.
-        styles: one image file, or several to be mixed.
-        output: the folder to write.
-        mix: whether styles are mixed.
-
-    Raises:
-        UsageError: if an input is not a file, there is more than one picture to make, or the output
-            is a file or its parent does not exist or cannot be written to.
-    """
-    for role, paths in (("content", contents), ("style", styles)):
-        for path in paths:
-            if not path.is_file():
-                raise UsageError(f"{role} {path}: --deepzoom takes files, and this is not one")
-    if len(contents) > 1 or (len(styles) > 1 and not mix):
-        raise UsageError("--deepzoom makes one picture: give one content and one style, or --mix")
-    target = Path(output)
-    if target.is_file():
-        raise UsageError(f"output {output}: --deepzoom makes a folder, but this is a file")
+def _check_single(target: Path, deepzoom: bool) -> None:
+    if deepzoom:
+        if target.is_file():
+            raise UsageError(f"output {target}: --deepzoom makes a folder, but this is a file")
+    elif not target.suffix:
+        raise UsageError(
+            f"output {target}: without suffix; give an image's ({', '.join(FORMATS)}), or "
+            "end it with / for a folder"
+        )
+    else:
+        check_suffix(target)
     if not target.parent.is_dir():
-        raise UsageError(f"output {output}: the folder {target.parent} does not exist")
+        raise UsageError(f"output {target}: the folder {target.parent} does not exist")
     _check_folder(target.parent)
-    return Job(contents[0], _mixtures(styles, mix)[0], target)
 
 
 def _is_one_file(paths: Sequence[Path]) -> bool:

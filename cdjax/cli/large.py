@@ -39,20 +39,16 @@ def encode_large(
     settings: Settings,
     guard: InterruptGuard,
 ) -> "Style":
-    """A large painting's style.
-
-    Raises:
-        ImageError: if it cannot be read, or the memory is too small.
-    """
+    """A large painting's style; raises `ImageError` as `make_large`."""
     from cdjax.tiling.stylize import encode_style_by_windows
 
-    with ProgressBar("px", guard=guard) as on_progress, _explained(path):
+    with _reported(path, path, guard) as on_progress:
         return encode_style_by_windows(
             model,
             raster(picture),
             dtype=settings.dtype,
             memory=settings.memory,
-            on_progress=_named(on_progress, path),
+            on_progress=on_progress,
         )
 
 
@@ -67,17 +63,8 @@ def make_large(
 ) -> None:
     """Stylises a large picture; continues where a run that was interrupted stopped.
 
-    Finished stages are kept beside the output, in a folder `.{output's name}.cdjax`, until the
-    output is written.
-
-    Args:
-        model: a model that can stylise.
-        job: the files.
-        content: the picture.
-        style: the encoded style.
-        settings: how it is made.
-        guard: under which files are written and progress is shown.
-        write: takes the result, (H, W, 3) uint8, to its file.
+    Finished stages are kept beside the output, in a folder `.{output's name}.cdjax`, until `write`
+    has written the result, (H, W, 3) uint8.
 
     Raises:
         ImageError: if the memory is too small or a file cannot be written.
@@ -89,7 +76,7 @@ def make_large(
     state = ResumeState(folder, _key(model, job, settings))
     with guard.protected():
         job.output.parent.mkdir(parents=True, exist_ok=True)
-    with ProgressBar("px", guard=guard) as on_progress, _explained(job.content):
+    with _reported(job.output, job.content, guard) as on_progress:
         result = stylize_by_windows(
             model,
             raster(content),
@@ -100,33 +87,30 @@ def make_large(
             host_memory=settings.host_memory,
             levels=True,
             resume=state,
-            on_progress=_named(on_progress, job.output),
+            on_progress=on_progress,
         )
     with guard.protected():
         write(result)
         state.clear()
 
 
-def _named(on_progress: OnProgress, path: Path) -> OnProgress:
-    """Passes reports on with the name of a file."""
-
-    def report(progress: Progress) -> None:
-        message = progress.message and f"cdjax: {path}: {progress.message}"
-        on_progress(replace(progress, task=f"{path.name}, {progress.task}", message=message))
-
-    return report
-
-
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except ImageError:
-        raise
-    except OSError as error:
-        raise ImageError(f"{path}: intermediate results cannot be kept ({error})") from error
-    except ValueError as error:
-        raise ImageError(f"{path}: {error}; give more with --memory") from error
+def _reported(result: Path, source: Path, guard: InterruptGuard) -> Iterator[OnProgress]:
+    """Shows progress with the name of the result; errors name the source."""
+    with ProgressBar("px", guard=guard) as bar:
+
+        def report(progress: Progress) -> None:
+            message = progress.message and f"cdjax: {result}: {progress.message}"
+            bar(replace(progress, task=f"{result.name}, {progress.task}", message=message))
+
+        try:
+            yield report
+        except ImageError:
+            raise
+        except OSError as error:
+            raise ImageError(f"{source}: intermediate results cannot be kept ({error})") from error
+        except ValueError as error:
+            raise ImageError(f"{source}: {error}; give more with --memory") from error
 
 
 def _key(model: "Model", job: Job, settings: Settings) -> str:

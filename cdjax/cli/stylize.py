@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,18 +30,13 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     options = _parse(arguments)
     from cdjax.checkpoints.load import find_model
+    from cdjax.cli.jobs import plan
 
     contents, styles = _inputs(options)
-    mix = options.mix is not None
-    if options.deepzoom:
-        from cdjax.cli.jobs import plan_folder
-
-        jobs = [plan_folder(contents, styles, options.output, mix=mix)]
+    mix, deepzoom = options.mix is not None, options.deepzoom
+    jobs = plan(contents, styles, options.output, mix=mix, deepzoom=deepzoom)
+    if deepzoom:
         _check_deepzoom()
-    else:
-        from cdjax.cli.jobs import plan
-
-        jobs = plan(contents, styles, options.output, mix=mix)
     _check_mix(options.mix, len(jobs[0].styles))
     single = len(jobs) == 1 and all(path.is_file() for path in (*contents, *styles))
     todo = [job for job in jobs if options.overwrite or not job.output.exists()]
@@ -189,17 +185,8 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
     from cdjax.cli.interrupts import run_interruptibly
     from cdjax.cli.jobs import Settings
 
-    settings = Settings(
-        alpha=options.alpha,
-        content_size=options.content_size,
-        style_size=options.style_size,
-        style_weights=tuple(options.mix) if options.mix else None,
-        dtype=options.dtype,
-        quality=options.quality,
-        memory=options.memory,
-        host_memory=options.host_memory,
-        deepzoom=options.deepzoom,
-    )
+    chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}
+    settings = Settings(**{field.name: chosen[field.name] for field in fields(Settings)})
 
     def load() -> "Model":
         return _load(weights, options.method)

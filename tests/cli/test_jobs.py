@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cdjax.cli.jobs import Job, plan, plan_folder
+from cdjax.cli.jobs import Job, plan
 from cdjax.errors import ImageError, UsageError
 
 
@@ -145,7 +145,8 @@ def test_sets_that_make_no_sense_are_refused(
 
 def test_a_deep_zoom_folder_holds_one_picture() -> None:
     content, styles = [Path("c.png")], [Path("s.png"), Path("styles/x.webp")]
-    assert plan_folder(content, styles, "zoom", mix=True).styles == tuple(styles)
+    mixed = [Job(content[0], tuple(styles), Path("zoom"))]
+    assert plan(content, styles, "zoom", mix=True, deepzoom=True) == mixed
     for contents in (content, [*content, Path("in/b.jpg")]):
-        with pytest.raises(UsageError, match="--deepzoom makes one picture"):
-            plan_folder(contents, styles, "zoom")
+        with pytest.raises(UsageError, match="--deepzoom takes one content and one style"):
+            plan(contents, styles, "zoom", deepzoom=True)

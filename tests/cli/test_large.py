@@ -165,7 +165,7 @@ def test_deepzoom_takes_two_files_and_makes_a_folder(
     assert stylize(weights, "missing/zoom", "--deepzoom") == 2
     assert "the folder missing does not exist" in capfd.readouterr().err
     assert main(["stylize", ".", "s.png", "-o", "zoom", "--deepzoom"]) == 2
-    assert "--deepzoom takes files" in capfd.readouterr().err
+    assert "--deepzoom takes one content and one style, both files" in capfd.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts allocations on Linux only")
