@@ -1,9 +1,10 @@
-"""Speed and memory of cdjax against PyTorch, of windows, and of optimisation.
+"""Speed and memory of cdjax against PyTorch, of windows, of optimisation, and the paper's table.
 
     python -m experiments.benchmark [--method adain] [--sizes 512 1024 2048]
     python -m experiments.benchmark --training [--stages 3 5]
     python -m experiments.benchmark --ultra [--megapixels 1 4 16 40 100]
     python -m experiments.benchmark --gatys [--sizes 512 1024]
+    python -m experiments.benchmark --table [MODEL ...]
 
 Prints Markdown; `--output` writes it to a file too, and `--json` every figure, both after each size
 that is done. Each implementation has a fresh process. Without PyTorch cdjax is measured alone.
@@ -20,7 +21,8 @@ from typing import Any
 from cdjax.cli.parser import Parser, size, within
 from cdjax.cli.report import about, as_json
 from cdjax.io.atomic import write_text
-from experiments.benchmarks import gatys, stylization, tiles, training
+from experiments.benchmarks import gatys, paper_table, stylization, tiles, training
+from experiments.benchmarks.paper_table import table_report
 from experiments.benchmarks.report import report, say
 from experiments.benchmarks.ways import available
 from experiments.benchmarks.worker import WorkerError
@@ -35,8 +37,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the networks")
     add("--weights", help="a model, as experiments.evaluate takes it (METHOD-16x)")
     add("--method", choices=["wct", "adain"], default="wct", help="(wct)")
-    side = within(int, 0, 100_000)
-    add("--cold-size", type=side, default=512, help="of the cold start; 0: none (%(default)s)")
     add("--output", type=Path, metavar="FILE", help="file for the Markdown")
     add("--json", type=Path, metavar="FILE", help="file for all figures")
     add = parser.add_argument_group("a training step").add_argument
@@ -50,14 +50,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--memory", type=size, default="1GB", help="of the device for windows (%(default)s)")
     add("--host-memory", type=size, default="4GB", help="of the host for windows (%(default)s)")
     gatys.add_options(parser)
+    add = parser.add_argument_group("the paper's table").add_argument
+    add("--table", nargs="*", metavar="MODEL", help="measure it of these models, or bundled ones")
+    add("--table-size", type=within(int, 64, 100_000), default=1024, help="pixels a side (1024)")
+    add("--limit", type=size, default="12GB", help="memory of the largest picture (12GB)")
     options = parser.parse_args(arguments)
-    if options.training + options.ultra + options.gatys > 1:
-        parser.error("--training, --ultra and --gatys are different benchmarks; choose one")
+    if options.training + options.ultra + options.gatys + (options.table is not None) > 1:
+        parser.error("--training, --ultra, --gatys and --table are different; choose one")
     if options.crop % 16:
         parser.error(f"--crop must be a multiple of 16, not {options.crop}")
     for path in (options.output, options.json):
-        if path and not path.resolve().parent.is_dir():
-            parser.error(f"there is no directory {path.resolve().parent}")
+        if path and (path.is_dir() or not path.resolve().parent.is_dir()):
+            parser.error(f"{path} cannot be written: it is a directory, or in none")
     return options
 
 
@@ -67,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     subject: Any = training if options.training else stylization
     subject = tiles if options.ultra else gatys if options.gatys else subject
+    subject = subject if options.table is None else paper_table
     if subject in (stylization, training) and "plain" not in available():
         say("PyTorch is missing (pip install torch): cdjax is measured alone")
     # This process, too, uses the GPU that the workers share.
@@ -76,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="cdjax-benchmark-") as folder:
             for results in subject.measure(options, Path(folder)):
                 results = machine | results
-                text = report(results)
+                text = table_report(results) if subject is paper_table else report(results)
                 if options.output:
                     write_text(options.output, text)
                 if options.json:
@@ -84,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, WorkerError, OSError) as error:
         say(f"benchmark: {error}")
         return 2 if isinstance(error, ValueError) else 1
-    print(text, end="")
+    finally:
+        print(text, end="")  # What took long to measure is not lost by a full disk.
     return 0
 
 

@@ -6,7 +6,7 @@ from cdjax.cli.main import command
 
 if __name__ == "__main__":
     if "--table" in sys.argv:
-        from experiments.benchmarks import paper_table
+        from experiments import benchmark
 
-        sys.exit(paper_table.main(sys.argv[1:]))
+        sys.exit(benchmark.main())
     command(["evaluate", *sys.argv[1:]])

@@ -1,21 +1,17 @@
-"""Pairs of a content and a style, as squares, and a sheet that shows them with their results."""
+"""Pairs of a content and a style, as squares."""
 
-import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cdjax import Model, Optimization, optimize_image, stylize
 from cdjax.cli.jobs import images_in
 from cdjax.cli.parser import within
 from cdjax.cli.samples import landscape, painting
-from cdjax.cli.training_log import picture_grid
-from cdjax.io.images import check_suffix, levels, read_image, resize
+from cdjax.io.images import levels, read_image, resize
 
 
 @dataclass(frozen=True)
@@ -74,45 +70,3 @@ def _square(path: Path, size: int) -> NDArray[np.uint8]:
     pixels = levels(resize(read_image(path), size).pixels)
     top, left = ((side - size) // 2 for side in pixels.shape[:2])
     return pixels[top : top + size, left : left + size]
-
-
-def add_sheet_options(add: Callable[..., Any]) -> None:
-    """Adds the options of a sheet of pictures."""
-    count = within(int, 1, 10_000)
-    add("--sheet", type=Path, metavar="OUT", help="image file that shows pairs with each model")
-    add("--sheet-size", type=within(int, 32, 4096), default=320, help="pixels a side (320)")
-    add("--gatys-steps", type=count, default=100, help="of the sheet's optimisation, a scale (100)")
-    add_pair_options(add, pairs=4)
-
-
-def sheet_pairs(options: argparse.Namespace) -> Pairs | None:
-    """The pairs of a sheet; None if none is wanted. Raises ImageError, UsageError."""
-    if not options.sheet:
-        return None
-    check_suffix(options.sheet)
-    size, count = options.sheet_size, options.pairs
-    return read_pairs(options.contents, options.styles, size=size, count=count)
-
-
-def sheet(models: Mapping[str, Model], pairs: Pairs, *, steps: int) -> NDArray[np.uint8]:
-    """A picture of all pairs: contents, styles, and what every model makes of them.
-
-    Args:
-        models: by the names above their columns; a last one is optimised (Gatys) with the encoder
-            of the first model of stage 5.
-        pairs: the rows.
-        steps: of the optimisation, at every scale.
-    """
-
-    def column(transfer: Callable[[Any, Any], Any]) -> NDArray[np.uint8]:
-        results = (transfer(*pair) for pair in zip(pairs.contents, pairs.styles, strict=True))
-        return np.stack([levels(np.asarray(result)) for result in results])
-
-    columns = {"content": pairs.contents, "style": pairs.styles}
-    for name, model in models.items():
-        title = f"{Path(name).name}, {model.config.method}"
-        columns[title] = column(partial(stylize, model))
-    for name in [name for name, of in models.items() if of.config.specs[0].stage == 5][:1]:
-        optimize = partial(optimize_image, models[name], settings=Optimization(steps=steps))
-        columns[f"{Path(name).name}, gatys"] = column(optimize)
-    return np.asarray(picture_grid(columns))

@@ -105,8 +105,12 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     names = ("steps", "finish_steps", "scales", "start")
     settings = Optimization(**{name: getattr(options, name) for name in names})
     own = dataclasses.replace(settings, finish_steps=0, start="content")
-    last = min(1, settings.finish_steps)
-    short = dataclasses.replace(settings, steps=1 + last, finish_steps=last)
+    courses = {"student": settings, "teacher": own}
+    short = {
+        name: dataclasses.replace(of, steps=1 + last, finish_steps=last)
+        for name, of in courses.items()
+        for last in [min(1, of.finish_steps)]
+    }
     pairs = partial(read_pairs, options.contents, options.styles, count=options.pairs)
     models = _open(options, pairs(size=_NORMAL_SIZE))
     for name, model in models.items():
@@ -128,9 +132,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
         found, rows = pairs(size=size), list[dict[str, Any]]()
         for name, *images in zip(found.names, found.contents, found.styles, strict=True):
             if not rows:  # Compiles.
-                few = {"student": short, "teacher": dataclasses.replace(own, steps=1)}
-                _measure_pair(images, few, models["teacher"], folder)
-            courses = {"student": settings, "teacher": own}
+                _measure_pair(images, short, models["teacher"], folder)
             rows.append(_measure_pair(images, courses, models["teacher"], folder))
             results["rows"][f"{size}, {name}"] = rows[-1]
             say(f"{size}, {name}: {median(rows[-1]['taken']['student']):.3g} s a step")

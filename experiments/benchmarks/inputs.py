@@ -13,18 +13,14 @@ from cdjax.data.dead_leaves import dead_leaves
 from cdjax.model import Method, Params
 from cdjax.networks.spec import Conv
 
-_BAND = 256
 _PERIOD = 512
 
 
 def write_image(path: Path, height: int, width: int, *, seed: int = 0) -> None:
-    """Writes an image of dead leaves, (height, width, 3) uint8, as .npy; little is in memory."""
+    """Writes an image of dead leaves, (height, width, 3) uint8, as .npy."""
     side = min(_PERIOD, max(height, width))
-    period = dead_leaves(seed, 0, size=side)[:, np.arange(width) % side]
-    target = np.lib.format.open_memmap(path, "w+", np.uint8, (height, width, 3))
-    for top in range(0, height, side):
-        target[top : top + side] = period[: height - top]
-    target.flush()
+    rows, columns = (np.arange(length) % side for length in (height, width))
+    np.save(path, dead_leaves(seed, 0, size=side)[rows[:, None], columns])
 
 
 def write_pair(folder: Path, height: int, width: int, style: int) -> list[Path]:
@@ -43,16 +39,13 @@ def difference(first: Path, second: Path) -> tuple[float, float]:
     images = [np.load(path, mmap_mode="r") for path in (first, second)]
     rounded = any(image.dtype == np.uint8 for image in images)
 
-    def grey(band: NDArray[Any]) -> NDArray[np.float64]:
-        values = band * (1.0 if band.dtype == np.uint8 else 255.0)
+    def grey(row: NDArray[Any]) -> NDArray[np.float64]:
+        values = row * (1.0 if row.dtype == np.uint8 else 255.0)
         return np.rint(values) if rounded else values
 
-    largest, total = 0.0, 0.0
-    for top in range(0, len(images[0]), _BAND):
-        one, other = (grey(image[top : top + _BAND]) for image in images)
-        apart = np.abs(one - other)
-        largest, total = max(largest, float(apart.max())), total + float(apart.sum())
-    return largest, total / images[0].size
+    rows = (np.abs(grey(one) - grey(other)) for one, other in zip(*images, strict=True))
+    largest, means = np.transpose([(row.max(), row.mean()) for row in rows])
+    return float(largest.max()), float(means.mean())
 
 
 def _random_networks(student: Spec, teacher: Spec, seed: int) -> dict[str, Params]:

@@ -1,4 +1,4 @@
-"""The paper's table (`experiments.evaluate --table`): compressed models and their originals.
+"""The paper's table: compressed models and their originals.
 
 An original has the same method and stages at the widths of VGG, and random weights, which change
 neither time nor memory.
@@ -6,9 +6,7 @@ neither time nor memory.
 
 import argparse
 import dataclasses
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,12 @@ import numpy as np
 
 from cdjax import Model, Optimization, load_model, save_model
 from cdjax.checkpoints.pretrained import available_models, bundled_file
-from cdjax.cli.parser import Parser, size, within
-from cdjax.cli.report import about, as_json, document, facts, number, table
+from cdjax.cli.report import document, facts, number, table
 from cdjax.evaluation.compare import FLOPS_SIZE, measured_size
-from cdjax.io.atomic import write_text
-from cdjax.io.images import Picture, write_image
 from cdjax.networks.spec import TEACHER_WIDTHS
 from experiments.benchmarks.inputs import random_model, write_pair
 from experiments.benchmarks.report import median, say
-from experiments.benchmarks.worker import WorkerError, summary, worker
-from experiments.pictures import add_sheet_options, sheet, sheet_pairs
+from experiments.benchmarks.worker import summary, worker
 
 _MULTIPLE = 16
 """What sides are multiples of, the deepest stage's stride; other sizes are padded."""
@@ -39,23 +33,6 @@ _COLUMNS = {
     "peak": ("peak memory, MB", ",.0f", 1e6),
     "largest": ("largest whole picture, 10^6 pixels", ",.1f", 1e6),
 }
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="python -m experiments.evaluate --table", description=__doc__)
-    add = parser.add_argument
-    add("--table", action="store_true", help=argparse.SUPPRESS)
-    add("models", nargs="*", metavar="MODEL", help="as without --table (default: all bundled ones)")
-    add("--runs", type=within(int, 0, 1000), default=3, help="timed runs; 0: only count (3)")
-    add("--table-size", type=within(int, 64, 100_000), default=1024, help="pixels a side (1024)")
-    add("--limit", type=size, default="12GB", help="memory of the largest picture (12GB)")
-    add("--json", type=Path, metavar="OUT", help="file for all figures")
-    add_sheet_options(add)
-    options = parser.parse_args(arguments)
-    for path in filter(None, (options.json, options.sheet)):
-        if path.is_dir() or not path.resolve().parent.is_dir():
-            parser.error(f"{path} cannot be written: it is a directory, or in none")
-    return options
 
 
 def largest_picture(peaks: Mapping[int, int], limit: int) -> int | None:
@@ -78,9 +55,6 @@ def _figures(name: str, model: Model, options: argparse.Namespace, folder: Path)
     counted, lone = measured_size(model), model.config.method == "encoder"
     # The loss of an optimisation and its gradient by the image, which costs as much.
     gflops = counted.gflops or 2 * 2 * model.config.specs[0].encoder_macs * FLOPS_SIZE**2 / 1e9
-    found = {"parameters": counted.parameters, "gflops": gflops}
-    if not options.runs:
-        return found
     save_model(folder / "model", model, overwrite=True)
     function = "optimizer" if lone else "stylizer"
     task = {"load": f"experiments.benchmarks.cdjax_tasks:{function}", "dtype": "float32"}
@@ -97,7 +71,8 @@ def _figures(name: str, model: Model, options: argparse.Namespace, folder: Path)
             answers = [run(*inputs) for _ in range(options.runs if share == 1 else 0)]
         say(f"{name}, {side} pixels: peak {peaks[side] / 1e6:.0f} MB")
     seconds, largest = median(summary(answers)), largest_picture(peaks, options.limit)
-    return found | {"seconds": seconds, "peak": peaks[side], "peaks": peaks, "largest": largest}
+    found = {"parameters": counted.parameters, "gflops": gflops, "seconds": seconds}
+    return found | {"peak": peaks[side], "peaks": peaks, "largest": largest}
 
 
 def _systems(models: Mapping[str, Model]) -> Iterator[tuple[str, Model]]:
@@ -158,35 +133,23 @@ peaks of three sizes; there is none where a peak is off that line.
 """
 
 
-def _run(options: argparse.Namespace, results: dict[str, Any], folder: Path) -> None:
-    pairs = sheet_pairs(options)  # Before anything that takes time.
+def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Measures every model and its original; yields the results after each.
+
+    Raises:
+        ValueError: if a model cannot be read or cannot stylise.
+        WorkerError: if a process fails.
+    """
     bundled = [model.name for model in available_models() if bundled_file(model.name)]
-    models = {name: load_model(name) for name in options.models or bundled}
+    models = {name: load_model(name) for name in options.table or bundled}
     if lone := [name for name, model in models.items() if model.config.method == "encoder"]:
         raise ValueError(f"{lone[0]}: a lone encoder, which cannot stylise")
-    results["settings"] = {
+    settings = {
         "pixels a side": options.table_size,
         "seconds": f"medians of {options.runs} runs after a warm-up",
         "largest picture": f"in {options.limit / 1e9:g} GB, whole",
     }
-    results["rows"] = [_row(name, model, options, folder) for name, model in _systems(models)]
-    # Before the files: what took minutes to measure is not lost by a full disk.
-    print(table_report(results), end="", flush=True)
-    if options.json:
-        write_text(options.json, as_json(results))
-    if pairs:
-        write_image(options.sheet, Picture(sheet(models, pairs, steps=options.gatys_steps)))
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit status: 0; 2 bad input, 1 a process that failed."""
-    options = _parse(arguments)
-    # This process, too, uses the GPU that the measured ones share.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    try:
-        with tempfile.TemporaryDirectory(prefix="cdjax-table-") as folder:
-            _run(options, about("python -m experiments.evaluate", arguments), Path(folder))
-    except (ValueError, OSError, WorkerError) as error:
-        say(f"evaluate: {error}")
-        return 2 if isinstance(error, ValueError) else 1
-    return 0
+    results: dict[str, Any] = {"settings": settings, "rows": []}
+    for name, model in _systems(models):
+        results["rows"].append(_row(name, model, options, folder))
+        yield results

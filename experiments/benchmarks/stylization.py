@@ -1,8 +1,7 @@
-"""Whole pictures, WCT or AdaIN: seconds and peak memory by size, and the cold start."""
+"""Whole pictures, WCT or AdaIN: seconds and peak memory by size."""
 
 import argparse
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from cdjax.cli.allocator import STYLISATION
 from cdjax.evaluation.compare import FLOPS_SIZE, measured_size
 from experiments.benchmarks.inputs import difference, write_pair, write_torch_weights
 from experiments.benchmarks.report import median, say
-from experiments.benchmarks.ways import NOTE, available, compare, start
+from experiments.benchmarks.ways import NOTE, available, compare
 
 
 def _prepare(folder: Path, model: Model, sizes: Sequence[int]) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def _prepare(folder: Path, model: Model, sizes: Sequence[int]) -> dict[str, Any]
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    """Measures every size and the cold start; yields the results after each.
+    """Measures every size; yields the results after each.
 
     Raises:
         ValueError: if the options cannot be followed.
@@ -39,7 +38,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     """
     sizes, weights = options.sizes or [512, 1024, 2048], options.weights or f"{options.method}-16x"
     model = load_model(weights)
-    task = _prepare(folder, model, [*sizes, *filter(None, [options.cold_size])])
+    task = _prepare(folder, model, sizes)
     task |= {"dtype": options.dtype}
     results: dict[str, Any] = {
         "title": f"{model.config.method}: cdjax and PyTorch",
@@ -67,31 +66,9 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
         results["rows"][str(size)] = {"taken": taken, "figures": figures}
         say(f"{size} pixels: " + ", ".join(f"{w} {median(of):.3g} s" for w, of in taken.items()))
         yield results
-    if options.cold_size:
-        inputs = write_pair(folder, *3 * [options.cold_size])
-        shared = {"folder": folder, "tunables": STYLISATION}
-        shared["platform"] = results["workers"]["cdjax"]["platform"]
-        cold = _cold_start(task, inputs, options.runs, **shared)
-        results["rows"][f"cold start, {options.cold_size}"] = {"taken": cold, "figures": {}}
-        yield results
-
-
-def _cold_start(
-    task: Mapping[str, Any], inputs: Sequence[Path], runs: int, **shared: Any
-) -> dict[str, Any]:
-    """Seconds from the start of a process to its first result."""
-    seconds: dict[str, list[float]] = {way: [] for way in available()}
-    for _ in range(1 + runs):  # The first one fills the caches.
-        for way, of in seconds.items():
-            began = time.perf_counter()
-            with start(way, task, **shared) as (_, run):
-                run(*inputs, save=inputs[0].with_name("cold.npy"))
-                of.append(time.perf_counter() - began)
-    return {way: {"seconds": of[1:]} for way, of in seconds.items()}
 
 
 _NOTE = """
 Content and style are square and of one size; uint8 arrays in, a float32 array out; differences are
-in grey levels of 255. A cold start goes from the start of a process to its first result: import,
-load the weights, stylise, write the result; caches are warm.
+in grey levels of 255.
 """

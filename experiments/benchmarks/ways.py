@@ -2,8 +2,8 @@
 
 import importlib.util
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,6 @@ def available() -> dict[str, str]:
     return {way: name for way, name in NAMES.items() if way == "cdjax" or torch}
 
 
-def start(
-    way: str, task: Mapping[str, Any], *, folder: Path, tunables: str, platform: str = "cpu"
-) -> AbstractContextManager[tuple[Answer, Callable[..., Answer]]]:
-    """A worker of one of `NAMES`; `load` names a function of `cdjax_tasks` and `torch_networks`."""
-    module = "cdjax_tasks" if way == "cdjax" else "torch_networks"
-    load = {"load": f"experiments.benchmarks.{module}:{task['load']}"}
-    allocator = "" if way == "plain" else tunables
-    torch = {"tuned": way == "tuned", "device": "cpu" if platform == "cpu" else "cuda"}
-    cache = folder / "cache"
-    return worker(NAMES[way], {**task, **torch, **load}, cache=cache, allocator=allocator)
-
-
 def compare(
     task: Mapping[str, Any],
     inputs: Sequence[Path],
@@ -53,7 +41,7 @@ def compare(
     written to `folder/{way}.npy`.
 
     Args:
-        task: of `load` and what that function needs.
+        task: of `load`, a function of `cdjax_tasks` and `torch_networks`, and what it needs.
         inputs: .npy files.
         folder: for results and compiled programs.
         tunables: GLIBC_TUNABLES of cdjax and tuned PyTorch.
@@ -66,12 +54,19 @@ def compare(
     Raises:
         WorkerError: if a process fails.
     """
-    shared: Any = {"folder": folder, "tunables": tunables}
-    with start("cdjax", task, **shared) as (first, run):
+
+    def start(way: str, device: str = "cpu") -> Any:
+        module = "cdjax_tasks" if way == "cdjax" else "torch_networks"
+        own: dict[str, Any] = {"load": f"experiments.benchmarks.{module}:{task['load']}"}
+        own |= {"tuned": way == "tuned", "device": device}
+        allocator = "" if way == "plain" else tunables
+        return worker(NAMES[way], {**task, **own}, cache=folder / "cache", allocator=allocator)
+
+    with start("cdjax") as (first, run):
         run(*inputs)
-        shared["platform"] = first["platform"]
+    device = "cpu" if first["platform"] == "cpu" else "cuda"
     with ExitStack() as stack:
-        workers = {way: stack.enter_context(start(way, task, **shared)) for way in available()}
+        workers = {way: stack.enter_context(start(way, device)) for way in available()}
         for way, (_, run) in workers.items():
             run(*inputs, save=folder / f"{way}.npy")
         answers: dict[str, list[Answer]] = {way: [] for way in workers}

@@ -38,7 +38,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_real_run(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of processes; with PyTorch where it is installed."""
-    options = ["--weights", "small", "--sizes", "32", "--runs", "2", "--cold-size", "0"]
+    options = ["--weights", "small", "--sizes", "32", "--runs", "2"]
     assert benchmark.main([*options, "--output", "report.md", "--json", "out.json"]) == 0
     text, found = Path("report.md").read_text(), json.loads(Path("out.json").read_text())
     assert capsys.readouterr().out == text
@@ -75,9 +75,9 @@ def test_pytorch_stands_beside_cdjax_with_the_tuned_ratio_first(
     monkeypatch.setattr(stylization, "available", lambda: ways.NAMES)
     monkeypatch.setattr(training, "available", lambda: ways.NAMES)
     heads = ["tuned PyTorch / cdjax", "plain PyTorch / cdjax"]
-    sizes = ["--weights", "small", "--sizes", "32", "48", "--cold-size", "32", "--runs", "1"]
+    sizes = ["--weights", "small", "--sizes", "32", "48", "--runs", "1"]
     steps = ["--training", "--stages", "2", "--crop", "32", "--batch", "2"]
-    for options, names in ((sizes, ["32", "48", "cold start, 32"]), (steps, ["2"])):
+    for options, names in ((sizes, ["32", "48"]), (steps, ["2"])):
         assert benchmark.main(options) == 0
         found = tables(capsys.readouterr().out)
         for heading, values in (
@@ -88,8 +88,7 @@ def test_pytorch_stands_beside_cdjax_with_the_tuned_ratio_first(
             assert header[1:3] == heads
             assert [row[0] for row in rows] == names
             for row in rows:
-                if not row[0].startswith("cold"):
-                    assert row[1:6] == ["1.50", "2.50", *values]
+                assert row[1:6] == ["1.50", "2.50", *values]
         tuned, plain = started["tuned PyTorch"], started["plain PyTorch"]
         assert (tuned[0]["tuned"], plain[0]["tuned"]) == (True, False)
         assert tuned[1] == started["cdjax"][1] != plain[1] == ""
@@ -234,7 +233,7 @@ def test_student_and_teacher_on_several_pairs(
     ("arguments", "message"),
     [
         (["--runs", "0"], "'0' is not a whole number from 1"),
-        (["--output", "no/report.md"], "there is no directory"),
+        (["--output", "no/report.md"], "it is a directory, or in none"),
         (["--training", "--ultra"], "choose one"),
         (["--training", "--stages", "6"], "'6' is not a whole number from 1 to 5"),
         (["--training", "--crop", "40"], "--crop must be a multiple of 16"),

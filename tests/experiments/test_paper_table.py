@@ -1,4 +1,4 @@
-"""`evaluate --table` from models to the table, its JSON, the sheet and errors, on made-up times."""
+"""`evaluate --table` from models to the table, its JSON and errors, on made-up times."""
 
 import json
 from collections.abc import Mapping
@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from cdjax import Model, Spec, save_model
-from cdjax.io.images import read_image
-from experiments import pictures
+from experiments import benchmark
 from experiments.benchmarks import paper_table
 from experiments.benchmarks.paper_table import largest_picture
 from experiments.benchmarks.worker import WorkerError
@@ -50,7 +49,7 @@ def test_every_method_with_its_original_and_the_ratio(
 
     monkeypatch.setattr(paper_table, "worker", worker_that(answer))
     options = ["--table-size", "64", "--limit", "500MB", "--json", "out.json", "--runs", "2"]
-    assert paper_table.main(["--table", "small", "mean", "deep", *options]) == 0
+    assert benchmark.main(["--table", "small", "mean", "deep", *options]) == 0
     header, *rows = tables(capsys.readouterr().out)["Table"]
     assert header[1:] == [
         "parameters",
@@ -99,43 +98,14 @@ def test_the_largest_picture_lies_on_the_line_of_the_peaks() -> None:
     assert largest_picture(line, 1000) == 0
 
 
-def test_the_sheet_shows_what_the_models_make(
-    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def optimize(model: Model, content: Any, style: Any, *, settings: Any) -> Any:
-        assert settings.steps == 7
-        return 1 - content / 255
-
-    def stylize(model: Model, content: Any, style: Any) -> Any:
-        return (content // 2 if model.config.method == "wct" else style // 2) / 255
-
-    monkeypatch.setattr(pictures, "optimize_image", optimize)
-    monkeypatch.setattr(pictures, "stylize", stylize)
-    options = ["--runs", "0", "--sheet", "sheet.png", "--sheet-size", "32", "--gatys-steps", "7"]
-    assert paper_table.main(["--table", "mean", "deep", *options]) == 0
-    rows = tables(capsys.readouterr().out)["Table"]
-    assert rows[1][3:] == ["-", "-", "-"]  # Nothing was measured.
-    sheet = read_image("sheet.png").pixels
-    pair = pictures.read_pairs([], [], size=32, count=1)
-    content, style = pair.contents[0], pair.styles[0]
-    columns = [content, style, style // 2, content // 2, 255 - content]
-    assert sheet.shape[1] == 32 * len(columns)
-    for i, column in enumerate(columns):
-        np.testing.assert_array_equal(sheet[-32:, 32 * i : 32 * i + 32], column, str(i))
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["none"], "none: no such"),
         (["lone"], "lone: a lone encoder, which cannot stylise"),
         (["--limit", "much"], "'much' is no size such as"),
-        (["--runs", "-1"], "'-1' is not a whole number from 0"),
         (["--table-size", "63"], "'63' is not a whole number from 64"),
-        (["--sheet", "sheet.gif"], "unknown suffix '.gif'"),
-        (["--sheet", "none/sheet.png"], "cannot be written"),
         (["--json", "small"], "cannot be written"),
-        (["--sheet", "out.png", "--contents", "none.jpg"], "content none.jpg: no such file"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -143,7 +113,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     before = sorted(path.name for path in work.iterdir())
     try:
-        status: Any = paper_table.main(["--table", *arguments])
+        status: Any = benchmark.main(["--table", *arguments])
     except SystemExit as error:
         status = error.code
     assert status == 2
@@ -161,7 +131,7 @@ def test_a_process_that_fails_is_one_line(
         raise WorkerError("the original process ended with -9: out of memory?")
 
     monkeypatch.setattr(paper_table, "worker", fail)
-    assert paper_table.main(["--table", "small"]) == 1
+    assert benchmark.main(["--table", "small"]) == 1
     assert capsys.readouterr().err == (
-        "evaluate: the original process ended with -9: out of memory?\n"
+        "benchmark: the original process ended with -9: out of memory?\n"
     )
