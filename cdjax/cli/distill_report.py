@@ -86,7 +86,7 @@ def write_report(folder: Path, recipe: DistillationConfig) -> Path:
         text += table(["phase", "steps", *_LOSSES, "images/s"], rows)
         text += f"\nLosses are means over the first and the last {_AVERAGED} records.\n\n"
     text += "\n".join(sections)
-    text += f"\n## DistillationConfig\n\n```json\n{json.dumps(recipe.to_json(), indent=2)}\n```\n"
+    text += f"\n## Configuration\n\n```json\n{json.dumps(recipe.to_json(), indent=2)}\n```\n"
     path = folder / "report.md"
     write_text(path, text)
     return path

@@ -6,7 +6,6 @@ unexplained, the quality of its reconstructions and of stylised pairs, and its s
 """
 
 import argparse
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from cdjax.errors import EvaluationError
 from cdjax.progress import OnProgress
 
 if TYPE_CHECKING:
-    from cdjax.evaluation.compare import Comparison, Photographs
+    from cdjax.evaluation.compare import Photographs
     from cdjax.model import Images, Model
 
 
@@ -79,6 +78,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _measure(options: argparse.Namespace, on_progress: OnProgress) -> dict[str, Any]:
     from cdjax.checkpoints.load import load_model
+    from cdjax.cli.evaluation_report import figures
     from cdjax.evaluation.compare import check_comparable, compare
     from cdjax.networks.teachers import normalized_teacher
 
@@ -113,7 +113,7 @@ def _measure(options: argparse.Namespace, on_progress: OnProgress) -> dict[str, 
         "skipped as broken": sum(len(of["skipped"]) for of in read.values()),
     }
     found = {"settings": settings, "photographs": read, "pairs": len(pairs.get("contents", ()))}
-    return found | _figures(comparison, names | {"teacher": options.teacher})
+    return found | figures(comparison, names | {"teacher": options.teacher})
 
 
 def _load(name: str, stages: Sequence[int] | None) -> "Model":
@@ -168,22 +168,3 @@ def pairs_in_turn(contents: "Images", styles: "Images", count: int) -> "tuple[Im
     # One style further each time both begin again, else pairs would repeat.
     shift = turns // math.lcm(len(contents), len(styles))
     return contents[turns % len(contents)], styles[(turns + shift) % len(styles)]
-
-
-def _figures(comparison: "Comparison", names: dict[str, str]) -> dict[str, Any]:
-    """The comparison as JSON, with the bytes of the models' files."""
-    figures = dataclasses.asdict(comparison)
-    for name, of in (comparison.models | {"teacher": comparison.teacher}).items():
-        row = figures["teacher"] if of is comparison.teacher else figures["models"][name]
-        row["size"]["float32_bytes"] = of.size.float32_bytes
-        row["size"]["stored_bytes"] = _stored_bytes(names[name])
-    return figures
-
-
-def _stored_bytes(name: str) -> int:
-    """Bytes of the files that a model is read from."""
-    from cdjax.checkpoints.load import find_model
-
-    _, path = find_model(name)
-    files = sorted(path.glob("*.pth")) or [path, *path.rglob("*")]
-    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,13 +1,33 @@
-"""The Markdown that `cdjax evaluate` prints, from the figures that it writes as JSON."""
+"""The figures that `cdjax evaluate` writes as JSON, and the Markdown that it prints of them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from cdjax.cli.report import MISSING, document, facts, number, table
-from cdjax.evaluation.compare import FLOPS_SIZE
+from cdjax.evaluation.compare import FLOPS_SIZE, Comparison
 from cdjax.evaluation.image_quality import ADAIN_STAGE
 
 Figures = Mapping[str, Any]
+_Rows = dict[str, Callable[[Any], str]]
+
+
+def figures(comparison: Comparison, files: Mapping[str, str]) -> dict[str, Any]:
+    """The comparison as JSON, with the bytes of the files of every model and of the teacher."""
+    found = asdict(comparison)
+    for name, row in (found["models"] | {"teacher": found["teacher"]}).items():
+        row["size"]["float32_bytes"] = 4 * row["size"]["parameters"]
+        row["size"]["stored_bytes"] = _stored_bytes(files[name])
+    return found
+
+
+def _stored_bytes(name: str) -> int:
+    """Bytes of the files that a model is read from."""
+    from cdjax.checkpoints.load import find_model
+
+    _, path = find_model(name)
+    files = sorted(path.glob("*.pth")) or [path, *path.rglob("*")]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _table(first: str, columns: Figures, rows: Mapping[str, Callable[[Any], str]]) -> str:
@@ -18,7 +38,7 @@ def _table(first: str, columns: Figures, rows: Mapping[str, Callable[[Any], str]
 
 
 def _sizes(columns: Figures) -> str:
-    rows: dict[str, Callable[[Any], str]] = {
+    rows: _Rows = {
         "method": lambda of: of["config"]["method"],
         "features of": lambda of: of["config"]["teacher"],
         "stages": lambda of: " ".join(str(spec["stage"]) for spec in of["config"]["specs"]),
@@ -43,7 +63,7 @@ def _unexplained(models: Figures) -> str:
         forms = (model["unexplained"].get(form, {}) for form in ("affine", "relu"))
         return " / ".join(number(of.get(stage, {}).get(tap), ".3f") for of in forms)
 
-    rows: dict[str, Callable[[Any], str]] = {
+    rows: _Rows = {
         f"stage {stage}, {tap}": lambda model, s=stage, t=tap: cell(model, s, t)  # type: ignore[misc]
         for stage, tap in sorted(taps)
     }
@@ -55,7 +75,7 @@ def _reconstructions(columns: Figures) -> str:
         return f"{quality['psnr']:.1f} / {quality['ssim']:.3f}" if quality else MISSING
 
     stages = sorted({stage for of in columns.values() for stage in of["reconstruction"]})
-    rows: dict[str, Callable[[Any], str]] = {
+    rows: _Rows = {
         f"stage {stage}": lambda of, s=stage: cell(of["reconstruction"].get(s))  # type: ignore[misc]
         for stage in stages
     }
@@ -98,7 +118,7 @@ def report(results: Figures) -> str:
             "The cascades run different stages and do not compare; `--stages` takes those that all "
             "have.\n"
         )
-    return document("Evaluation", facts(results), sections)
+    return document(results.get("title", "Evaluation"), facts(results), sections)
 
 
 _SIZE_NOTE = """

@@ -56,11 +56,6 @@ class Size:
     embedding_parameters: int
     gflops: float | None
 
-    @property
-    def float32_bytes(self) -> int:
-        """Bytes of the networks without the embeddings."""
-        return 4 * self.parameters
-
 
 @dataclass(frozen=True)
 class Evaluation:

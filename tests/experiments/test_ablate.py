@@ -10,10 +10,10 @@ import pytest
 from cdjax.checkpoints.load import load_model
 from cdjax.data.pairs import Pairs
 from cdjax.distillation.config import PhaseConfig, Weights
-from experiments import ablate
-from experiments.ablate import main, variants
+from experiments.ablate import main, measured_images, variants
 from experiments.ablate_options import Command, default_recipe
 from tests.distillation.test_pipeline import vgg
+from tests.experiments.fakes import tables
 
 NAMES = ["everything", "no_embedding", "no_collaboration", "start_l1", "start_random"]
 TINY = {
@@ -35,7 +35,7 @@ TINY = {
 
 def test_each_variant_leaves_out_one_part() -> None:
     recipe = default_recipe()
-    found = {variant.name: variant.recipe for variant in variants(recipe)}
+    found = variants(recipe)
     assert list(found) == NAMES
     assert found["everything"] == recipe
     assert recipe.student_encoder.weights == Weights(10, 1, 1)
@@ -50,13 +50,13 @@ def test_each_variant_leaves_out_one_part() -> None:
 
 def test_student_transfer_is_a_variant_where_the_recipe_has_it() -> None:
     recipe = replace(default_recipe(), student_transfer=PhaseConfig(5))
-    found = {variant.name: variant.recipe.student_transfer.steps for variant in variants(recipe)}
+    found = {name: of.student_transfer.steps for name, of in variants(recipe).items()}
     assert found == {**dict.fromkeys(NAMES, 0), "with_transfer": 5}
 
 
 def test_adain_collaborates_by_transfer() -> None:
     recipe = replace(default_recipe(), method="adain")
-    found = {variant.name: variant.recipe.student_encoder.weights for variant in variants(recipe)}
+    found = {name: of.student_encoder.weights for name, of in variants(recipe).items()}
     weights = found["no_collaboration"]
     assert (weights.embedding, weights.content, weights.style) == (10, 0, 0)
     assert (found["everything"].content, found["everything"].style) == (1, 10)
@@ -65,8 +65,7 @@ def test_adain_collaborates_by_transfer() -> None:
 def test_images_to_measure_on_are_none_that_were_trained_on() -> None:
     recipe = replace(default_recipe(), method="adain")
     command = Command(recipe, count=6, size=recipe.data.crop)
-    _, test = ablate._images(command)
-    pairs = ablate._pairs(command, test)
+    _, test, pairs = measured_images(command)
     assert pairs["contents"].shape == pairs["styles"].shape == test.shape
     with Pairs(recipe.data, recipe.style_data) as data:
         trained = np.concatenate([next(data).reshape(-1, *test.shape[1:]) for _ in range(2)])
@@ -85,12 +84,12 @@ def test_variants_are_made_and_measured_beside_each_other(
     text = capsys.readouterr().out
     figures = json.loads((output / "ablation.json").read_text())
     assert list(figures["models"]) == NAMES
-    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
-    assert len(rows) == len(NAMES)
-    for row, name in zip(rows, NAMES, strict=True):
+    head, row = tables(text)["Share of the teacher's variance that is not explained"]
+    assert head[1:] == NAMES
+    for shown, name in zip(row[1:], NAMES, strict=True):
         shares = figures["models"][name]["unexplained"]
         wanted = [f"{shares[form]['1']['relu1_1']:.3f}" for form in ("affine", "relu")]
-        assert row[1] == " / ".join(wanted)
+        assert shown == " / ".join(wanted)
     # One decoder of the teacher serves all that need it.
     made = [name for name in NAMES if (output / name / "stage1/teacher_decoder/log.jsonl").exists()]
     copied = [name for name in NAMES if (output / name / "stage1/teacher_decoder/model").exists()]

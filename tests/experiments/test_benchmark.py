@@ -244,7 +244,7 @@ def test_student_and_teacher_on_several_pairs(
         (["--weights", "lone"], "must have decoders"),
         (["--weights", "none"], "none: no such"),
         (["--gatys", "--dtype", "bfloat16"], "float32 only"),
-        (["--gatys", "--steps", "0"], "a step and a scale"),
+        (["--gatys", "--steps", "0"], "steps and scales must be at least 1"),
         (["--gatys", "--contents", "none.png"], "none.png: no such file"),
     ],
 )
