@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from cdjax.cli.distill_options import parse_like
 from cdjax.distillation.config import DistillationConfig, PhaseConfig, Weights
 from cdjax.distillation.presets import PRESETS
 
@@ -49,10 +50,4 @@ def default_recipe() -> DistillationConfig:
 
 def parse(arguments: Sequence[str]) -> Command:
     """The command line as a configuration; exits with status 2 if it is wrong."""
-    return tyro.cli(
-        Command,
-        args=list(arguments),
-        default=Command(default_recipe()),
-        prog="python -m experiments.ablate",
-        config=(tyro.conf.FlagConversionOff,),
-    )
+    return parse_like(Command(default_recipe()), arguments, "python -m experiments.ablate")

@@ -49,7 +49,17 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--megapixels", type=within(float, 0, 10_000), nargs="+", default=[1, 4, 16, 40, 100])
     add("--memory", type=size, default="1GB", help="of the device for windows (%(default)s)")
     add("--host-memory", type=size, default="4GB", help="of the host for windows (%(default)s)")
-    gatys.add_options(parser)
+    add = parser.add_argument_group("optimising a picture").add_argument
+    add("--gatys", action="store_true", help="optimise a picture with student and teacher instead")
+    add("--teacher", default="vgg16", help="as experiments.evaluate takes it (%(default)s)")
+    paths: Any = {"type": Path, "nargs": "+", "default": [], "metavar": "PATH"}
+    add("--contents", **paths, help="images or folders (default: a synthetic landscape)")
+    add("--styles", **paths, help="images or folders (default: a synthetic painting)")
+    add("--pairs", type=count, default=1, help="of both in turn, at most (%(default)s)")
+    add("--steps", type=count, default=50, help="at every scale (%(default)s)")
+    add("--finish-steps", type=int, default=0, help="of the student's, made with the teacher")
+    add("--scales", type=count, help="as cdjax.Optimization has them by default")
+    add("--start", choices=["content", "stylized"], default="content", help="of the student's")
     add = parser.add_argument_group("the paper's table").add_argument
     add("--table", nargs="*", metavar="MODEL", help="measure it of these models, or bundled ones")
     add("--table-size", type=within(int, 64, 100_000), default=1024, help="pixels a side (1024)")

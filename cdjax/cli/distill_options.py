@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
@@ -11,6 +11,7 @@ from cdjax.distillation.config import DistillationConfig
 from cdjax.distillation.presets import PRESETS
 
 Preset = Literal["quick", "paper", "bundled"]
+_Command = TypeVar("_Command")
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,14 @@ def parse(arguments: Sequence[str]) -> Command:
     recipe = presets[preset if preset in presets else "quick"]
     name = f"adain-{preset}" if method == "adain" else preset
     default = Command(recipe, "quick", Path("runs") / name)
+    return parse_like(default, arguments, "cdjax distill")
+
+
+def parse_like(default: _Command, arguments: Sequence[str], program: str) -> _Command:
+    """A dataclass with the options on a command line in place of its own values."""
+    config = (tyro.conf.FlagConversionOff,)
     return tyro.cli(
-        Command,
-        args=list(arguments),
-        default=default,
-        prog="cdjax distill",
-        config=(tyro.conf.FlagConversionOff,),
+        type(default), args=list(arguments), default=default, prog=program, config=config
     )
 
 

@@ -52,12 +52,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--teacher", required=True, help="the same; an ImageNet network is normalised first")
     add("--images", type=Path, required=True, metavar="FOLDER", help="photographs to measure on")
     add("--styles", type=Path, metavar="FOLDER", help="styles of pairs (default: no pairs)")
-    add(
-        "--fit-images",
-        type=Path,
-        metavar="FOLDER",
-        help="photographs that embeddings are fitted to (default: the first half of --images)",
-    )
+    fit = "photographs that embeddings are fitted to (default: the first half of --images)"
+    add("--fit-images", type=Path, metavar="FOLDER", help=fit)
     add("--count", type=count, default=100, help="images of each folder, at most (100)")
     add("--size", type=count, default=256, help="pixels a side (256)")
     add("--pairs", type=count, default=16, help="pairs of a content and a style (16)")

@@ -7,6 +7,7 @@ out.preview.png), which is removed once OUT is written. `cdjax.optimize_image` d
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,9 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     options = _parse(arguments)
     job, settings = _job(options), _settings(options)
-
-    def optimize(guard: "InterruptGuard") -> None:
-        _optimize(options, job, settings, guard)
-
     from cdjax.cli.interrupts import run_interruptibly
 
-    run_interruptibly(optimize)
+    run_interruptibly(partial(_optimize, options, job, settings))
     return 0
 
 
@@ -50,67 +47,39 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("-o", "--output", required=True, metavar="OUT", help="file to write")
     add("--content-size", type=pixels, metavar="PX", help="scale content to this shorter side")
     add("--style-size", type=pixels, metavar="PX", help="scale style to this shorter side")
-    add(
-        "--preview-every",
-        type=count,
-        default=50,
-        metavar="N",
-        help="steps between two previews beside OUT; 0: none (default %(default)s)",
-    )
+    every = "steps between two previews beside OUT; 0: none (%(default)s)"
+    add("--preview-every", type=count, default=50, metavar="N", help=every)
     quality = within(int, 1, 100)
-    add("--quality", type=quality, default=95, metavar="Q", help="of JPEG, WebP (default 95)")
+    add("--quality", type=quality, default=95, metavar="Q", help="of JPEG and WebP (95)")
     add("--overwrite", action="store_true", help="replace OUT if it already exists")
-    _add_losses(parser)
-    _add_steps(parser)
-    return parser.parse_args(arguments)
-
-
-def _add_losses(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("losses").add_argument
-    add(
-        "--model",
-        default="wct-16x",
-        help="whose encoder computes the losses: a name (see cdjax models), a checkpoint, or a "
-        "PyTorch file of a VGG (default %(default)s)",
+    model = (
+        "whose encoder computes the losses: a name (see cdjax models), a checkpoint, or a PyTorch "
+        "file of a VGG (%(default)s)"
     )
+    add("--model", default="wct-16x", help=model)
     layers: Any = {"type": _layer, "nargs": "+", "metavar": "LAYER[=SHARE]"}
     add("--content-layers", **layers, help="of the content loss, such as relu4_2")
     add("--style-layers", **layers, help="of the style loss, such as relu1_1=2 relu2_1=1")
     add("--content-weight", type=float, metavar="W", help="of the content loss")
     add("--style-weight", type=float, metavar="W", help="of the style loss")
-    add("--tv-weight", type=float, metavar="W", help="of the total variation, which smoothes")
-
-
-def _add_steps(parser: argparse.ArgumentParser) -> None:
-    add, count = parser.add_argument_group("steps").add_argument, within(int, 0, _MANY)
+    add("--tv-weight", type=float, metavar="W", help="of the total variation, which smooths")
+    add = parser.add_argument_group("steps").add_argument
     add("--optimizer", choices=["lbfgs", "adam"])
     add("--learning-rate", type=float, metavar="R", help="of Adam")
     add("--steps", type=count, metavar="N", help="at every scale")
-    add(
-        "--finish",
-        metavar="MODEL",
-        help="whose encoder computes the losses of the last steps at every scale, such as the "
-        "teacher of --model: nearer to the style for a few of its slow steps",
+    finish = (
+        "whose encoder computes the losses of the last steps at every scale, such as the teacher "
+        "of --model: nearer to the style for a few of its slow steps"
     )
-    add(
-        "--finish-steps",
-        type=count,
-        metavar="N",
-        help="how many steps are made with --finish (default: a quarter)",
-    )
-    add(
-        "--scales",
-        type=count,
-        metavar="N",
-        help="sizes, each half of the next (default: 3; 1 with a stylized start)",
-    )
-    add(
-        "--start",
-        choices=["content", "noise", "stylized"],
-        help="at the coarsest scale (default content); stylized: the content as cdjax stylize "
-        "makes it with --model",
-    )
+    add("--finish", metavar="MODEL", help=finish)
+    add("--finish-steps", type=count, metavar="N", help="steps with --finish (a quarter)")
+    scales = "sizes, each half of the next (3; 1 with a stylized start)"
+    add("--scales", type=count, metavar="N", help=scales)
+    start = "at the coarsest scale (content); stylized: what cdjax stylize makes with --model"
+    add("--start", choices=["content", "noise", "stylized"], help=start)
     add("--seed", type=count, metavar="N", help="of the noise")
+    return parser.parse_args(arguments)
 
 
 def _layer(text: str) -> tuple[str, float]:

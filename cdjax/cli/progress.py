@@ -1,7 +1,6 @@
 """Progress bars on stderr, drawn from the reports of `cdjax.progress`."""
 
 import sys
-from types import TracebackType
 from typing import Any, Self
 
 from cdjax.cli.interrupts import InterruptGuard
@@ -41,14 +40,9 @@ class ProgressBar:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._bar is not None:
-            if kind is not None and issubclass(kind, KeyboardInterrupt):
+            if kind is KeyboardInterrupt:
                 self._bar.disable = True  # "interrupted" is printed already, and comes last.
             self._bar.close()
 
@@ -67,30 +61,26 @@ class ProgressBar:
                 self._draw(progress)
 
     def _draw(self, progress: Progress) -> None:
+        from tqdm import tqdm
+
         bar = self._bar
         if bar is None or bar.total != progress.total or bar.n > progress.done:
-            bar = self._begin(progress)
+            if bar is not None:
+                bar.close()
+            self._bar = bar = tqdm(
+                total=progress.total,
+                # Of a run that is continued; what is done already does not count for the speed.
+                initial=progress.done,
+                desc=progress.task,
+                unit=self._unit,
+                unit_scale=progress.total is not None and progress.total >= _SCALED_FROM,
+                file=sys.stderr,
+                disable=self._hidden,
+                leave=self._keep,
+                dynamic_ncols=True,
+            )
         bar.set_description(progress.task, refresh=False)
         if progress.metrics:
             shown = {name: f"{value:.3g}" for name, value in progress.metrics.items()}
             bar.set_postfix(shown, refresh=False)
         bar.update(progress.done - bar.n)
-
-    def _begin(self, progress: Progress) -> Any:
-        from tqdm import tqdm
-
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = tqdm(
-            total=progress.total,
-            # Of a run that is continued; what is done already does not count for the speed.
-            initial=progress.done,
-            desc=progress.task,
-            unit=self._unit,
-            unit_scale=progress.total is not None and progress.total >= _SCALED_FROM,
-            file=sys.stderr,
-            disable=self._hidden,
-            leave=self._keep,
-            dynamic_ncols=True,
-        )
-        return self._bar

@@ -68,61 +68,31 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("inputs", type=Path, nargs="+", metavar="CONTENT", help="photographs; without -s, STYLE")
     add("-s", "--styles", type=Path, nargs="+", metavar="STYLE", help="paintings")
     add("-o", "--output", required=True, metavar="OUT", help="file or folder to write")
-    add(
-        "--mix",
-        type=within(float, 0, 1_000_000),
-        nargs="*",
-        metavar="W",
-        help="mix all styles into one, with these weights in their order (default: equal ones)",
-    )
-    add(
-        "--alpha",
-        type=within(float, 0, 1),
-        default=1.0,
-        metavar="A",
-        help="strength of the style, 0 to 1 (default 1)",
-    )
+    weight = within(float, 0, 1_000_000)
+    mix = "mix all styles into one, with these weights in their order (default: equal ones)"
+    add("--mix", type=weight, nargs="*", metavar="W", help=mix)
+    strength = "strength of the style, 0 to 1 (default 1)"
+    add("--alpha", type=within(float, 0, 1), default=1.0, metavar="A", help=strength)
     add("--content-size", type=pixels, metavar="PX", help="scale content to this shorter side")
     add("--style-size", type=pixels, metavar="PX", help="scale style to this shorter side")
-    add(
-        "--quality",
-        type=within(int, 1, 100),
-        default=95,
-        metavar="Q",
-        help="of JPEG and WebP, 1 to 100 (default 95)",
-    )
-    add(
-        "--deepzoom",
-        action="store_true",
-        help="write OUT as a folder with a page that zooms into the result",
-    )
+    quality = within(int, 1, 100)
+    add("--quality", type=quality, default=95, metavar="Q", help="of JPEG, WebP (default 95)")
+    deepzoom = "write OUT as a folder with a page that zooms into the result"
+    add("--deepzoom", action="store_true", help=deepzoom)
     add("--overwrite", action="store_true", help="replace outputs that already exist")
-    _add_computation(parser)
-    return parser.parse_intermixed_args(arguments)
-
-
-def _add_computation(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model and computation").add_argument
-    add(
-        "--method",
-        choices=["wct", "adain"],
-        help=f"the transform, and its bundled model METHOD-16x (default {DEFAULT_METHOD}-16x)",
-    )
+    bundled = f"the transform, and its bundled model METHOD-16x (default {DEFAULT_METHOD}-16x)"
+    add("--method", choices=["wct", "adain"], help=bundled)
     add("--weights", metavar="MODEL", help="another model (see cdjax models) or checkpoint")
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="compute in this type")
-    add(
-        "--memory",
-        type=size,
-        metavar="SIZE",
-        help="device memory for a picture, e.g. 2GB; one that needs more is made in windows "
-        "(default: most of a GPU's, half of the free memory without one)",
+    device = (
+        "device memory for a picture, e.g. 2GB; one that needs more is made in windows (default: "
+        "most of a GPU's, half of the free memory without one)"
     )
-    add(
-        "--host-memory",
-        type=size,
-        metavar="SIZE",
-        help="for pictures made in windows; the rest goes to files (default: half of the free)",
-    )
+    add("--memory", type=size, metavar="SIZE", help=device)
+    host = "for pictures made in windows; the rest goes to files (default: half of the free)"
+    add("--host-memory", type=size, metavar="SIZE", help=host)
+    return parser.parse_intermixed_args(arguments)
 
 
 def _inputs(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:

@@ -19,25 +19,13 @@ from cdjax.data.dead_leaves import dead_leaves
 from cdjax.evaluation.metrics import style_distance
 from cdjax.networks.teachers import normalized_teacher
 from cdjax.optimization.losses import features_of
+from experiments.benchmarks.inputs import Pairs, read_pairs
 from experiments.benchmarks.report import median, say
 from experiments.benchmarks.worker import Answer, summary, worker
-from experiments.pictures import Pairs, add_pair_options, read_pairs
 
 _NORMAL_SIZE, _NORMAL_IMAGES = 256, 62
 """Dead leaves that the teacher is normalised on, beside the pictures: without many others, channels
 that hardly respond to these would dominate."""
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `measure`."""
-    add = parser.add_argument_group("optimising a picture").add_argument
-    add("--gatys", action="store_true", help="optimise a picture with student and teacher instead")
-    add("--teacher", default="vgg16", help="as experiments.evaluate takes it (%(default)s)")
-    add_pair_options(add, pairs=1)
-    add("--steps", type=int, default=50, help="at every scale (%(default)s)")
-    add("--finish-steps", type=int, default=0, help="of the student's, made with the teacher")
-    add("--scales", type=int, help="as cdjax.Optimization has them by default")
-    add("--start", choices=["content", "stylized"], default="content", help="of the student's")
 
 
 def _open(options: argparse.Namespace, pictures: Pairs) -> dict[str, Model]:
@@ -83,8 +71,7 @@ def _measure_pair(
         np.save(path, image)
     taken = {name: _optimize(name, of, folder, inputs) for name, of in courses.items()}
     content, style = (jnp.asarray(image, jnp.float32) / 255 for image in images)
-    pictures = {"content": content}
-    pictures |= {name: jnp.load(folder / f"{name}.npy") for name in taken}
+    pictures = {"content": content, **{name: jnp.load(folder / f"{name}.npy") for name in taken}}
     layers = courses["teacher"].style_layers
     distances = {name: _distance(teacher, layers, of, style) for name, of in pictures.items()}
     figures = {f"distance of the {name}": sum(of.values()) for name, of in distances.items()}

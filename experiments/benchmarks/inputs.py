@@ -1,6 +1,7 @@
 """What is measured: images, networks, weights in PyTorch's layout."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax import Model, ModelConfig, Spec
+from cdjax.cli.jobs import images_in
+from cdjax.cli.samples import landscape, painting
 from cdjax.data.dead_leaves import dead_leaves
-from cdjax.model import Method, Params
+from cdjax.io.images import levels, read_image, resize
+from cdjax.model import Images, Method, Params
 from cdjax.networks.spec import Conv
 
 _PERIOD = 512
@@ -29,6 +33,52 @@ def write_pair(folder: Path, height: int, width: int, style: int) -> list[Path]:
     write_image(paths[0], height, width)
     write_image(paths[1], style, style, seed=1)
     return paths
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Contents and styles: `names`, and the central squares, (N, size, size, 3) uint8."""
+
+    names: tuple[str, ...]
+    contents: Images
+    styles: Images
+
+
+def read_pairs(contents: Sequence[Path], styles: Sequence[Path], *, size: int, count: int) -> Pairs:
+    """At most `count` contents and styles in turn; of folders with more, evenly spaced ones.
+
+    Without files, the contents are a synthetic landscape, or the styles a synthetic painting. The
+    shorter side of an image is scaled to `size`, in pixels.
+
+    Raises:
+        UsageError: if there is no such file or folder, or no image in a folder.
+        ImageError: if an image cannot be read.
+    """
+    found = [list(_files(contents, "content", count)), list(_files(styles, "style", count))]
+    rows = min(count, max(1, *map(len, found)))
+    sides: list[list[tuple[str, NDArray[np.uint8]]]] = []
+    for files, make in zip(found, (landscape, painting), strict=True):
+        if files:
+            turns = [files[row % len(files)] for row in range(rows)]
+            sides.append([(path.stem, _square(path, size)) for path in turns])
+        else:
+            picture = make(max(size, 64), max(size, 64))[:size, :size]
+            sides.append([(make.__name__, picture)] * rows)
+    names = tuple(f"{content[0]} in {style[0]}" for content, style in zip(*sides, strict=True))
+    return Pairs(names, *(np.stack([square for _, square in side]) for side in sides))
+
+
+def _files(paths: Sequence[Path], role: str, count: int) -> Iterator[Path]:
+    for path in paths:
+        inside = images_in(path, role)
+        most = min(count, len(inside))
+        yield from (inside[i * len(inside) // most] for i in range(most))
+
+
+def _square(path: Path, size: int) -> NDArray[np.uint8]:
+    pixels = levels(resize(read_image(path), size).pixels)
+    top, left = ((side - size) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + size, left : left + size]
 
 
 def difference(first: Path, second: Path) -> tuple[float, float]:

@@ -64,18 +64,15 @@ def worker(
 ) -> Iterator[tuple[Answer, Callable[..., Answer]]]:
     """A worker that has loaded its task and waits; it ends with the context.
 
+    Yields what the worker reported of itself, and a function `run(*inputs, save=None)` of .npy
+    files, which returns the answer; the result is written to `save` after the time is taken. Both
+    raise `WorkerError` if the process ends before it answers.
+
     Args:
         name: what messages call it.
         task: `load`, and what that function needs.
         cache: folder of compiled programs.
         allocator: GLIBC_TUNABLES of the process.
-
-    Yields:
-        What the worker reported of itself, and a function `run(*inputs, save=None)` of .npy files,
-        which returns the answer; the result is written to `save` after the time is taken.
-
-    Raises:
-        WorkerError: if the process ends before it answers, here or in a run.
     """
     # The allocator is tuned as told, not as the parent's.
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}

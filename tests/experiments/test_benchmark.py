@@ -13,9 +13,9 @@ import pytest
 from cdjax import Model, Spec, save_model, student, teacher
 from experiments import benchmark
 from experiments.benchmarks import gatys, stylization, tiles, training, ways
+from experiments.benchmarks.inputs import read_pairs
 from experiments.benchmarks.report import report
 from experiments.benchmarks.worker import ROOT, worker
-from experiments.pictures import read_pairs
 from tests.experiments.fakes import tables, worker_that
 from tests.models import encode, random_model
 from tests.pictures import picture
@@ -244,7 +244,7 @@ def test_student_and_teacher_on_several_pairs(
         (["--weights", "lone"], "must have decoders"),
         (["--weights", "none"], "none: no such"),
         (["--gatys", "--dtype", "bfloat16"], "float32 only"),
-        (["--gatys", "--steps", "0"], "steps and scales must be at least 1"),
+        (["--gatys", "--steps", "3", "--finish-steps", "4"], "finish_steps must be from 0 to 3"),
         (["--gatys", "--contents", "none.png"], "none.png: no such file"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cdjax.errors import ImageError, UsageError
-from experiments.pictures import read_pairs
+from experiments.benchmarks.inputs import read_pairs
 from tests.pictures import numbers, picture
 
 
