@@ -41,13 +41,10 @@ def run(
         load: returns the model; called while the first files are being read.
         settings: how every picture is made.
         guard: under which they are written.
-        strict: whether the first failure ends the run; otherwise it is printed in one line.
+        strict: whether the first failure raises `ImageError`; otherwise it is printed in one line.
 
     Returns:
         How many pictures could not be made.
-
-    Raises:
-        ImageError: if a picture could not be made, and the run is strict.
     """
     by_style = [(paths, list(group)) for paths, group in groupby(jobs, key=lambda job: job.styles)]
     with ThreadPoolExecutor(2, "cdjax-read") as pool:
@@ -123,12 +120,7 @@ def _read_ahead(
 
 @contextmanager
 def within_memory(what: str, remedy: str) -> Iterator[None]:
-    """Turns exhausted memory, of the host or the device, into an `ImageError`.
-
-    Args:
-        what: what is computed in the context.
-        remedy: the options that make it smaller.
-    """
+    """Turns exhausted memory into an `ImageError` that names what is computed and what helps."""
     import jax
 
     try:

@@ -54,15 +54,7 @@ def _row(title: str, records: list[dict[str, float]]) -> list[str]:
 
 
 def write_report(folder: Path, recipe: DistillationConfig) -> Path:
-    """Writes `report.md`, and a picture of the losses beside each phase's log.
-
-    Args:
-        folder: of the distillation.
-        recipe: what was done.
-
-    Returns:
-        The report's path.
-    """
+    """Writes `report.md`, and a picture of the losses beside each phase's log; returns its path."""
     rows, sections = [], []
     logs = [
         (f"stage {stage}, {phase}", folder / f"stage{stage}" / phase / "log.jsonl")

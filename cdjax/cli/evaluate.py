@@ -148,16 +148,7 @@ def _read(options: argparse.Namespace, on_progress: OnProgress) -> "dict[str, Ph
 
 
 def pairs_in_turn(contents: "Images", styles: "Images", count: int) -> "tuple[Images, Images]":
-    """Pairs of contents and styles, both taken in turn; no pair is repeated.
-
-    Args:
-        contents: any number, along the first axis.
-        styles: the same.
-        count: pairs at most.
-
-    Returns:
-        The contents and the styles of the pairs.
-    """
+    """At most `count` pairs of contents and styles, both taken in turn; no pair is repeated."""
     import numpy as np
 
     turns = np.arange(min(count, len(contents) * len(styles)))

@@ -11,12 +11,8 @@ _REQUIREMENTS = {"tensorflow_datasets": "tensorflow-datasets"}
 def require(what: str, *modules: str) -> None:
     """Makes sure that optional packages are installed; imports none of them.
 
-    Args:
-        what: the command or option that needs them, for the message.
-        modules: names of modules, such as `"tensorflow_datasets"`.
-
     Raises:
-        UsageError: if some are missing; the message has the command that installs them.
+        UsageError: if modules are missing; the message has the command that installs them.
     """
     missing = [_REQUIREMENTS.get(name, name) for name in modules if find_spec(name) is None]
     if missing:

@@ -19,11 +19,7 @@ class InterruptGuard:
 
     @contextmanager
     def protected(self) -> Iterator[None]:
-        """Delays an interruption until the context ends.
-
-        Raises:
-            KeyboardInterrupt: if the interruption came before.
-        """
+        """Delays an interruption until the context ends; raises if one came before."""
         with self._lock:
             if self._interrupted.is_set():
                 raise KeyboardInterrupt
@@ -41,11 +37,8 @@ def run_interruptibly(function: Callable[[InterruptGuard], _T]) -> _T:
     While JAX compiles or computes, the main thread would notice Ctrl-C only after minutes, or never
     if the exception is raised inside a callback.
 
-    Args:
-        function: called with the guard under which it writes files and prints.
-
-    Returns:
-        What the function returns; its exceptions are raised here.
+    The function is called with the guard under which it writes files and prints. Its exceptions
+    are raised here.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, once no protected context is open. The function may go on

@@ -35,26 +35,18 @@ _INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command.
+    """Runs a command, by default that of the process; returns the exit status.
 
-    Args:
-        arguments: as on the command line; those of the process by default.
-
-    Returns:
-        The exit status: 0 done; 1 a training that cannot go on; 2 wrong use or bad input, after one
-        line on stderr; 130 interrupted: nothing more is written, but a computation may go on in its
-        thread until the process ends.
+    It is 0: done; 1: a training that cannot go on; 2: wrong use or bad input, after one line on
+    stderr; 130: interrupted. Nothing more is written then, but a computation may go on in its
+    thread until the process ends.
     """
     given = sys.argv[1:] if arguments is None else arguments
     return exit_status(lambda: _dispatch(given))
 
 
 def command(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command as a process: `main`, with the process tuned for it, then the end.
-
-    Args:
-        arguments: as for `main`.
-    """
+    """Runs a command as a process: `main`, with the process tuned for it, then the end."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     name = given[0] if given else ""
     if name in _TUNABLES:
@@ -71,11 +63,7 @@ def command(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def exit_status(run: Callable[[], int]) -> int:
-    """The exit status of a program; its errors are printed in one line on stderr.
-
-    Args:
-        run: returns the status, or raises.
-    """
+    """The exit status that `run` returns; its errors are printed in one line on stderr."""
     try:
         with warnings.catch_warnings():
             # What users need to know about a file or the cache is printed as our own lines.

@@ -105,11 +105,6 @@ def _job(options: argparse.Namespace) -> "Job":
 
 
 def _settings(options: argparse.Namespace) -> "Optimization":
-    """The settings of the optimisation.
-
-    Raises:
-        OptimizationError: if they do not fit each other.
-    """
     from cdjax.optimization.config import Optimization
 
     given = vars(options)

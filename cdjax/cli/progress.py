@@ -15,11 +15,11 @@ class ProgressBar:
 
     A report with another total, or with fewer units done, starts a new bar; another task with the
     same total only changes the name on the bar. Messages are printed above the bar; a report that
-    counts nothing is only its message.
+    counts nothing is only its message. After an interruption of `guard`, nothing is printed.
 
     Args:
         unit: name of the units, such as `"image"`.
-        guard: under which everything is printed; after an interruption nothing is.
+        guard: under which everything is printed.
         show: whether to draw bars; None: only on a terminal. Messages are always printed.
         keep: whether a finished bar stays on the screen.
     """
@@ -47,11 +47,7 @@ class ProgressBar:
             self._bar.close()
 
     def __call__(self, progress: Progress) -> None:
-        """Shows a report.
-
-        Raises:
-            KeyboardInterrupt: if the guard was interrupted.
-        """
+        """Shows a report; raises `KeyboardInterrupt` if the guard was interrupted."""
         from tqdm import tqdm
 
         with self._guard.protected():

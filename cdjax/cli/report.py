@@ -15,12 +15,7 @@ MISSING = "-"
 
 
 def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """A table for a terminal: columns of equal width, two spaces apart.
-
-    Args:
-        rows: cells, as many in each row.
-        right: the columns that are aligned at the right.
-    """
+    """A table for a terminal, two spaces between columns; those in `right` are aligned there."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -56,12 +51,7 @@ def _processor() -> str:
 
 
 def about(program: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """The command, the machine and the versions, for JSON.
-
-    Args:
-        program: such as `"cdjax evaluate"`.
-        arguments: what follows it on the command line.
-    """
+    """The command, such as `cdjax evaluate` with its arguments, the machine and the versions."""
     return {
         "command": f"{program} {shlex.join(arguments)}".strip(),
         "processor": _processor(),

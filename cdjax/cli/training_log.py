@@ -29,11 +29,7 @@ _SHOWN = ("loss", "images_per_second", "embedding", "pixel", "perceptual", "cont
 
 
 def picture_grid(columns: Mapping[str, NDArray[np.uint8]]) -> Image.Image:
-    """A sheet with a row for each image and a column, with its name, for each set of images.
-
-    Args:
-        columns: by name, (N, H, W, 3) uint8 RGB, all of one shape.
-    """
+    """A row for each image and a column, with its name, for each set of images, (N, H, W, 3)."""
     count, height, width = next(iter(columns.values())).shape[:3]
     sheet = Image.new("RGB", (len(columns) * width, _HEADER + count * height), "white")
     draw = ImageDraw.Draw(sheet)

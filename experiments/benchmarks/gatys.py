@@ -82,10 +82,6 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     """Measures both encoders on every pair at every size; yields the results after each pair.
 
     Finishing steps and a stylised start are the student's; the teacher starts with the content.
-
-    Raises:
-        ValueError: if the options cannot be followed.
-        WorkerError: if a process fails.
     """
     if options.dtype != "float32":
         raise ValueError("--gatys computes in float32 only")

@@ -134,12 +134,7 @@ peaks of three sizes; there is none where a peak is off that line.
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    """Measures every model and its original; yields the results after each.
-
-    Raises:
-        ValueError: if a model cannot be read or cannot stylise.
-        WorkerError: if a process fails.
-    """
+    """Measures every model and its original; yields the results after each."""
     bundled = [model.name for model in available_models() if bundled_file(model.name)]
     models = {name: load_model(name) for name in options.table or bundled}
     if lone := [name for name, model in models.items() if model.config.method == "encoder"]:

@@ -30,12 +30,7 @@ def _prepare(folder: Path, model: Model, sizes: Sequence[int]) -> dict[str, Any]
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    """Measures every size; yields the results after each.
-
-    Raises:
-        ValueError: if the options cannot be followed.
-        WorkerError: if a process fails.
-    """
+    """Measures every size; yields the results after each."""
     sizes, weights = options.sizes or [512, 1024, 2048], options.weights or f"{options.method}-16x"
     model = load_model(weights)
     task = _prepare(folder, model, sizes)

@@ -42,12 +42,7 @@ def _measure(way: str, task: Mapping[str, Any], folder: Path, runs: int) -> tupl
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    """Measures both ways at every size, in fresh processes; yields the results after each size.
-
-    Raises:
-        ValueError: if the model cannot be read.
-        WorkerError: if a process fails.
-    """
+    """Measures both ways at every size, in fresh processes; yields the results after each."""
     weights = options.weights or "wct-16x"
     save_model(folder / "model", load_model(weights))
     task = {"load": "experiments.benchmarks.cdjax_tasks:stylizer", "dtype": options.dtype}

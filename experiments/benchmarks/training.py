@@ -28,11 +28,7 @@ def flops(small: Spec, big: Spec, pixels: int) -> float:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    """Measures a step at every stage, from the same weights and images; yields after each.
-
-    Raises:
-        WorkerError: if a process fails.
-    """
+    """Measures a step at every stage, from the same weights and images; yields after each."""
     batch, crop, images = options.batch, options.crop, folder / "images.npy"
     write_image(images, batch * crop, crop)
     np.save(images, np.load(images).reshape(batch, crop, crop, 3))

@@ -50,9 +50,6 @@ def compare(
 
     Returns:
         By way the summary, every answer, and what the worker reported of itself.
-
-    Raises:
-        WorkerError: if a process fails.
     """
 
     def start(way: str, device: str = "cpu") -> Any:
