@@ -1,7 +1,5 @@
-"""`cdjax convert` and `python convert_weights.py`: files of PyTorch become a checkpoint."""
+"""`cdjax convert`: files of PyTorch become a checkpoint."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,24 +11,24 @@ from cdjax.networks.spec import student
 from tests.models import same
 from tests.torch_files import paper_files, wct_files
 
-ROOT = Path(__file__).parents[2]
 
-
-def test_the_script_as_a_process(tmp_path: Path) -> None:
+def test_files_become_a_checkpoint_and_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, out = tmp_path / "files", tmp_path / "out"
     folder.mkdir()
     paper_files(folder, 1)
     paper_files(folder, 2, embeddings=False)
-    command = [sys.executable, "convert_weights.py", "paper-16x", str(folder), "-o", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = [line.split() for line in done.stdout.splitlines()]
+    assert main(["convert", "paper-16x", str(folder), "-o", str(out)]) == 0
+    text, err = capsys.readouterr()
+    assert err == ""
+    lines = [line.split() for line in text.splitlines()]
     assert lines[0] == ["stage", "network", "layer", "shape", "parameters"]
     assert ["2", "decoder", "conv2_1", "3x3x32x16", "4,624"] in lines
     assert ["1", "embedding", "relu1_1", "24x64", "1,600"] in lines
     assert ["1", "encoder", "total", "684"] in lines
     assert ["total", f"{sum(student(k).parameter_count for k in (1, 2)) + 1600:,}"] in lines
-    assert len({len(line) for line in done.stdout.splitlines()[:-1]}) == 1
+    assert len({len(line) for line in text.splitlines()[:-1]}) == 1
     assert same(load_model(out), convert_paper_16x(folder))
 
 

@@ -1,8 +1,9 @@
 """The command `cdjax` itself: its subcommands, its help, its errors, its exit status."""
 
+import runpy
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 import cdjax
 import cdjax.cli.extras
+import cdjax.cli.main
 from cdjax.checkpoints.pretrained import available_models
 from cdjax.cli.extras import require
 from cdjax.cli.main import COMMANDS, exit_status, main
@@ -115,15 +117,17 @@ def test_help_of_the_commands_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("program", "command"),
     [
-        (["-m", "experiments.distill"], "distill"),
-        (["-m", "experiments.gatys"], "optimize"),
-        (["-m", "experiments.evaluate"], "evaluate"),
-        (["convert_weights.py"], "convert"),
+        ("experiments/distill.py", "distill"),
+        ("experiments/gatys.py", "optimize"),
+        ("experiments/evaluate.py", "evaluate"),
+        ("convert_weights.py", "convert"),
     ],
 )
 def test_the_programs_of_the_repository_are_the_commands(
-    program: Sequence[str], command: str
+    monkeypatch: pytest.MonkeyPatch, program: str, command: str
 ) -> None:
-    arguments = [sys.executable, *program, "--help"]
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert f"usage: cdjax {command} " in done.stdout
+    called: list[list[str]] = []
+    monkeypatch.setattr(cdjax.cli.main, "command", called.append)
+    monkeypatch.setattr(sys, "argv", [program, "a", "--option", "1"])
+    runpy.run_path(str(ROOT / program), run_name="__main__")
+    assert called == [[command, "a", "--option", "1"]]

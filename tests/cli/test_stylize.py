@@ -20,6 +20,8 @@ from cdjax.cli.main import main
 from cdjax.io.images import Picture, read_image, resize, write_image
 from tests.models import random_image, random_model
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 SIZE = (24, 32)
 CACHE_SETTINGS = (
     "jax_compilation_cache_dir",
