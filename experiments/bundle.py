@@ -11,11 +11,7 @@ from cdjax.cli.parser import Parser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the program; returns the exit status, after one line on stderr for bad input."""
-    return exit_status(lambda: _run(arguments))
-
-
-def _run(arguments: Sequence[str]) -> int:
+    """Runs the program; returns the exit status."""
     parser = Parser(prog="python -m experiments.bundle", description=__doc__)
     parser.add_argument("model", help="a checkpoint's folder")
     parser.add_argument("output", type=Path, help="file to write, e.g. cdjax/weights/wct-16x.npz")
@@ -26,4 +22,4 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))

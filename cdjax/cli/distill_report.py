@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from cdjax.cli.report import table
+from cdjax.cli.report import document, table
 from cdjax.distillation.config import STAGE_PHASES, DistillationConfig
 from cdjax.io.atomic import atomic_file, write_text
 
@@ -55,7 +55,7 @@ def _row(title: str, records: list[dict[str, float]]) -> list[str]:
 
 def write_report(folder: Path, recipe: DistillationConfig) -> Path:
     """Writes `report.md`, and a picture of the losses beside each phase's log; returns its path."""
-    rows, sections = [], []
+    rows, sections = [], {}
     logs = [
         (f"stage {stage}, {phase}", folder / f"stage{stage}" / phase / "log.jsonl")
         for stage in sorted(recipe.stages)
@@ -63,34 +63,28 @@ def write_report(folder: Path, recipe: DistillationConfig) -> Path:
     ]
     logs.append(("all stages, student_transfer", folder / "student_transfer" / "log.jsonl"))
     for title, log in logs:
-        records = read_log(log) if log.is_file() else []
-        if records:
+        if records := read_log(log) if log.is_file() else []:
             rows.append(_row(title, records))
-            _curves(records, log.with_name("losses.png"), title)
-            where = log.parent.relative_to(folder).as_posix()
-            sections.append(f"## {title.capitalize()}\n\n![losses]({where}/losses.png)\n")
-            pictures = sorted((log.parent / "pictures").glob("*.png"))
-            if pictures:
-                name = pictures[-1].name
-                sections.append(f"![pictures, step {name}]({where}/pictures/{name})\n")
-    text = _summary(recipe) + "\n"
+            losses = log.with_name("losses.png")
+            _curves(records, losses, title)
+            pictures = [losses, *sorted(log.parent.glob("pictures/*.png"))[-1:]]
+            links = (f"![{of.stem}]({of.relative_to(folder).as_posix()})\n" for of in pictures)
+            sections[title.capitalize()] = "\n".join(links)
     if rows:
-        text += table(["phase", "steps", *_LOSSES, "images/s"], rows)
-        text += f"\nLosses are means over the first and the last {_AVERAGED} records.\n\n"
-    text += "\n".join(sections)
-    text += f"\n## Configuration\n\n```json\n{json.dumps(recipe.to_json(), indent=2)}\n```\n"
-    path = folder / "report.md"
-    write_text(path, text)
-    return path
-
-
-def _summary(recipe: DistillationConfig) -> str:
+        note = f"\nLosses are means over the first and the last {_AVERAGED} records.\n"
+        head = ["phase", "steps", *_LOSSES, "images/s"]
+        sections = {"Losses": table(head, rows) + note} | sections
+    sections["Configuration"] = f"```json\n{json.dumps(recipe.to_json(), indent=2)}\n```\n"
     start = recipe.start
-    return (
-        f"# Distillation for {recipe.method}\n\n"
-        f"Teacher {recipe.teacher}, {images_of(recipe)}, start {start.origin} from "
-        f"{start.images} crops of {start.crop} pixels. The model is in `model/`.\n"
-    )
+    facts = {
+        "teacher": recipe.teacher,
+        "images": images_of(recipe),
+        "start": f"{start.origin} from {start.images} crops of {start.crop} pixels",
+        "model": "`model/`",
+    }
+    path = folder / "report.md"
+    write_text(path, document(f"Distillation for {recipe.method}", facts, sections))
+    return path
 
 
 def images_of(recipe: DistillationConfig) -> str:

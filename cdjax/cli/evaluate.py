@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdjax.cli.parser import Parser, within
+from cdjax.cli.parser import Parser, new_file, within
 from cdjax.errors import EvaluationError
 from cdjax.progress import OnProgress
 
@@ -59,12 +59,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--pairs", type=count, default=16, help="pairs of a content and a style (16)")
     add("--stages", type=int, nargs="+", choices=range(1, 6), help="measure only these stages")
     add("--batch", type=count, default=4, help="images at a time (4)")
-    add("--json", type=Path, metavar="OUT", help="file for all figures")
+    add("--json", type=new_file, metavar="OUT", help="file for all figures")
     options = parser.parse_args(arguments)
-    if options.json and not options.json.resolve().parent.is_dir():
-        parser.error(f"--json: there is no folder {options.json.resolve().parent}")
-    if options.json and options.json.is_dir():
-        parser.error(f"--json: {options.json} is a folder")
     if len(set(options.models)) != len(options.models):
         parser.error("a model is given twice")
     if options.fit_images and options.fit_images.resolve() == options.images.resolve():

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ from cdjax.cli.parser import BAD_INPUT, Parser, size, within
 from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
-    from cdjax.cli.interrupts import InterruptGuard
     from cdjax.cli.jobs import Job
     from cdjax.model import Model
 
@@ -157,14 +157,8 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}
     settings = Settings(**{field.name: chosen[field.name] for field in fields(Settings)})
-
-    def load() -> "Model":
-        return _load(weights, options.method)
-
-    def make(guard: "InterruptGuard") -> int:
-        return run(jobs, load, settings, guard, strict=single)
-
-    return run_interruptibly(make)
+    load = partial(_load, weights, options.method)
+    return run_interruptibly(partial(run, jobs, load, settings, strict=single))
 
 
 def _load(weights: str, method: str | None) -> "Model":

@@ -81,7 +81,7 @@ def _square(path: Path, size: int) -> NDArray[np.uint8]:
     return pixels[top : top + size, left : left + size]
 
 
-def difference(first: Path, second: Path) -> tuple[float, float]:
+def differences(first: Path, second: Path) -> dict[str, float]:
     """The largest and the mean difference of two results in .npy files, in grey levels of 255.
 
     If one of the two is uint8, the other, float in [0, 1], is rounded to grey levels too.
@@ -95,7 +95,7 @@ def difference(first: Path, second: Path) -> tuple[float, float]:
 
     rows = (np.abs(grey(one) - grey(other)) for one, other in zip(*images, strict=True))
     largest, means = np.transpose([(row.max(), row.mean()) for row in rows])
-    return float(largest.max()), float(means.mean())
+    return {"largest difference": largest.max(), "mean difference": means.mean()}
 
 
 def _random_networks(student: Spec, teacher: Spec, seed: int) -> dict[str, Params]:

@@ -8,7 +8,7 @@ from typing import Any
 from cdjax import Model, load_model, save_model
 from cdjax.cli.allocator import STYLISATION
 from cdjax.evaluation.compare import FLOPS_SIZE, measured_size
-from experiments.benchmarks.inputs import difference, write_pair, write_torch_weights
+from experiments.benchmarks.inputs import differences, write_pair, write_torch_weights
 from experiments.benchmarks.report import median, say
 from experiments.benchmarks.ways import NOTE, available, compare
 
@@ -56,8 +56,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
         speed = gflops * (size / FLOPS_SIZE) ** 2 / median(taken["cdjax"])
         figures = {"cdjax, GFLOP/s": speed}
         if "tuned" in taken:
-            apart = difference(folder / "cdjax.npy", folder / "tuned.npy")
-            figures |= {"largest difference": apart[0], "mean difference": apart[1]}
+            figures |= differences(folder / "cdjax.npy", folder / "tuned.npy")
         results["rows"][str(size)] = {"taken": taken, "figures": figures}
         say(f"{size} pixels: " + ", ".join(f"{w} {median(of):.3g} s" for w, of in taken.items()))
         yield results

@@ -11,7 +11,7 @@ import psutil
 
 from cdjax import load_model, save_model
 from cdjax.cli.allocator import STYLISATION
-from experiments.benchmarks.inputs import difference, write_pair
+from experiments.benchmarks.inputs import differences, write_pair
 from experiments.benchmarks.report import median, say
 from experiments.benchmarks.worker import Answer, summary, worker
 
@@ -75,8 +75,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
         room = _SHARE * psutil.virtual_memory().available
         if _BYTES_PER_PIXEL * height * width <= min(room, about["limit"] or room):
             taken["whole"], _ = _measure("whole", task, folder, runs)
-            apart = difference(folder / "windows.npy", folder / "whole.npy")
-            figures |= {"largest difference": apart[0], "mean difference": apart[1]}
+            figures |= differences(folder / "windows.npy", folder / "whole.npy")
         results["workers"] = {"cdjax": about}
         name = f"{megapixels:g}: {height} x {width}"
         results["rows"][name] = {"taken": taken, "figures": figures}

@@ -152,7 +152,7 @@ def test_fitted_on_another_folder(work: Path):
         (["small", *COMMON, "--count", "1"], "images: one photograph is too few to fit to and"),
         (["small", *COMMON, "--stages", "3"], "small: the model has the stages 2, 1, not all of 3"),
         (["small", *COMMON, "--fit-images", "images"], "--fit-images must be another folder"),
-        (["small", *COMMON, "--json", "none/out.json"], "there is no folder"),
+        (["small", *COMMON, "--json", "none/out.json"], "none/out.json cannot be written"),
         (["small", *COMMON, "--batch", "0"], "'0' is not a whole number from 1"),
         (["small", "small", *COMMON], "a model is given twice"),
         (["images", *COMMON], "images: not a checkpoint of cdjax"),

@@ -233,7 +233,7 @@ def test_student_and_teacher_on_several_pairs(
     ("arguments", "message"),
     [
         (["--runs", "0"], "'0' is not a whole number from 1"),
-        (["--output", "no/report.md"], "it is a directory, or in none"),
+        (["--output", "no/report.md"], "no/report.md cannot be written"),
         (["--training", "--ultra"], "choose one"),
         (["--training", "--stages", "6"], "'6' is not a whole number from 1 to 5"),
         (["--training", "--crop", "40"], "--crop must be a multiple of 16"),
