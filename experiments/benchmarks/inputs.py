@@ -1,6 +1,6 @@
 """What is measured: images, networks, weights in PyTorch's layout."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax import Model, ModelConfig, Spec
+from cdjax.checkpoints.store import abstract_params
 from cdjax.cli.jobs import images_in
 from cdjax.cli.samples import landscape, painting
 from cdjax.data.dead_leaves import dead_leaves
 from cdjax.io.images import levels, read_image, resize
 from cdjax.model import Images, Method, Params
-from cdjax.networks.spec import Conv
 
 _PERIOD = 512
 
@@ -98,38 +98,32 @@ def differences(first: Path, second: Path) -> dict[str, float]:
     return {"largest difference": largest.max(), "mean difference": means.mean()}
 
 
-def _random_networks(student: Spec, teacher: Spec, seed: int) -> dict[str, Params]:
+def _random(config: ModelConfig, *, seed: int = 0, embeddings: Collection[int] = ()) -> Any:
+    """Random parameters of a model's shapes."""
     generator = np.random.default_rng(seed)
 
-    def layer(*shape: int) -> Params:
-        kernel = generator.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
-        return {"kernel": kernel.astype(np.float32), "bias": np.zeros(shape[-1], np.float32)}
+    def leaf(of: jax.ShapeDtypeStruct) -> NDArray[np.float32]:
+        deviation = 0 if len(of.shape) == 1 else np.sqrt(2 / np.prod(of.shape[:-1]))
+        return generator.normal(0, deviation, of.shape).astype(np.float32)
 
-    def layers(convs: Iterable[Conv]) -> Params:
-        return {conv.name: layer(3, 3, conv.features_in, conv.features_out) for conv in convs}
-
-    pairs = zip(student.taps, teacher.widths, strict=True)
-    return {
-        "encoder": {"conv0": layer(1, 1, 3, 3), **layers(student.encoder)},
-        "decoder": layers(student.decoder),
-        "embedding": {name: layer(width, out) for (name, width), out in pairs},
-    }
+    return jax.tree.map(leaf, abstract_params(config, embeddings=embeddings))
 
 
 def random_model(specs: tuple[Spec, ...], method: Method) -> Model:
     """A model with random weights, which take as long and as much memory as trained ones."""
-    parts = ("encoder",) if method == "encoder" else ("encoder", "decoder")
-    params = {}
-    for spec in specs:
-        networks = _random_networks(spec, spec, spec.stage)
-        params[f"stage{spec.stage}"] = {name: networks[name] for name in parts}
-    return Model(params, ModelConfig(method, specs, "random"))
+    config = ModelConfig(method, specs, "random")
+    return Model(_random(config), config)
 
 
 def training_networks(student: Spec, teacher: Spec) -> dict[str, Params]:
     """Random networks of a training step: teacher, its decoder, the student and its embedding."""
-    small, big = _random_networks(student, teacher, 0), _random_networks(teacher, teacher, 1)
-    return small | {"teacher": big["encoder"], "decoder": big["decoder"]}
+    stage = student.stage
+    small, big = (
+        _random(ModelConfig("wct", (spec,), "random"), seed=spec.widths[0], embeddings=[stage])
+        for spec in (student, teacher)
+    )
+    own, frozen = small[f"stage{stage}"], big[f"stage{stage}"]
+    return own | {"teacher": frozen["encoder"], "decoder": frozen["decoder"]}
 
 
 def write_torch_weights(path: Path, params: Mapping[str, Any]) -> None:

@@ -36,8 +36,7 @@ def tables(text: str) -> dict[str, dict[str, list[str]]]:
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("cdjax.cli.compilation_cache.use_compilation_cache", lambda: None)
+def work(uncached: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name, model in (("large", LARGE), ("small", SMALL), ("lone", lone(SMALL))):
         save_model(tmp_path / name, model)
@@ -187,8 +186,7 @@ def test_a_json_that_cannot_be_written_comes_after_the_table(
     assert "out.json was not written: No space left" in err
 
 
-def test_the_published_model(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("cdjax.cli.compilation_cache.use_compilation_cache", lambda: None)
+def test_the_published_model(uncached: None, shared: Path, tmp_path: Path):
     photos = tmp_path / "photographs"
     photos.mkdir()
     for file in sorted((shared / "images/content").glob("*.jpg"))[::250][:12]:

@@ -26,10 +26,9 @@ def model_of(method: str) -> Model:
 
 
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def files(uncached: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder: c.png, the styles a.png, b.png and d.png, the models wct and adain."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cdjax.cli.compilation_cache.use_compilation_cache", lambda: None)
     for name, image in zip("cabd", [CONTENT, *STYLES], strict=True):
         write_image(tmp_path / f"{name}.png", Picture(image))
     for method in ("wct", "adain"):

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,18 @@ pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 SIZE = (19, 13)
 LAYERS = ["--content-layers", "relu1_2", "--style-layers", "relu1_1", "relu2_1=3"]
+SETTINGS = Optimization(
+    content_layers=("relu1_2",),
+    style_layers=("relu1_1", "relu2_1"),
+    style_shares=(1.0, 3.0),
+    steps=12,
+    scales=1,
+)
 COMMON = ["--model", "tiny", "--scales", "1", "--steps", "12", *LAYERS]
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("cdjax.cli.compilation_cache.use_compilation_cache", lambda: None)
+def work(uncached: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     save_model("tiny", random_model((Spec(2, (4, 6)), Spec(1, (4,)))))
     alpha = np.full(SIZE, 255, np.uint8)
@@ -55,15 +62,7 @@ def test_from_files_to_a_picture(
     found = read_image("out.png")
     assert found.alpha is not None
     assert (found.alpha[:4] == 0).all()
-    settings = Optimization(
-        content_layers=("relu1_2",),
-        style_layers=("relu1_1", "relu2_1"),
-        style_shares=(1.0, 3.0),
-        style_weight=20.0,
-        tv_weight=0.1,
-        steps=12,
-        scales=1,
-    )
+    settings = replace(SETTINGS, style_weight=20.0, tv_weight=0.1)
     content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
     wanted = optimize_image(load_model("tiny"), content, style, settings=settings)
     np.testing.assert_array_equal(found.pixels, levels(np.asarray(wanted)))
@@ -77,14 +76,7 @@ def test_another_model_finishes(work: Path, capsys: pytest.CaptureFixture[str]) 
         command = ["c.png", "s.png", "-o", f"out{last}.png", *COMMON, "--finish", "teacher"]
         assert main(["optimize", *command, *chosen]) == 0
         assert "13x19, finishing: 100%" in capsys.readouterr().err
-        settings = Optimization(
-            content_layers=("relu1_2",),
-            style_layers=("relu1_1", "relu2_1"),
-            style_shares=(1.0, 3.0),
-            steps=12,
-            finish_steps=last,
-            scales=1,
-        )
+        settings = replace(SETTINGS, finish_steps=last)
         models = load_model("tiny"), load_model("teacher")
         wanted = optimize_image(models[0], content, style, settings=settings, finish=models[1])
         found = read_image(f"out{last}.png").pixels
@@ -96,13 +88,7 @@ def test_a_stylized_start(work: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["optimize", *command, "--start", "stylized"]) == 0
     assert "2/2" in capsys.readouterr().err
     content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
-    settings = Optimization(
-        content_layers=("relu1_2",),
-        style_layers=("relu1_1", "relu2_1"),
-        style_shares=(1.0, 3.0),
-        steps=2,
-        start="stylized",
-    )
+    settings = replace(SETTINGS, steps=2, scales=None, start="stylized")
     wanted = optimize_image(load_model("tiny"), content, style, settings=settings)
     np.testing.assert_array_equal(read_image("out.png").pixels, levels(np.asarray(wanted)))
 

@@ -10,18 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cdjax import Spec, save_model
-from cdjax.io.images import Picture, read_image, write_image
-from tests.models import random_image, random_model
-
-SIZE = (24, 32)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny"
-    save_model(path, random_model((Spec(2, (4, 8)), Spec(1, (4,)))))
-    return path
+from cdjax.io.images import read_image
+from tests.cli.conftest import SIZE
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +20,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     environment = os.environ | {"CDJAX_CACHE": str(tmp_path_factory.mktemp("cache"))}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     return environment
-
-
-@pytest.fixture
-def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder of a test, with c.png and s.png in it."""
-    for seed, name in enumerate(("c.png", "s.png")):
-        write_image(tmp_path / name, Picture(random_image(*SIZE, seed=seed)))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def command(*arguments: str) -> list[str]:

@@ -10,8 +10,7 @@ from cdjax.cli.main import main
 from cdjax.io.images import read_image
 
 
-def test_a_newcomers_first_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cdjax.cli.compilation_cache.use_compilation_cache", lambda: None)
+def test_a_newcomers_first_commands(uncached: None, tmp_path: Path) -> None:
     assert main(["samples", str(tmp_path)]) == 0
     content, style = (str(tmp_path / f"{name}.png") for name in ("content", "style"))
     options = ["--content-size", "128", "--style-size", "128"]

@@ -18,11 +18,11 @@ from cdjax import Model, ModelConfig, Spec, load_model, save_model, stylize
 from cdjax.cli.compilation_cache import use_compilation_cache
 from cdjax.cli.main import main
 from cdjax.io.images import Picture, read_image, resize, write_image
+from tests.cli.conftest import SIZE
 from tests.models import random_image, random_model
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
-SIZE = (24, 32)
 CACHE_SETTINGS = (
     "jax_compilation_cache_dir",
     "jax_persistent_cache_min_compile_time_secs",
@@ -45,27 +45,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     compilation_cache.reset_cache()
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny"
-    save_model(path, random_model((Spec(2, (4, 8)), Spec(1, (4,)))))
-    return path
-
-
 def draw(path: Path, seed: int = 1) -> NDArray[np.uint8]:
     path.parent.mkdir(exist_ok=True)
     pixels = random_image(*SIZE, seed=seed)
     write_image(path, Picture(pixels))
     return read_image(path).pixels
-
-
-@pytest.fixture
-def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder of a test, with c.png and s.png in it."""
-    draw(tmp_path / "c.png", 1)
-    draw(tmp_path / "s.png", 2)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
