@@ -16,22 +16,15 @@ if TYPE_CHECKING:
 NEEDED = ("tyro", "matplotlib", "tensorboardX", "grain")
 """The packages without which no training runs."""
 
-_REAL = {
-    "wct": """\
-This is the quick preset: computed dead-leaves images in place of photographs, three of the five
-stages, and few steps of training. A real distillation needs photographs and a recipe:
-  cdjax distill --preset bundled --data.source FOLDER_OF_PHOTOGRAPHS
-  cdjax distill --preset paper --teacher vgg19.pth
-    (COCO: tfds build coco/2014 --file_format=array_record; VGG-19: cdjax convert vgg19 --help)""",
-    "adain": """\
+_REAL = """\
 This is the quick preset: computed dead-leaves images in place of photographs and paintings, and few
-steps of training. A real distillation needs photographs, paintings and a recipe:
+steps of training. A real distillation needs photographs, AdaIN needs paintings too, and a recipe:
+  cdjax distill --preset bundled --data.source FOLDER_OF_PHOTOGRAPHS
   cdjax distill --method adain --preset bundled --data.source FOLDER_OF_PHOTOGRAPHS
     --styles.source FOLDER_OF_PAINTINGS
-  cdjax distill --method adain --preset paper --teacher vgg19.pth --styles.source WIKIART
+  cdjax distill --preset paper --teacher vgg19.pth
     (COCO: tfds build coco/2014 --file_format=array_record; VGG-19: cdjax convert vgg19 --help;
-    WIKIART: a folder of its paintings, such as those of kaggle.com/c/painter-by-numbers)""",
-}
+    WikiArt: a folder of its paintings, such as those of kaggle.com/c/painter-by-numbers)"""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -65,7 +58,7 @@ def _distill(command: "Command") -> None:
     watch = Watch() if is_first() else None
     if watch:
         if command.preset == "quick":
-            watch.say(_REAL[recipe.method])
+            watch.say(_REAL)
         watch.say(f"teacher {recipe.teacher}, {images_of(recipe)}, output {output}")
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")

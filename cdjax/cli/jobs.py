@@ -12,7 +12,7 @@ from cdjax.io.images import FORMATS, READABLE, check_suffix
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to make: the content's file, the style's or those to mix, the file to write."""
+    """One picture to make of a content and a style, or of several styles to mix."""
 
     content: Path
     styles: tuple[Path, ...]

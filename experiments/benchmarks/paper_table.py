@@ -98,11 +98,8 @@ def _row(name: str, model: Model, options: argparse.Namespace, folder: Path) -> 
         role: _figures(f"{role} of {name}, {label}", of, options, folder)
         for role, of in (("original", random_model(specs, method)), ("compressed", model))
     }
-    ratio = {
-        key: found["original"][key] / found["compressed"][key]
-        for key in _COLUMNS
-        if found["original"].get(key) and found["compressed"].get(key)
-    }
+    pairs = {key: [of.get(key) for of in found.values()] for key in _COLUMNS}
+    ratio = {key: original / own for key, (original, own) in pairs.items() if original and own}
     return {"name": name, "method, stages": label, **found, "ratio": ratio}
 
 

@@ -134,14 +134,6 @@ def _host_peak() -> int:
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 
-def _run(work: Work, inputs: Sequence[NDArray[Any]]) -> Run:
-    before, start = work.compiling(), time.perf_counter()
-    facts, result = work.run(*inputs)
-    answer = {"seconds": time.perf_counter() - start, "compiling": work.compiling() - before}
-    answer["peak"] = work.device_peak() or _host_peak()
-    return answer | facts, result
-
-
 def main() -> None:
     """Serves one task until standard input ends."""
     task = json.loads(sys.stdin.readline())
@@ -150,7 +142,11 @@ def main() -> None:
     print(json.dumps(work.about), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        answer, result = _run(work, [np.load(path) for path in request["inputs"]])
+        inputs = [np.load(path) for path in request["inputs"]]
+        before, start = work.compiling(), time.perf_counter()
+        facts, result = work.run(*inputs)
+        answer = {"seconds": time.perf_counter() - start, "compiling": work.compiling() - before}
+        answer |= {"peak": work.device_peak() or _host_peak(), **facts}
         if request["save"]:
             np.save(request["save"], result())
         del result  # Two results at once are not part of a run's memory.
