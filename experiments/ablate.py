@@ -117,12 +117,9 @@ def run(arguments: Sequence[str]) -> int:
     files = {name: str(output / name / "model") for name in models} | {"teacher": str(teacher)}
     settings = {
         "teacher": recipe.teacher,
-        "trained on": f"`{recipe.data.source}`, batches of {recipe.data.batch} crops of "
-        f"{recipe.data.crop} pixels; {recipe.student_encoder.steps} steps of the encoder and "
-        f"{recipe.student_decoder.steps} of the decoder",
-        "measured on": f"{len(test)} images of `{command.images or recipe.data.source}` that were "
-        "not trained on",
-        "start of all others": recipe.start.method,
+        "trained on": f"`{recipe.data.source}`, {recipe.student_encoder.steps} steps of the "
+        f"encoder and {recipe.student_decoder.steps} of the decoder, start {recipe.start.method}",
+        "measured on": f"{len(test)} unseen images of `{command.images or recipe.data.source}`",
     }
     results = about("python -m experiments.ablate", arguments)
     results |= {"title": f"Ablation of stage {recipe.stages[0]}", "settings": settings}

@@ -20,9 +20,6 @@ def start_again_tuned(tunables: str) -> None:
     Every window and every training step allocates again what the one before it freed. To get it
     from the kernel page by page takes a good part of the time. glibc reads the variable only when
     a process starts. A variable that is set already is kept.
-
-    Args:
-        tunables: `STYLISATION` or `TRAINING`.
     """
     name = "GLIBC_TUNABLES"
     if sys.platform == "linux" and name not in os.environ:

@@ -32,10 +32,9 @@ def report(results: Mapping[str, Any]) -> str:
     """The Markdown of a comparison: tables of seconds and of peak memory, the ratios first.
 
     Args:
-        results: `title`; what `about` found; `settings`, facts by name; `first`, the heading of
-            the rows' names; `names` of the ways, of which the first is what others are divided by;
-            `note`; and `rows` by name: `taken`, of each way the `summary` of a worker or, in words,
-            why it was not measured, and `figures`, numbers by heading.
+        results: what `about` found; `title`; `settings`, facts by name; `first`, the heading of
+            the rows' names; `names` of the ways, the first of which divides the others; `note`;
+            and `rows` by name: `taken`, and `figures`, numbers by heading.
     """
     base, *others = names = results["names"]
     rows = results["rows"]

@@ -40,8 +40,8 @@ def quick(quick_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> tup
     output = tmp_path_factory.mktemp("quick") / "run"
     command = [sys.executable, "-m", "cdjax", "distill", "--output", str(output)]
     command += ["--stages", *map(str, STAGES), "--data.crop", "64"]
-    command += ["--start.images", "48", "--start.decoder-images", "24"]
-    command += ["--start.positions", "3000"]
+    command += ["--start.images", "24", "--start.decoder-images", "12", "--start.crop", "64"]
+    command += ["--start.positions", "1000", "--start.iterations", "20"]
     command += ["--student-autoencoder.steps", str(STEPS), "--student-decoder.steps", str(STEPS)]
     command += ["--pictures-every", str(STEPS), "--save-every", str(STEPS)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
