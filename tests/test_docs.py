@@ -121,6 +121,7 @@ def parse(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             parse_ablation(arguments)
         case ["python", "-m", module, *arguments]:
             monkeypatch.setattr(sys, "argv", [module, *arguments])
+            monkeypatch.delitem(sys.modules, module, raising=False)  # runpy warns of it otherwise.
             with pytest.raises(Parsed):
                 runpy.run_module(module, run_name="__main__")
         case ["cdjax", *arguments]:
