@@ -1,5 +1,6 @@
 """What is measured: images, networks, weights in PyTorch's layout."""
 
+import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +95,8 @@ def differences(first: Path, second: Path) -> dict[str, float]:
         return np.rint(values) if rounded else values
 
     rows = (np.abs(grey(one) - grey(other)) for one, other in zip(*images, strict=True))
-    largest, means = np.transpose([(row.max(), row.mean()) for row in rows])
-    return {"largest difference": largest.max(), "mean difference": means.mean()}
+    largest, means = zip(*((float(row.max()), float(row.mean())) for row in rows), strict=True)
+    return {"largest difference": max(largest), "mean difference": statistics.mean(means)}
 
 
 def _random(config: ModelConfig, *, seed: int = 0, embeddings: Collection[int] = ()) -> Any:
