@@ -1,7 +1,5 @@
 """Winograd's convolution is the convolution, and so are its gradients."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdjax.ops import conv_winograd
-from cdjax.ops.conv import convolve
+from cdjax.ops.conv import Algorithm, convolve
 from cdjax.ops.padding import Padding
-from cdjax.ops.upsample import convolve_upsampled, upsample
+from cdjax.ops.upsample import upsample
 from tests import models
 
 WIDE = 64
@@ -71,19 +69,19 @@ def test_gradients_are_those_of_the_plain_convolution(
 
 @pytest.mark.parametrize("algorithm", ["winograd", "direct"])
 @pytest.mark.parametrize("channels", [(WIDE, 80), (WIDE, 3), (8, 16)])
-@pytest.mark.parametrize("function", [convolve, convolve_upsampled])
+@pytest.mark.parametrize("upsampled", [False, True])
 def test_relu_on_the_way_is_relu_behind_it(
-    function: Callable[..., jax.Array], channels: tuple[int, int], algorithm: str
+    channels: tuple[int, int], upsampled: bool, algorithm: Algorithm
 ) -> None:
     images, kernel, bias, gradient = arrays(8, 12, *channels, seed=2)
-    if function is convolve_upsampled:
+    if upsampled:
         gradient = upsample(gradient)
 
     def on_the_way(*inputs: jax.Array) -> jax.Array:
-        return function(*inputs, algorithm=algorithm, rectified=True)
+        return convolve(*inputs, algorithm=algorithm, rectified=True, upsampled=upsampled)
 
     def behind(*inputs: jax.Array) -> jax.Array:
-        return jax.nn.relu(function(*inputs, algorithm="direct"))
+        return jax.nn.relu(convolve(*inputs, upsampled=upsampled))
 
     found, wanted = (jax.vjp(f, images, kernel, bias) for f in (on_the_way, behind))
     assert 0.2 < np.mean(wanted[0] > 0) < 0.8
