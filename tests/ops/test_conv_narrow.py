@@ -40,7 +40,7 @@ def test_it_equals_sums_over_pixels_spelled_out(
 
 
 @pytest.mark.parametrize("padding", ["reflect", "zero"])
-@pytest.mark.parametrize("size", [(2, 2), (3, 5), (6, 4)])
+@pytest.mark.parametrize("size", [(2, 2), (3, 5)])
 @pytest.mark.parametrize("channels", [(MANY, FEW), (FEW, MANY)])
 def test_gradients_are_those_of_the_plain_convolution(
     size: tuple[int, int], padding: Padding, channels: tuple[int, int]
