@@ -1,7 +1,6 @@
 """Statistics of features: counts, means, scatter matrices, Gram matrices."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import jax
@@ -57,12 +56,14 @@ def moments(features: Array) -> Moments:
 
 @jax.custom_jvp
 def _mean_and_scatter(features: Array) -> tuple[Array, Array]:
-    mean, scatter = _mean_and_scatter_of_one(features)
+    one = _mean_and_scatter_of_one
+    for _ in features.shape[:-3]:
+        one = jax.vmap(one)
+    mean, scatter = one(features)
     return mean, scatter
 
 
 # float64 does not survive `jax.vmap`.
-@partial(jnp.vectorize, signature="(h,w,c)->(c),(c,c)")
 @jax.custom_batching.sequential_vmap
 def _mean_and_scatter_of_one(features: Array) -> tuple[Array, Array]:
     total, products = sums64(features)

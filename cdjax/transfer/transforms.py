@@ -8,7 +8,6 @@ then use it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -68,10 +67,9 @@ def _roots(covariance: Array, noise: Array) -> tuple[Array, Array]:
 
 # One matrix after the other: JAX's batched eigh shares a CPU's threads with other operations, and
 # two of them at once (content and style) can deadlock.
-@partial(jnp.vectorize, signature="(c,c)->(c),(c,c)")
 @jax.custom_batching.sequential_vmap
 def _spectrum(covariance: Array) -> tuple[Array, Array]:
-    """Eigenvalues, (..., C), and eigenvectors, (..., C, C)."""
+    """Eigenvalues, (C,), and eigenvectors, (C, C), of one matrix."""
     # In float32 the cascade's results would differ from the original implementation's by more than
     # tests/transfer/test_parity.py allows. No float64 product here: under `jax.vmap` it would lose
     # its type.
@@ -82,7 +80,10 @@ def _spectrum(covariance: Array) -> tuple[Array, Array]:
 
 
 def _roots_and_spectrum(covariance: Array, noise: Array) -> tuple[Array, ...]:
-    values, vectors = _spectrum(covariance)
+    spectrum = _spectrum
+    for _ in covariance.shape[:-2]:
+        spectrum = jax.vmap(spectrum)
+    values, vectors = spectrum(covariance)
     kept = values > jnp.maximum(_RELATIVE_FLOOR * values[..., -1], noise)[..., None]
     scale = jnp.sqrt(jnp.where(kept, values, 0))
     inverse_scale = jnp.where(kept, 1 / jnp.where(kept, scale, 1), 0)
