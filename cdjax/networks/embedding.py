@@ -7,7 +7,7 @@ from jax import Array
 
 from cdjax.networks.layers import Parameters
 from cdjax.networks.spec import Spec
-from cdjax.ops.matmul import product
+from cdjax.ops.matmul import product, product_of_rows
 
 
 @jax.custom_vjp
@@ -25,13 +25,7 @@ def _embed_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array,
     # bias, which here is the weight of an additional feature that is 1 everywhere.
     rows, columns = (array.reshape(-1, array.shape[-1]) for array in (features, gradient))
     rows = jnp.concatenate([rows, jnp.ones_like(rows[:, :1])], 1)
-    by_both = jax.lax.dot_general(
-        rows,
-        columns,
-        (((0,), (0,)), ((), ())),
-        precision=jax.lax.Precision.HIGHEST,
-        preferred_element_type=jnp.float32,
-    ).astype(kernel.dtype)
+    by_both = product_of_rows(rows, columns).astype(kernel.dtype)
     return product(gradient, kernel.T), by_both[:-1], by_both[-1]
 
 

@@ -3,14 +3,10 @@
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import DTypeLike
 
 from cdjax.model import Params
-from cdjax.networks.layers import Parameters, blocks, parameters_of, run_layers
-from cdjax.networks.spec import Conv, Spec
-from cdjax.ops.conv import Algorithm
+from cdjax.networks.layers import Network, Parameters, parameters_of
 from cdjax.ops.matmul import product
-from cdjax.ops.row_bands import by_bands
 
 
 def convolve_colour(colour: Params, images: Array) -> Array:
@@ -29,27 +25,15 @@ def _fold_colour(colour: Params, first: Params) -> Params:
     return {"kernel": folded, "bias": first["bias"] + shift}
 
 
-class Encoder(nn.Module):
+class Encoder(Network):
     """VGG up to relu{stage}_1 (paper, section 3.1): the colour convolution conv0, then 3x3 ones.
 
-    Attributes:
-        spec: the network.
-        dtype: float32 or bfloat16, of all convolutions but the first and of the results;
-            parameters stay float32.
+    Attributes, beside those of `Network`:
         layers: names `"relu{b}_{i}"` of further layers to return beside the taps. A layer that
             pooling follows is returned at its size before pooling.
-        in_bands: whether a CPU runs large images through blocks of layers band by band (see
-            `cdjax.ops.row_bands`), which is faster and takes less memory. Taps and layers of
-            blocks of several convolutions are then not returned. Not for training, whose
-            gradients need them all.
-        algorithm: of the convolutions, as for `cdjax.ops.conv.convolve`.
     """
 
-    spec: Spec
-    dtype: DTypeLike = jnp.float32
     layers: tuple[str, ...] = ()
-    in_bands: bool = False
-    algorithm: Algorithm = "direct"
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -71,45 +55,14 @@ class Encoder(nn.Module):
             raise ValueError(f"this encoder has no layer {min(unknown)}")
         colour = Parameters((1, 1, 3, 3), name="conv0")()
         params = parameters_of(self.spec.encoder)
-        features = images
         if self.spec.padding == "reflect":
             params["conv1_1"] = _fold_colour(colour, params["conv1_1"])
         else:
-            features = convolve_colour(colour, features)
-        taps: dict[str, Array] = {}
-        for convs in blocks(self.spec.encoder):
-            if self.in_bands and len(convs) > 1:
-                features = self._by_bands(convs, params, features)
-            else:
-                features, found = self._block(convs, params, features)
-                taps |= found
-        return features.astype(self.dtype), taps
-
-    def _block(
-        self, convs: tuple[Conv, ...], params: Params, features: Array
-    ) -> tuple[Array, dict[str, Array]]:
-        """The layers of one resolution and the pooling that follows them."""
-        features, layers = run_layers(
-            params,
-            convs,
-            features,
-            padding=self.spec.padding,
-            dtype=self.dtype,
-            algorithm=self.algorithm,
-        )
+            images = convolve_colour(colour, images)
+        features, layers = self.run(params, self.spec.encoder, images)
         taps = {
             conv.layer: layers[conv.name].outputs.astype(self.dtype)
-            for conv in convs
-            if conv.is_tap or conv.layer in self.layers
+            for conv in self.spec.encoder
+            if conv.name in layers and (conv.is_tap or conv.layer in self.layers)
         }
-        return features, taps
-
-    def _by_bands(self, convs: tuple[Conv, ...], params: Params, features: Array) -> Array:
-        widest = max(conv.features_out for conv in convs)
-        return by_bands(
-            lambda images: self._block(convs, params, images)[0],
-            features,
-            halo=len(convs) + len(convs) % 2,
-            step=2,
-            row_bytes=4 * len(features) * features.shape[2] * widest,
-        )
+        return features.astype(self.dtype), taps

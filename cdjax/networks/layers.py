@@ -1,6 +1,6 @@
 """What encoder and decoder have in common: parameters as modules, and a run of convolutions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -12,10 +12,10 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from cdjax.model import Params
-from cdjax.networks.spec import Conv
+from cdjax.networks.spec import Conv, Spec
 from cdjax.ops.conv import Algorithm, convolve, max_pool
 from cdjax.ops.padding import Padding
-from cdjax.ops.upsample import convolve_upsampled
+from cdjax.ops.row_bands import by_bands
 
 
 class Parameters(nn.Module):
@@ -59,11 +59,6 @@ def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
     return module.apply({"params": params}, *inputs)
 
 
-def blocks(convs: Sequence[Conv]) -> list[tuple[Conv, ...]]:
-    """The convolutions grouped by resolution."""
-    return [tuple(group) for _, group in groupby(convs, key=lambda conv: conv.level)]
-
-
 class Layer(NamedTuple):
     """What one convolution of a network reads and what it makes.
 
@@ -89,8 +84,8 @@ def run_layers(
 ) -> tuple[Array, dict[str, Layer]]:
     """Runs consecutive convolutions of an encoder or a decoder with their ReLUs and resampling.
 
-    The one definition of a forward pass: `Encoder` and `Decoder` run their blocks with it, and
-    layer-wise fits any part of them. Under `jax.jit`, unused layers in the result cost nothing.
+    The one definition of a forward pass: `Encoder` and `Decoder` run with it, and layer-wise fits
+    run any part of them. Under `jax.jit`, unused layers in the result cost nothing.
 
     Args:
         params: `{"kernel", "bias"}` of every convolution by its name; others may be among them.
@@ -114,9 +109,70 @@ def run_layers(
         inputs, kernel, bias = (
             array.astype(compute) for array in (features, layer["kernel"], layer["bias"])
         )
-        run = partial(convolve_upsampled if conv.upsampled else convolve, inputs, kernel, bias)
-        outputs = run(padding=padding, algorithm=algorithm, rectified=not pre_activations)
+        outputs = convolve(
+            inputs,
+            kernel,
+            bias,
+            padding=padding,
+            algorithm=algorithm,
+            rectified=not pre_activations,
+            upsampled=conv.upsampled,
+        )
         layers[conv.name] = Layer(inputs, outputs)
         features = max_pool(outputs) if conv.pooled else outputs
         features = jax.nn.relu(features) if pre_activations else features
     return features, layers
+
+
+class Network(nn.Module):
+    """What `Encoder` and `Decoder` have in common.
+
+    Attributes:
+        spec: the network.
+        dtype: float32 or bfloat16, of all convolutions but conv1_1; parameters stay float32.
+        in_bands: whether a CPU runs large images through blocks of layers band by band (see
+            `cdjax.ops.row_bands`), which is faster and takes less memory. An encoder then does not
+            return the taps and layers of such blocks. Not for training, whose gradients need them.
+        algorithm: of the convolutions, as for `cdjax.ops.conv.convolve`.
+    """
+
+    spec: Spec
+    dtype: DTypeLike = jnp.float32
+    in_bands: bool = False
+    algorithm: Algorithm = "direct"
+
+    def run(
+        self, params: Mapping[str, Params], convs: Sequence[Conv], features: Array
+    ) -> tuple[Array, dict[str, Layer]]:
+        """Runs all convolutions, as `run_layers`, one resolution after the other."""
+        layers: dict[str, Layer] = {}
+        for _, group in groupby(convs, key=lambda conv: conv.level):
+            block = tuple(group)
+            run = partial(
+                run_layers,
+                params,
+                block,
+                padding=self.spec.padding,
+                dtype=self.dtype,
+                algorithm=self.algorithm,
+            )
+            if self.in_bands and len(block) > 1:
+                features = _by_bands(run, block, features)
+            else:
+                features, found = run(features)
+                layers |= found
+        return features, layers
+
+
+def _by_bands(
+    run: Callable[[Array], tuple[Array, Any]], block: Sequence[Conv], features: Array
+) -> Array:
+    scale, step = 1 + block[0].upsampled, 1 + block[-1].pooled
+    widest = max(max(conv.features_in, conv.features_out) for conv in block)
+    return by_bands(
+        lambda images: run(images)[0],
+        features,
+        halo=-(-len(block) // (scale * step)) * step,
+        step=step,
+        row_bytes=4 * len(features) * scale**2 * features.shape[2] * widest,
+    )

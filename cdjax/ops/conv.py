@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cdjax.ops import conv_narrow, conv_winograd
+from cdjax.ops import conv_narrow, conv_winograd, upsample
 from cdjax.ops.conv_xla import convolve_exactly, convolve_plainly
+from cdjax.ops.matmul import product_of_rows
 from cdjax.ops.padding import Padding, folded, reflect
 
 Algorithm = Literal["direct", "winograd"]
@@ -33,8 +34,7 @@ _NARROW = 3
 """Channels up to which a convolution is too narrow for a CPU's vector units, as of an image."""
 _AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
 
-
-Convolution = Callable[[Array, Array, str], Array]
+_Convolution = Callable[[Array, Array, str], Array]
 """Takes images, a kernel and `"SAME"` or `"VALID"`."""
 
 
@@ -46,7 +46,9 @@ def _pair_columns(kernel: Array) -> Array:
     return jnp.stack([left, right], axis=3).reshape(height, 3, 2 * features_in, 2 * features_out)
 
 
-def _convolve_same(images: Array, kernel: Array, convolve: Convolution = convolve_plainly) -> Array:
+def _convolve_same(
+    images: Array, kernel: Array, convolve: _Convolution = convolve_plainly
+) -> Array:
     n, height, width, channels = images.shape
     features_in, features_out = kernel.shape[2:]
     if min(features_in, features_out) > _NARROW or width % 2:
@@ -59,7 +61,7 @@ def _convolve_same(images: Array, kernel: Array, convolve: Convolution = convolv
 
 
 def _borders_corrected(
-    images: Array, kernel: Array, convolve: Convolution = convolve_plainly
+    images: Array, kernel: Array, convolve: _Convolution = convolve_plainly
 ) -> Array:
     result = _convolve_same(images, kernel, convolve)
     n = images.shape[0]
@@ -75,7 +77,9 @@ def _borders_corrected(
     return result
 
 
-def _padded(images: Array, kernel: Array, *, padding: Padding) -> Array:
+def _padded(images: Array, kernel: Array, *, padding: Padding, upsampled: bool = False) -> Array:
+    if upsampled:
+        images = upsample.upsample(images)
     if padding == "zero":
         return convolve_plainly(images, kernel, "SAME")
     return convolve_plainly(reflect(reflect(images, 1), 2), kernel, "VALID")
@@ -91,13 +95,7 @@ def _kernel_gradient(padded: Array, gradient: Array) -> Array:
     shifted = [lax.pad(gradient, zero, (same, same, (j, 2 - j, 0), same)) for j in range(3)]
     targets = lax.concatenate(shifted, 3).reshape(-1, 3 * features_out)
     rows = [
-        lax.dot_general(
-            padded[:, i : i + height].reshape(-1, padded.shape[-1]),
-            targets,
-            (((0,), (0,)), ((), ())),
-            precision=lax.Precision.HIGHEST,
-            preferred_element_type=jnp.float32,
-        )
+        product_of_rows(padded[:, i : i + height].reshape(-1, padded.shape[-1]), targets)
         for i in range(3)
     ]
     kernel = jnp.stack(rows).reshape(3, padded.shape[-1], 3, features_out).swapaxes(1, 2)
@@ -109,15 +107,16 @@ def _gradient_by_images(gradient: Array, kernel: Array, *, padding: Padding) -> 
     if padding == "zero":
         return _convolve_same(gradient, turned)
     by_padded = _convolve_same(jnp.pad(gradient, _AROUND), turned)
-    return folded(folded(by_padded, 1), 2)
+    return folded(by_padded, "reflect")
 
 
 class _Options(NamedTuple):
-    """The static options of `convolve`."""
+    """The static options of `convolve`; `upsampled` only where `cdjax.ops.upsample` does it."""
 
     padding: Padding
     algorithm: Algorithm
     rectified: bool
+    upsampled: bool
 
 
 def _before_relu(gradient: Array, *results: Array) -> Array:
@@ -128,21 +127,24 @@ def _before_relu(gradient: Array, *results: Array) -> Array:
 def _cpu_gradients(
     images: Array, kernel: Array, gradient: Array, *results: Array, options: _Options
 ) -> tuple[Array, Array, Array]:
+    padding, fast = options.padding, options.algorithm == "winograd"
+    features_in, features_out = kernel.shape[2:]
     before = _before_relu(gradient, *results)
-    if options.algorithm == "winograd" and conv_winograd.is_supported(images, kernel):
-        by_images = conv_winograd.image_gradient(
-            gradient, kernel, *results, padding=options.padding
-        )
-    elif options.algorithm == "winograd" and conv_narrow.is_gradient_supported(kernel):
-        by_images = conv_narrow.image_gradient(before, kernel, padding=options.padding)
+    if options.upsampled:
+        by_images = upsample.image_gradient(before, kernel, padding=padding)
+        images = upsample.upsample(images)
+    elif fast and conv_winograd.is_supported(images, kernel):
+        by_images = conv_winograd.image_gradient(gradient, kernel, *results, padding=padding)
+    elif fast and conv_narrow.is_supported(features_out, features_in):
+        by_images = conv_narrow.image_gradient(before, kernel, padding=padding)
     else:
-        by_images = _gradient_by_images(before, kernel, padding=options.padding)
-    reflected = options.padding == "reflect"
+        by_images = _gradient_by_images(before, kernel, padding=padding)
+    reflected = padding == "reflect"
     padded = reflect(reflect(images, 1), 2) if reflected else jnp.pad(images, _AROUND)
     return by_images, _kernel_gradient(padded, before), before.sum((0, 1, 2))
 
 
-def complete(
+def _complete(
     images: Array, kernel: Array, bias: Array, *, without: Callable[..., Array], rectified: bool
 ) -> Array:
     """Adds bias, and ReLU if `rectified`, to a convolution `without` them."""
@@ -152,20 +154,21 @@ def complete(
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _convolution(images: Array, kernel: Array, bias: Array, options: _Options) -> Array:
-    plainly = partial(_padded, padding=options.padding)
-    default = partial(complete, without=plainly, rectified=options.rectified)
-    on_cpu: Callable[..., Array] = default
-    if options.algorithm == "winograd" and conv_winograd.is_supported(images, kernel):
-        on_cpu = partial(
-            conv_winograd.convolve, padding=options.padding, rectified=options.rectified
-        )
-    elif options.algorithm == "winograd" and conv_narrow.is_supported(kernel):
-        on_cpu = partial(default, without=partial(conv_narrow.convolve, padding=options.padding))
-    elif options.padding == "reflect":
+    padding, algorithm, rectified, upsampled = options
+    complete = partial(_complete, rectified=rectified)
+    default = partial(complete, without=partial(_padded, padding=padding, upsampled=upsampled))
+    on_cpu: Callable[..., Array]
+    if upsampled:
+        on_cpu = partial(complete, without=partial(upsample.convolve, padding=padding))
+    elif algorithm == "winograd" and conv_winograd.is_supported(images, kernel):
+        on_cpu = partial(conv_winograd.convolve, padding=padding, rectified=rectified)
+    elif algorithm == "winograd" and conv_narrow.is_supported(*kernel.shape[2:]):
+        on_cpu = partial(complete, without=partial(conv_narrow.convolve, padding=padding))
+    elif padding == "reflect":
         # Results with "winograd" depend on the cut anyway.
-        exact = convolve_exactly if options.algorithm == "direct" else convolve_plainly
-        on_cpu = partial(default, without=partial(_borders_corrected, convolve=exact))
-    if on_cpu is default:
+        exact = convolve_exactly if algorithm == "direct" else convolve_plainly
+        on_cpu = partial(complete, without=partial(_borders_corrected, convolve=exact))
+    else:
         return default(images, kernel, bias)
     return lax.platform_dependent(images, kernel, bias, cpu=on_cpu, default=default)
 
@@ -184,18 +187,14 @@ def _backward(
         images: Array, kernel: Array, gradient: Array, *results: Array
     ) -> tuple[Array, Array, Array]:
         before = _before_relu(gradient, *results)
-        plainly = partial(_padded, padding=options.padding)
+        plainly = partial(_padded, padding=options.padding, upsampled=options.upsampled)
         by_images, by_kernel = jax.vjp(plainly, images, kernel)[1](before)
         return by_images, by_kernel, before.sum((0, 1, 2))
 
     images, kernel, *results = saved
+    on_cpu = partial(_cpu_gradients, options=options)
     gradients: tuple[Array, Array, Array] = lax.platform_dependent(
-        images,
-        kernel,
-        gradient,
-        *results,
-        cpu=partial(_cpu_gradients, options=options),
-        default=automatic,
+        images, kernel, gradient, *results, cpu=on_cpu, default=automatic
     )
     return gradients
 
@@ -204,7 +203,7 @@ _convolution.defvjp(_forward, _backward)
 
 
 # The networks of a cascade share most shapes; each shape is traced and lowered once.
-@partial(jax.jit, static_argnames=("padding", "algorithm", "rectified"))
+@partial(jax.jit, static_argnames=("padding", "algorithm", "rectified", "upsampled"))
 def convolve(
     images: Array,
     kernel: Array,
@@ -213,6 +212,7 @@ def convolve(
     padding: Padding = "reflect",
     algorithm: Algorithm = "direct",
     rectified: bool = False,
+    upsampled: bool = False,
 ) -> Array:
     """3x3 convolution with a padding of 1, plus bias, followed by ReLU if `rectified`.
 
@@ -225,16 +225,20 @@ def convolve(
             on how an image was cut, bit for bit; or `"winograd"`, which is faster on a CPU from 64
             channels.
         rectified: whether ReLU follows; it costs less here than as a separate operation.
+        upsampled: whether nearest upsampling by 2 precedes; it costs less here than by itself.
 
     Returns:
-        (N, H, W, O), of the images' dtype.
+        (N, H, W, O), or (N, 2H, 2W, O) if `upsampled`, of the images' dtype.
 
     Raises:
         ValueError: if an image has fewer than 2 rows or columns to reflect.
     """
-    if padding == "reflect" and min(images.shape[1:3]) < 2:
+    at_once = upsampled and algorithm == "winograd" and upsample.is_supported(kernel)
+    if upsampled and not at_once:
+        images = upsample.upsample(images)
+    if padding == "reflect" and not at_once and min(images.shape[1:3]) < 2:
         raise ValueError(f"reflection padding needs 2 rows and columns, not {images.shape[1:3]}")
-    return _convolution(images, kernel, bias, _Options(padding, algorithm, rectified))
+    return _convolution(images, kernel, bias, _Options(padding, algorithm, rectified, at_once))
 
 
 def max_pool(images: Array) -> Array:

@@ -10,6 +10,7 @@ training step.
 import jax.numpy as jnp
 from jax import Array, lax
 
+from cdjax.ops.matmul import product
 from cdjax.ops.padding import Padding, folded, reflect
 
 _FEW, _MANY = 3, 64
@@ -17,25 +18,19 @@ _FEW, _MANY = 3, 64
 _SAME = (0, 0, 0)
 
 
-def is_supported(kernel: Array) -> bool:
-    """Whether `convolve` with a kernel (3, 3, I, O) is faster than a plain convolution."""
-    return kernel.shape[2] >= _MANY and kernel.shape[3] <= _FEW
+def is_supported(given: int, made: int) -> bool:
+    """Whether it is faster than a plain convolution from so many channels to so many.
 
-
-def is_gradient_supported(kernel: Array) -> bool:
-    """Whether `image_gradient` with a kernel (3, 3, I, O) is faster than a plain gradient."""
-    return kernel.shape[3] >= _MANY and kernel.shape[2] <= _FEW
+    `convolve` is given the channels of the images, `image_gradient` those of the gradient.
+    """
+    return given >= _MANY and made <= _FEW
 
 
 def _planes(images: Array, kernel: Array) -> Array:
     """Every pixel times every tap: (3, 3, O, N, H, W)."""
     n, height, width, channels = images.shape
-    products = lax.dot_general(
-        images.reshape(-1, channels),
-        kernel.transpose(2, 0, 1, 3).reshape(channels, -1),
-        (((1,), (0,)), ((), ())),
-        precision=lax.Precision.HIGHEST,
-    )
+    taps = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
+    products = product(images.reshape(-1, channels), taps)
     return products.reshape(n, height, width, 3, 3, -1).transpose(3, 4, 5, 0, 1, 2)
 
 
@@ -49,16 +44,7 @@ def _around(plane: Array, padding: Padding) -> Array:
 
 
 def convolve(images: Array, kernel: Array, *, padding: Padding) -> Array:
-    """3x3 convolution with a padding of 1.
-
-    Args:
-        images: (N, H, W, I), float.
-        kernel: (3, 3, I, O), of the images' dtype.
-        padding: as for `cdjax.ops.conv.convolve`.
-
-    Returns:
-        (N, H, W, O), of the images' dtype.
-    """
+    """Computes `cdjax.ops.conv.convolve` without bias."""
     summed = _planes(images, kernel)
     # Over the kernel's rows, then its columns; both times axis 3 of a tap is shifted.
     for size in images.shape[1:3]:
@@ -71,16 +57,7 @@ def convolve(images: Array, kernel: Array, *, padding: Padding) -> Array:
 
 
 def image_gradient(gradient: Array, kernel: Array, *, padding: Padding) -> Array:
-    """The gradient with respect to the images of `convolve`.
-
-    Args:
-        gradient: (N, H, W, O), with respect to the result.
-        kernel: (3, 3, I, O), of the gradient's dtype.
-        padding: as for `convolve`.
-
-    Returns:
-        (N, H, W, I), of the gradient's dtype.
-    """
+    """The gradient with respect to images from that with respect to their convolution."""
     planes = _planes(gradient, kernel.swapaxes(2, 3))
     zero = jnp.zeros((), gradient.dtype)
     shifted = [
@@ -88,7 +65,4 @@ def image_gradient(gradient: Array, kernel: Array, *, padding: Padding) -> Array
         for i in range(3)
         for j in range(3)
     ]
-    around = sum(shifted[1:], shifted[0]).transpose(1, 2, 3, 0)
-    if padding == "zero":
-        return around[:, 1:-1, 1:-1]
-    return folded(folded(around, 1), 2)
+    return folded(sum(shifted[1:], shifted[0]).transpose(1, 2, 3, 0), padding)

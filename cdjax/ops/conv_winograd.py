@@ -20,7 +20,7 @@ on where tiles begin, so windows of an image would differ from the whole. It is 
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from inspect import signature
+from inspect import getfullargspec
 from typing import ParamSpec, TypeVar
 
 import jax
@@ -73,9 +73,7 @@ def _alone(function: Callable[_P, _R]) -> Callable[_P, _R]:
     Otherwise it fuses the passes along both axes, and computes the first one again for each of the
     six values that the second one reads. An optimization barrier is removed before fusion.
     """
-    parameters = signature(function).parameters.values()
-    options = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
-    compiled = jax.jit(function, static_argnames=options)
+    compiled = jax.jit(function, static_argnames=getfullargspec(function).kwonlyargs)
 
     @wraps(function)
     def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
@@ -88,13 +86,9 @@ def _alone(function: Callable[_P, _R]) -> Callable[_P, _R]:
 def _weighted_sum(
     parts: Sequence[Array], weights: NDArray[np.float32], *, axis: int, new: Sequence[int]
 ) -> Array:
-    """The sum of `weights[m] * parts[m]`.
+    """The sum of `weights[m] * parts[m]`; the parts do not have the `new` axes of the result.
 
-    Args:
-        parts: arrays of one shape.
-        weights: one row for each part; their other axes become the result's axes from `axis`.
-        axis: of the result.
-        new: axes of the result that the parts do not have.
+    The axes of `weights[m]` are those of the result from `axis`.
     """
     ndim, after = parts[0].ndim + len(new), axis + weights.ndim - 1
     shape = (1,) * axis + weights.shape[1:] + (1,) * (ndim - after)
@@ -109,13 +103,12 @@ def _unstacked(stacked: Array, axis: int) -> list[Array]:
     return [lax.index_in_dim(stacked, i, axis, keepdims=False) for i in range(stacked.shape[axis])]
 
 
-def _shifted(first: Array, tiles: Array, axis: int) -> Array:
-    """The tiles moved forward by one along an axis: `first`, then all but the last."""
-    return lax.concatenate([first, lax.slice_in_dim(tiles, 0, -1, axis=axis)], axis)
-
-
-def _shifted_back(tiles: Array, last: Array, axis: int) -> Array:
-    return lax.concatenate([lax.slice_in_dim(tiles, 1, None, axis=axis), last], axis)
+def _moved(
+    first: Array, earlier: Array, later: Array, last: Array, axis: int
+) -> tuple[Array, Array]:
+    """Moves `earlier` one tile forward, behind `first`, and `later` back, before `last`."""
+    forward = lax.concatenate([first, lax.slice_in_dim(earlier, 0, -1, axis=axis)], axis)
+    return forward, lax.concatenate([lax.slice_in_dim(later, 1, None, axis=axis), last], axis)
 
 
 def _end(tiles: Array, index: int, axis: int) -> Array:
@@ -130,7 +123,7 @@ def _neighbours(blocks: Array, *, axis: int, padding: Padding) -> tuple[Array, A
     before, behind = _end(tiles[1], 0, axis), _end(tiles[2], -1, axis)
     if padding == "zero":
         before, behind = jnp.zeros_like(before), jnp.zeros_like(behind)
-    return _shifted(before, tiles[3], axis), _shifted_back(tiles[0], behind, axis)
+    return _moved(before, tiles[3], tiles[0], behind, axis)
 
 
 @_alone
@@ -161,8 +154,7 @@ def _overlaps(points: Array, *, axis: int) -> tuple[Array, Array]:
     Only the point at 0 depends on the input before a tile, only that at infinity on the one after.
     """
     zero, infinity = (lax.index_in_dim(points, i, 0, keepdims=False) for i in (0, -1))
-    first, last = _end(zero, 0, axis), _end(infinity, -1, axis)
-    return _shifted(first, infinity, axis), _shifted_back(zero, last, axis)
+    return _moved(_end(zero, 0, axis), infinity, zero, _end(infinity, -1, axis), axis)
 
 
 @_alone
@@ -185,10 +177,8 @@ def _points_to_inputs(
 def _kernel_to_points(kernel: Array, *, after: Array | None = None) -> Array:
     """A kernel's values at all points, (3, 3, I, O) -> (6, 6, I, O).
 
-    Args:
-        kernel: the kernel.
-        after: an array that XLA must compute first; otherwise it computes the points of all layers
-            at the start and holds them in memory.
+    XLA must compute `after` first; otherwise it computes the points of all layers at the start and
+    holds them in memory.
     """
     weights = jnp.asarray(np.einsum("ia,jb->ijab", _KERNEL, _KERNEL).reshape(36, 9))
     if after is not None:
@@ -200,12 +190,8 @@ def _kernel_to_points(kernel: Array, *, after: Array | None = None) -> Array:
 
 def _products(points: Array, kernel: Array) -> Array:
     """Matrix products over the channels at every point."""
-    result = lax.dot_general(
-        points.reshape(len(kernel) ** 2, -1, points.shape[-1]),
-        kernel.reshape(len(kernel) ** 2, *kernel.shape[2:]),
-        (((2,), (1,)), ((0,), (0,))),
-        precision=lax.Precision.HIGHEST,
-    )
+    by_point = points.reshape(len(kernel) ** 2, -1, points.shape[-1])
+    result = product(by_point, kernel.reshape(len(kernel) ** 2, *kernel.shape[2:]))
     return result.reshape(*points.shape[:-1], -1)
 
 
@@ -217,18 +203,7 @@ def _tiled(images: Array) -> Array:
 def convolve(
     images: Array, kernel: Array, bias: Array, *, padding: Padding, rectified: bool = False
 ) -> Array:
-    """3x3 convolution with a padding of 1, plus bias, followed by ReLU if `rectified`.
-
-    Args:
-        images: (N, H, W, I), float32, H and W multiples of `TILE`.
-        kernel: (3, 3, I, O), float32.
-        bias: (O,), float32.
-        padding: as for `cdjax.ops.conv.convolve`.
-        rectified: as for `cdjax.ops.conv.convolve`.
-
-    Returns:
-        (N, H, W, O), float32.
-    """
+    """Computes `cdjax.ops.conv.convolve` of float32 images, H and W multiples of `TILE`."""
     values = _tiled(images)
     # Along the width first. The points are a new first axis, so the tiles of rows then have the
     # index that those of columns had.
@@ -241,17 +216,7 @@ def convolve(
 
 
 def image_gradient(gradient: Array, kernel: Array, *results: Array, padding: Padding) -> Array:
-    """The gradient with respect to the images of `convolve`.
-
-    Args:
-        gradient: (N, H, W, O), float32, with respect to the result.
-        kernel: (3, 3, I, O), float32.
-        results: the result of `convolve`, if ReLU followed.
-        padding: as for `convolve`.
-
-    Returns:
-        (N, H, W, I), float32.
-    """
+    """The gradient with respect to the images of `convolve`, whose result is given after ReLU."""
     values = _outputs_to_points(_tiled(gradient), *map(_tiled, results), axis=3)
     values = _outputs_to_points(values, axis=2)
     # Not the transpose of the kernel's points: a CPU multiplies by a wide matrix faster than by a

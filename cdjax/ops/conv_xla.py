@@ -53,15 +53,9 @@ def convolve_plainly(
 
 
 def convolve_exactly(images: Array, kernel: Array, padding: str) -> Array:
-    """A convolution for CPUs whose last bits do not depend on how an image was cut.
+    """A 3x3 convolution for CPUs whose last bits do not depend on how an image was cut.
 
-    Args:
-        images: (N, H, W, I).
-        kernel: (3, 3, I, O).
-        padding: `"SAME"` or `"VALID"`.
-
-    Returns:
-        (N, H, W, O), or (N, H - 2, W - 2, O) for `"VALID"`.
+    As `convolve_plainly`, with `"SAME"` or `"VALID"` padding.
     """
     features_out = kernel.shape[3]
     if max(kernel.shape[2:]) < _FEWEST:

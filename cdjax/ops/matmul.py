@@ -9,6 +9,17 @@ def product(left: Array, right: Array) -> Array:
     return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
 
 
+def product_of_rows(left: Array, right: Array) -> Array:
+    """`left.T @ right`, float32, of arrays with the same many rows, without rounding them."""
+    return lax.dot_general(
+        left,
+        right,
+        (((0,), (0,)), ((), ())),
+        precision=lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+
+
 def inner(left: Array, right: Array) -> Array:
     """The inner product of two arrays of one shape, a scalar, without rounding the operands."""
     return jnp.vdot(left, right, precision=lax.Precision.HIGHEST)

@@ -15,19 +15,22 @@ def reflect(images: Array, axis: int) -> Array:
     return lax.concatenate([first, images, second], axis)
 
 
-def folded(gradient: Array, axis: int, *, inward: int = 1) -> Array:
-    """The transpose of padding: the gradient of an image from that of the padded image.
+def folded(gradient: Array, padding: Padding, *, inward: int = 1) -> Array:
+    """The transpose of padding: the gradient of images from that of the padded images.
 
     Args:
-        gradient: with respect to the image padded by one line at both ends of an axis.
-        axis: of the padding.
+        gradient: (N, H + 2, W + 2, C), with respect to images padded by one line on every side.
+        padding: of these images.
         inward: distance of the repeated line from the border: 1 for `reflect`, 0 if the border
             itself is repeated.
     """
-    last = gradient.shape[axis] - 1
-    ends = (lax.slice_in_dim(gradient, i, i + 1, axis=axis) for i in (0, last))
-    inner = lax.slice_in_dim(gradient, 1, last, axis=axis)
-    for line, end in zip((inward, last - 2 - inward), ends, strict=True):
-        there = lax.slice_in_dim(inner, line, line + 1, axis=axis)
-        inner = lax.dynamic_update_slice_in_dim(inner, there + end, line, axis)
-    return inner
+    if padding == "zero":
+        return gradient[:, 1:-1, 1:-1]
+    for axis in (1, 2):
+        last = gradient.shape[axis] - 1
+        ends = [lax.slice_in_dim(gradient, i, i + 1, axis=axis) for i in (0, last)]
+        gradient = lax.slice_in_dim(gradient, 1, last, axis=axis)
+        for line, end in zip((inward, last - 2 - inward), ends, strict=True):
+            there = lax.slice_in_dim(gradient, line, line + 1, axis=axis)
+            gradient = lax.dynamic_update_slice_in_dim(gradient, there + end, line, axis)
+    return gradient

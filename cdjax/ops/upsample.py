@@ -8,13 +8,9 @@ image repeats the original image's border. `python -m experiments.benchmark --tr
 training step that uses it.
 """
 
-from functools import partial
-
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cdjax.ops.conv import Algorithm, complete, convolve
 from cdjax.ops.conv_xla import convolve_plainly
 from cdjax.ops.padding import Padding, folded
 
@@ -30,6 +26,11 @@ def upsample(images: Array) -> Array:
     n, height, width, channels = images.shape
     blocks = jnp.broadcast_to(images[:, :, None, :, None], (n, height, 2, width, 2, channels))
     return blocks.reshape(n, 2 * height, 2 * width, channels)
+
+
+def is_supported(kernel: Array) -> bool:
+    """Whether `convolve` with a kernel (3, 3, I, O) is faster than upsampling first."""
+    return max(kernel.shape[2:]) <= _WIDEST
 
 
 def _taps_around_a_corner(kernel: Array, axis: int) -> Array:
@@ -52,8 +53,8 @@ def _corner_kernel(kernel: Array) -> Array:
     return corners.astype(kernel.dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _at_corners(images: Array, kernel: Array, padding: Padding) -> Array:
+def convolve(images: Array, kernel: Array, *, padding: Padding) -> Array:
+    """Computes `cdjax.ops.conv.convolve` of `upsample(images)`, without bias."""
     n, height, width, _ = images.shape
     around = jnp.pad(images, _AROUND, mode="edge" if padding == "reflect" else "constant")
     corners = convolve_plainly(around, _corner_kernel(kernel), "VALID")
@@ -62,68 +63,12 @@ def _at_corners(images: Array, kernel: Array, padding: Padding) -> Array:
     return blocks.reshape(n, 2 * (height + 1), 2 * (width + 1), -1)[:, 1:-1, 1:-1]
 
 
-def _image_gradient(gradient: Array, kernel: Array, *, padding: Padding) -> Array:
+def image_gradient(gradient: Array, kernel: Array, *, padding: Padding) -> Array:
+    """The gradient with respect to images from that with respect to `convolve` of them."""
     n, height, width, features = gradient.shape
     rows, columns = height // 2 + 1, width // 2 + 1
     blocks = jnp.pad(gradient, _AROUND).reshape(n, rows, 2, columns, 2, features)
     corners = blocks.swapaxes(2, 3).reshape(n, rows, columns, 4 * features)
     turned = jnp.flip(_corner_kernel(kernel), (0, 1)).swapaxes(2, 3)
     around = convolve_plainly(corners, turned, (_ONE, _ONE))
-    if padding == "zero":
-        return around[:, 1:-1, 1:-1]
-    return folded(folded(around, 1, inward=0), 2, inward=0)
-
-
-def _forward(images: Array, kernel: Array, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
-    return _at_corners(images, kernel, padding), (images, kernel)
-
-
-def _backward(padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    images, kernel = saved
-
-    def of_kernel(kernel: Array) -> Array:
-        bias = jnp.zeros(kernel.shape[-1], kernel.dtype)
-        return convolve(upsample(images), kernel, bias, padding=padding)
-
-    by_images = _image_gradient(gradient, kernel, padding=padding)
-    (by_kernel,) = jax.vjp(of_kernel, kernel)[1](gradient)
-    return by_images, by_kernel
-
-
-_at_corners.defvjp(_forward, _backward)
-
-
-@partial(jax.jit, static_argnames=("padding", "algorithm", "rectified"))
-def convolve_upsampled(
-    images: Array,
-    kernel: Array,
-    bias: Array,
-    *,
-    padding: Padding = "reflect",
-    algorithm: Algorithm = "direct",
-    rectified: bool = False,
-) -> Array:
-    """Computes `cdjax.ops.conv.convolve` of `upsample(images)`.
-
-    Args:
-        images: (N, H, W, I), float.
-        kernel: (3, 3, I, O), of the images' dtype.
-        bias: (O,), of the images' dtype.
-        padding: of the upsampled images, `"reflect"` or `"zero"`.
-        algorithm: as for `cdjax.ops.conv.convolve`; `"winograd"` uses corners on a CPU where they
-            are faster.
-        rectified: whether ReLU follows.
-
-    Returns:
-        (N, 2H, 2W, O), of the images' dtype.
-    """
-
-    def whole(images: Array, kernel: Array, bias: Array) -> Array:
-        options = {"padding": padding, "algorithm": algorithm, "rectified": rectified}
-        return convolve(upsample(images), kernel, bias, **options)
-
-    if algorithm == "direct" or max(kernel.shape[2:]) > _WIDEST:
-        return whole(images, kernel, bias)
-    without = partial(_at_corners, padding=padding)
-    at_corners = partial(complete, without=without, rectified=rectified)
-    return lax.platform_dependent(images, kernel, bias, cpu=at_corners, default=whole)
+    return folded(around, padding, inward=0)

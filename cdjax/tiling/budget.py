@@ -1,13 +1,15 @@
-"""How much memory there is, and whether an image fits in it."""
+"""How much memory windows may take, and whether an image fits in it as a whole."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import psutil
+from jax.typing import DTypeLike
 
+from cdjax.model import ModelConfig
 from cdjax.tiling.plan import bytes_per_pixel
-
-if TYPE_CHECKING:
-    from cdjax.model import ModelConfig
+from cdjax.transfer.pixels import compute_dtype
 
 _SHARE_OF_GPU = 0.7
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
@@ -30,10 +32,24 @@ def parse_size(text: str) -> int:
     return size
 
 
+@dataclass(frozen=True)
+class TileConfig:
+    """How an image is computed by windows.
+
+    Attributes:
+        memory: bytes of each device's memory that windows may take; their size follows from it.
+        host_memory: bytes of host memory that images and features may take; larger ones are mapped
+            onto temporary files.
+        dtype: float32 or bfloat16, the networks' compute dtype.
+    """
+
+    memory: int
+    host_memory: int
+    dtype: jnp.dtype
+
+
 def default_memory() -> int:
     """Bytes of device memory for images: 70% of the smallest GPU's, or half of the CPU's free."""
-    import jax
-
     limits = [
         int(statistics["bytes_limit"])
         for device in jax.local_devices()
@@ -47,8 +63,23 @@ def default_host_memory() -> int:
     return int(psutil.virtual_memory().available) // 2
 
 
+def tile_config(
+    memory: int | None = None, host_memory: int | None = None, dtype: DTypeLike = jnp.float32
+) -> TileConfig:
+    """A `TileConfig` with defaults in place of None.
+
+    Raises:
+        ValueError: if the dtype is neither float32 nor bfloat16.
+    """
+    return TileConfig(
+        default_memory() if memory is None else memory,
+        default_host_memory() if host_memory is None else host_memory,
+        compute_dtype(dtype),
+    )
+
+
 def fits_in_memory(
-    size: tuple[int, int], config: "ModelConfig", *, memory: int | None = None
+    size: tuple[int, int], config: ModelConfig, *, memory: int | None = None
 ) -> bool:
     """Whether a device can encode or stylise an image as a whole, without windows.
 

@@ -46,11 +46,9 @@ def execute(
         return jax.device_put(read(mine[turn]), devices[turn % len(devices)])
 
     def store(turn: int, part: Array | None, numbers: tuple[Array, ...]) -> None:
-        values = [np.asarray(number, np.float64) for number in numbers]
-        if turn * hosts + index < len(jobs):
-            sums[:] = [s + v for s, v in zip(sums, values, strict=True)] if sums else values
-        elif not sums:
-            sums[:] = [np.zeros_like(value) for value in values]
+        counted = turn * hosts + index < len(jobs)
+        values = [np.asarray(number, np.float64) * counted for number in numbers]
+        sums[:] = [s + v for s, v in zip(sums, values, strict=True)] if sums else values
         parts = _from_all(None if part is None else np.asarray(part))
         for job, result in zip(jobs[turn * hosts : (turn + 1) * hosts], parts, strict=False):
             write(job, result)

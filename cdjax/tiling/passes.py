@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from cdjax.model import Params
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
+from cdjax.tiling.budget import TileConfig
 from cdjax.tiling.buffers import Raster, Scratch, cut, in_memory
-from cdjax.tiling.config import TileConfig
 from cdjax.tiling.executor import execute
-from cdjax.tiling.plan import Span, Window, choose_sides, plan_windows
+from cdjax.tiling.plan import Window, choose_sides, plan_windows
 from cdjax.transfer.pixels import to_float
 from cdjax.transfer.stages import decode_stage, encode_stage
 from cdjax.transfer.statistics import Moments, mean_and_scatter, sums64
@@ -27,8 +27,6 @@ from cdjax.transfer.transforms import Affine
 _KEPT_PER_PIXEL = 4
 """Features of at most this many numbers per image pixel are kept between the passes. Those of
 shallower stages are larger, and cheaper to compute again."""
-
-_Core = Array | NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,13 @@ class StageTiles:
     scratch: Scratch | None
     on_pixels: Callable[[int], None]
 
-    @property
-    def keeps_features(self) -> bool:
-        """Whether the features are kept between the passes."""
-        small = self.spec.widths[-1] <= _KEPT_PER_PIXEL * self.spec.stride**2
-        return small and self.scratch is not None
+    def space_for_features(self, held: int) -> NDArray[Any] | None:
+        """Allocates what is kept between the passes, if it is; `held` as for `Scratch.empty`."""
+        stride, channels = self.spec.stride, self.spec.widths[-1]
+        if self.scratch is None or channels > _KEPT_PER_PIXEL * stride**2:
+            return None
+        shape = (*(length // stride for length in self.size), channels)
+        return self.scratch.empty(shape, self.config.dtype, held)
 
     def windows(self, halo: int) -> list[Window]:
         """The windows of a pass; ValueError if the memory is too small for any."""
@@ -71,7 +71,13 @@ class StageTiles:
 
 @partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "keep"))
 def _encode(
-    params: Params, image: Array, core: _Core, *, spec: Spec, dtype: DTypeLike, keep: bool
+    params: Params,
+    image: Array,
+    core: Array | NDArray[np.int32],
+    *,
+    spec: Spec,
+    dtype: DTypeLike,
+    keep: bool,
 ) -> tuple[Array | None, tuple[Array, ...]]:
     """The features of a window, if they are kept, and the sums over its core."""
     features = encode_stage(params, spec, to_float(image)[None], dtype=dtype)[0]
@@ -82,46 +88,35 @@ def _encode(
     return features if keep else None, sums64(features, inside)
 
 
-@partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "levels"))
+@partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "encoded", "levels"))
 def _decode(
-    params: Params,
-    features: Array,
-    transform: Affine,
-    *,
-    spec: Spec,
-    dtype: DTypeLike,
-    levels: bool,
-) -> Array:
-    """A window of the stage's image, from its features."""
-    image = decode_stage(params, spec, transform(features)[None], dtype=dtype)[0]
-    return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if levels else image
-
-
-@partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "levels"))
-def _recode(
     networks: dict[str, Params],
-    image: Array,
+    window: Array,
     transform: Affine,
     *,
     spec: Spec,
     dtype: DTypeLike,
+    encoded: bool,
     levels: bool,
 ) -> Array:
-    """A window of the stage's image, from the image before."""
-    features = encode_stage(networks["encoder"], spec, to_float(image)[None], dtype=dtype)[0]
-    decoder = networks["decoder"]
-    return _decode(decoder, features, transform, spec=spec, dtype=dtype, levels=levels)
+    """A window of the stage's image, from its features or, if not `encoded`, the image before."""
+    if not encoded:
+        images = to_float(window)[None]
+        window = encode_stage(networks["encoder"], spec, images, dtype=dtype)[0]
+    image = decode_stage(networks["decoder"], spec, transform(window)[None], dtype=dtype)[0]
+    return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if levels else image
 
 
 def _on_devices(tree: Any) -> dict[jax.Device, Any]:
     return {device: jax.device_put(tree, device) for device in jax.local_devices()}
 
 
-def _region(window: Window, scale: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    def along(span: Span) -> tuple[int, int]:
-        return span.start // scale, span.end // scale
-
-    return along(window.rows), along(window.columns)
+def _cut(image: Raster, window: Window, scale: int) -> NDArray[Any]:
+    """A window of an image, or of features of which each stands for `scale` pixels."""
+    rows, columns = (
+        (span.start // scale, span.end // scale) for span in (window.rows, window.columns)
+    )
+    return cut(image, rows, columns)
 
 
 def _paste(target: NDArray[Any], window: Window, part: NDArray[Any], scale: int) -> None:
@@ -139,42 +134,33 @@ def encode_pass(
 ) -> tuple[Moments, NDArray[Any] | None]:
     """The moments of all features of an image, and the features themselves if they are kept.
 
-    Args:
-        params: of the encoder.
-        image: (h, w, 3), float32 in [0, 1], or uint8; at most of `tiles.size`.
-        tiles: of the stage.
-
-    Returns:
-        The moments, and the features, (H / stride, W / stride, C), or None.
+    Takes the encoder's parameters and an image (h, w, 3), float32 in [0, 1] or uint8, at most of
+    `tiles.size`. The features are (H / stride, W / stride, C).
 
     Raises:
         OSError: if a file for the features cannot be written.
         ValueError: if the memory is too small for any window.
     """
-    spec, stride, dtype = tiles.spec, tiles.spec.stride, tiles.config.dtype
-    height, width = (length // stride for length in tiles.size)
-    keep = tiles.keeps_features
-    kept: NDArray[Any] | None = None
-    if keep and tiles.scratch is not None:
-        kept = tiles.scratch.empty((height, width, spec.widths[-1]), dtype, in_memory(image))
+    stride = tiles.spec.stride
+    kept = tiles.space_for_features(in_memory(image))
+    encode = partial(_encode, spec=tiles.spec, dtype=tiles.config.dtype, keep=kept is not None)
     copies = _on_devices(params)
 
     def read(window: Window) -> NDArray[Any]:
-        return cut(image, *_region(window, 1))
+        return _cut(image, window, 1)
 
     def run(window: Window, piece: Array) -> tuple[Array | None, tuple[Array, ...]]:
         spans = (window.rows, window.columns)
         core = [(edge - span.start) // stride for span in spans for edge in span.core]
-        here = copies[piece.device]
-        return _encode(here, piece, np.array(core, np.int32), spec=spec, dtype=dtype, keep=keep)
+        return encode(copies[piece.device], piece, np.array(core, np.int32))
 
     def write(window: Window, features: NDArray[Any] | None) -> None:
         if kept is not None and features is not None:
             _paste(kept, window, features, stride)
         tiles.finish(window)
 
-    sums = execute(tiles.windows(spec.halo), read, run, write)
-    count = height * width
+    sums = execute(tiles.windows(tiles.spec.halo), read, run, write)
+    count = tiles.size[0] * tiles.size[1] // stride**2
     parts = (np.float32(count), *map(np.float32, mean_and_scatter(count, *sums)))
     return Moments(*(jnp.asarray(part) for part in parts)), kept
 
@@ -189,33 +175,30 @@ def decode_pass(
 ) -> None:
     """Transforms and decodes an image's features into `target`.
 
-    Args:
-        networks: `"encoder"` and `"decoder"` of the stage.
-        image: as for `encode_pass`; read only if there are no features.
-        features: as returned by `encode_pass`.
-        transform: of the features.
-        target: (h, w, 3), float32, or uint8 for grey levels; at most of `tiles.size`.
-        tiles: of the stage.
+    The image and the features are those of `encode_pass`; the image is read only if there are no
+    features. The target is (h, w, 3), float32, or uint8 for grey levels, at most of `tiles.size`.
 
     Raises:
         ValueError: if the memory is too small for any window.
     """
-    spec = tiles.spec
+    spec, encoded = tiles.spec, features is not None
     used = {part: networks[part] for part in ("encoder", "decoder")}
     copies = _on_devices((used, transform))
-    levels = target.dtype == np.uint8
-    static: Any = {"spec": spec, "dtype": tiles.config.dtype, "levels": levels}
+    source, scale = (image, 1) if features is None else (features, spec.stride)
+    decode = partial(
+        _decode,
+        spec=spec,
+        dtype=tiles.config.dtype,
+        encoded=encoded,
+        levels=target.dtype == np.uint8,
+    )
 
     def read(window: Window) -> NDArray[Any]:
-        if features is None:
-            return cut(image, *_region(window, 1))
-        return cut(features, *_region(window, spec.stride))
+        return _cut(source, window, scale)
 
     def run(window: Window, piece: Array) -> tuple[Array, tuple[Array, ...]]:
         here, affine = copies[piece.device]
-        if features is None:
-            return _recode(here, piece, affine, **static), ()
-        return _decode(here["decoder"], piece, affine, **static), ()
+        return decode(here, piece, affine), ()
 
     def write(window: Window, part: NDArray[Any] | None) -> None:
         assert part is not None
@@ -223,5 +206,4 @@ def decode_pass(
         tiles.finish(window)
 
     # A window that is encoded again needs two halos: one for the encoder, one for the decoder.
-    halo = spec.halo if features is not None else 2 * spec.halo
-    execute(tiles.windows(halo), read, run, write)
+    execute(tiles.windows(spec.halo if encoded else 2 * spec.halo), read, run, write)

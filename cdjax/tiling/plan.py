@@ -101,10 +101,7 @@ def plan_windows(size: tuple[int, int], sides: tuple[int, int], halo: int) -> li
 
 def bytes_per_pixel(spec: Spec) -> int:
     """Bytes of device memory that a window of a stage takes per pixel, in float32."""
-    widest = max(
-        max(conv.features_in, conv.features_out) / 4**conv.level
-        for conv in (*spec.encoder, *spec.decoder)
-    )
+    widest = max(max(c.features_in, c.features_out) / 4**c.level for c in spec.encoder)
     return round(4 * widest * _LAYERS_AT_ONCE)
 
 

@@ -4,7 +4,7 @@ The image stays in host memory or in files, and a device holds a few windows of 
 does not grow with the image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,11 +16,11 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 from numpy.typing import NDArray
 
-from cdjax.model import Method, Model, Params
+from cdjax.model import Method, Model
 from cdjax.ops.jit import EXACT, compiled
 from cdjax.progress import OnProgress, Progress, ignore_progress
+from cdjax.tiling.budget import TileConfig, tile_config
 from cdjax.tiling.buffers import Raster, Scratch, in_memory
-from cdjax.tiling.config import TileConfig, tile_config
 from cdjax.tiling.passes import StageTiles, decode_pass, encode_pass
 from cdjax.tiling.resume import ResumeState
 from cdjax.transfer.pixels import check_pixels, padded_size
@@ -79,16 +79,19 @@ def stylize_by_windows(
     check_model(model)
     config = tile_config(memory, host_memory, dtype)
     source = _raster(content, "content")
-    encoded = style if isinstance(style, Style) else _encode(model, style, config, on_progress)
-    check_style(model.config, encoded, source.shape)
-    if encoded.moments[0].mean.ndim == 2:  # A batch of one style.
-        encoded = jax.tree.map(lambda leaf: leaf[0], encoded)
-    strength = jnp.asarray(alpha, jnp.float32)
-
-    def transform(index: int, moments: Moments) -> Affine:
-        return _transform(moments, encoded.moments[index], strength, method=model.config.method)
-
-    return _run_stages(model, source, transform, config, levels, resume, on_progress)
+    if not isinstance(style, Style):
+        style = encode_style_by_windows(
+            model, style, dtype=dtype, memory=memory, on_progress=on_progress
+        )
+    check_style(model.config, style, source.shape)
+    if style.moments[0].mean.ndim == 2:  # A batch of one style.
+        style = Style(jax.tree.map(lambda leaf: leaf[0], style.moments))
+    strength, method = jnp.asarray(alpha, jnp.float32), model.config.method
+    transforms = [
+        partial(_transform, style=moments, alpha=strength, method=method)
+        for moments in style.moments
+    ]
+    return _run_stages(model, source, transforms, config, levels, resume, on_progress)
 
 
 def encode_style_by_windows(
@@ -104,7 +107,16 @@ def encode_style_by_windows(
     Arguments and errors are those of `stylize_by_windows`.
     """
     check_model(model)
-    return _encode(model, style, tile_config(memory, None, dtype), on_progress)
+    config = tile_config(memory, None, dtype)
+    source, specs = _raster(style, "style"), model.config.specs
+    size = padded_size(source.shape[:2], specs)
+    reporter = _Reporter("style", len(specs) * size[0] * size[1], on_progress)
+    moments = []
+    for spec in specs:
+        tiles = StageTiles(spec, size, config, None, partial(reporter.add, spec.stage))
+        params = model.params[f"stage{spec.stage}"]["encoder"]
+        moments.append(encode_pass(params, source, tiles)[0])
+    return Style(tuple(moments))
 
 
 @dataclass
@@ -121,30 +133,16 @@ class _Reporter:
         self.on_progress(Progress(self.task, self.done, self.total, {"stage": stage}))
 
 
-def _encode(
-    model: Model, style: ArrayLike | Raster, config: TileConfig, on_progress: OnProgress
-) -> Style:
-    source, specs = _raster(style, "style"), model.config.specs
-    size = padded_size(source.shape[:2], specs)
-    reporter = _Reporter("style", len(specs) * size[0] * size[1], on_progress)
-    moments = []
-    for spec in specs:
-        tiles = StageTiles(spec, size, config, None, partial(reporter.add, spec.stage))
-        params = model.params[f"stage{spec.stage}"]["encoder"]
-        moments.append(encode_pass(params, source, tiles)[0])
-    return Style(tuple(moments))
-
-
 def _run_stages(
     model: Model,
     source: Raster,
-    transform: Callable[[int, Moments], Affine],
+    transforms: Sequence[Callable[[Moments], Affine]],
     config: TileConfig,
     levels: bool,
     resume: ResumeState | None,
     on_progress: OnProgress,
 ) -> NDArray[Any]:
-    """Runs the cascade; `transform` takes the index of a stage and its content's moments."""
+    """Runs the cascade; the transforms of the stages take the moments of their content."""
     specs, scratch = model.config.specs, Scratch(config.host_memory)
     size = padded_size(source.shape[:2], specs)
     reporter = _Reporter("stylize", 2 * len(specs) * size[0] * size[1], on_progress)
@@ -159,41 +157,22 @@ def _run_stages(
         on_progress(Progress(reporter.task, reporter.done, reporter.total, message=message))
     for index in range(first, len(specs)):
         spec, last = specs[index], index == len(specs) - 1
-        image = _run_stage(
-            model.params[f"stage{spec.stage}"],
-            image,
-            partial(transform, index),
-            StageTiles(spec, size, config, scratch, partial(reporter.add, spec.stage)),
-            shape=(*(source.shape[:2] if last else size), 3),
-            pixels=np.uint8 if levels and last else np.float32,
-            own=index > first,
-        )
+        networks = model.params[f"stage{spec.stage}"]
+        tiles = StageTiles(spec, size, config, scratch, partial(reporter.add, spec.stage))
+        moments, features = encode_pass(networks["encoder"], image, tiles)
+        shape = (*(source.shape[:2] if last else size), 3)
+        pixels = np.uint8 if levels and last else np.float32
+        target = image
+        # An image of ours of which only the features are needed is overwritten.
+        if index == first or features is None or (image.shape, image.dtype) != (shape, pixels):
+            target = scratch.empty(shape, pixels, in_memory(features) + in_memory(image))
+        decode_pass(networks, image, features, transforms[index](moments), target, tiles)
+        image = target
+        del features, target  # The next stage needs their memory.
         if resume is not None and not last and jax.process_index() == 0:
             resume.save(spec.stage, image)
     scratch.release()
     return image if levels else np.clip(image, 0, 1, out=image)
-
-
-def _run_stage(
-    networks: dict[str, Params],
-    image: Any,
-    transform: Callable[[Moments], Affine],
-    tiles: StageTiles,
-    *,
-    shape: tuple[int, ...],
-    pixels: type[np.uint8 | np.float32],
-    own: bool,
-) -> NDArray[Any]:
-    """One stage's image of a shape and dtype; `own`: whether `image` may be overwritten."""
-    moments, features = encode_pass(networks["encoder"], image, tiles)
-    if own and features is not None and (image.shape, image.dtype) == (shape, pixels):
-        target = image  # Only its features are needed from here on.
-    else:
-        assert tiles.scratch is not None
-        held = in_memory(features) + in_memory(image)
-        target = tiles.scratch.empty(shape, pixels, held)
-    decode_pass(networks, image, features, transform(moments), target, tiles)
-    return target
 
 
 @partial(compiled, settings=EXACT, static_argnames="method")

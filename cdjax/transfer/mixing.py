@@ -61,12 +61,10 @@ def mix_styles(
 
 @partial(jax.jit, static_argnames="method")
 def _mix(method: Method, styles: tuple[Style, ...], shares: Array) -> tuple[Moments, ...]:
-    by_stage = zip(*(style.moments for style in styles), strict=True)
-    return tuple(_mix_stage(method, parts, shares) for parts in by_stage)
-
-
-def _mix_stage(method: Method, parts: tuple[Moments, ...], shares: Array) -> Moments:
-    mean = sum(share * part.mean for share, part in zip(shares, parts, strict=True))
-    covariance = MIXED_COVARIANCES[method](parts, shares)
-    # With a count of 2 the covariance equals the scatter.
-    return Moments(jnp.full((), 2.0, jnp.float32), jnp.asarray(mean), covariance)
+    mixed = []
+    for parts in zip(*(style.moments for style in styles), strict=True):
+        mean = sum(share * part.mean for share, part in zip(shares, parts, strict=True))
+        covariance = MIXED_COVARIANCES[method](parts, shares)
+        # With a count of 2 the covariance equals the scatter.
+        mixed.append(Moments(jnp.full((), 2.0, jnp.float32), jnp.asarray(mean), covariance))
+    return tuple(mixed)

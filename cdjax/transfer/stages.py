@@ -60,14 +60,9 @@ def decode_stage(
     dtype: DTypeLike = jnp.float32,
     training: bool = False,
 ) -> Array:
-    """Decodes features with the decoder of a stage.
+    """Decodes features (N, h, w, C) with the decoder of a stage; h and w at least 2.
 
-    Args:
-        params: of the decoder.
-        spec: of the stage.
-        features: (N, h, w, C) at relu{stage}_1; h and w at least 2.
-        dtype: float32 or bfloat16, the compute dtype.
-        training: as for `encode_stage`.
+    The other arguments are those of `encode_stage`, with the parameters of the decoder.
 
     Returns:
         Images, (N, h * stride, w * stride, 3), float32, at least 0 and not clipped above.

@@ -142,12 +142,7 @@ def check_model(model: Model) -> None:
 
 
 def check_style(config: ModelConfig, style: Style, shape: tuple[int, ...]) -> None:
-    """Checks that a style fits a model and a content.
-
-    Args:
-        config: of the model.
-        style: the style.
-        shape: of the content, (H, W, 3) or (N, H, W, 3).
+    """Checks that a style fits a model and a content of a shape, (H, W, 3) or (N, H, W, 3).
 
     Raises:
         ValueError: if the style was encoded by a model of other stages or widths, or is a batch

@@ -31,7 +31,7 @@ def test_it_equals_sums_over_pixels_spelled_out(
 ) -> None:
     images, kernel, bias = normal(2, *size, channels[0]), normal(3, 3, *channels), normal(FEW)
     bias = bias[: channels[1]]
-    assert conv_narrow.is_supported(kernel)
+    assert conv_narrow.is_supported(*channels)
     found = convolve(images, kernel, bias, padding=padding, algorithm="winograd")
     mode = "reflect" if padding == "reflect" else "constant"
     double = [np.asarray(array, np.float64) for array in (images, kernel, bias)]
@@ -40,13 +40,13 @@ def test_it_equals_sums_over_pixels_spelled_out(
 
 
 @pytest.mark.parametrize("padding", ["reflect", "zero"])
-@pytest.mark.parametrize("size", [(2, 2), (3, 5), (6, 4)])
+@pytest.mark.parametrize("size", [(2, 2), (3, 5)])
 @pytest.mark.parametrize("channels", [(MANY, FEW), (FEW, MANY)])
 def test_gradients_are_those_of_the_plain_convolution(
     size: tuple[int, int], padding: Padding, channels: tuple[int, int]
 ) -> None:
     given = normal(2, *size, channels[0]), normal(3, 3, *channels), normal(channels[1])
-    assert conv_narrow.is_supported(given[1]) != conv_narrow.is_gradient_supported(given[1])
+    assert conv_narrow.is_supported(*channels) != conv_narrow.is_supported(*channels[::-1])
     gradient = normal(2, *size, channels[1])
 
     def gradients(algorithm: str) -> tuple[jax.Array, ...]:

@@ -37,12 +37,7 @@ def test_the_fast_settings_do_without_ynnpack() -> None:
 
 
 @pytest.mark.parametrize("widths", [(3, 4), (3, 16), (4, 6), (16, 16), (16, 3), (16, 32), (64, 64)])
-@pytest.mark.parametrize(
-    "window", [(0, 64, 0, 64), (34, 66, 35, 70), (0, 66, 60, 70), (9, 25, 3, 20)]
-)
-def test_exact_convolutions_do_not_depend_on_the_cut(
-    widths: tuple[int, int], window: tuple[int, int, int, int]
-) -> None:
+def test_exact_convolutions_do_not_depend_on_the_cut(widths: tuple[int, int]) -> None:
     """On a CPU with AVX2 but without AVX-512, XLA's default settings fail this."""
     rng = np.random.default_rng(0)
     height, width = 66, 70
@@ -50,13 +45,18 @@ def test_exact_convolutions_do_not_depend_on_the_cut(
     kernel = rng.normal(size=(3, 3, *widths)).astype(np.float32)
     exact = compiled(convolve, settings=EXACT)
     whole = np.asarray(exact(image, kernel, np.zeros(widths[1], np.float32)))
-    top, bottom, left, right = window
-    piece = image[:, top:bottom, left:right].copy()
-    part = np.asarray(exact(piece, kernel, np.zeros(widths[1], np.float32)))
-    # What lies next to a cut sees the reflected cut in place of the image.
-    inner = (
-        slice(None),
-        slice(int(top > 0), bottom - top - int(bottom < height)),
-        slice(int(left > 0), right - left - int(right < width)),
-    )
-    np.testing.assert_array_equal(part[inner], whole[:, top:bottom, left:right][inner])
+    for top, bottom, left, right in (
+        (0, 64, 0, 64),
+        (34, 66, 35, 70),
+        (0, 66, 60, 70),
+        (9, 25, 3, 20),
+    ):
+        piece = image[:, top:bottom, left:right].copy()
+        part = np.asarray(exact(piece, kernel, np.zeros(widths[1], np.float32)))
+        # What lies next to a cut sees the reflected cut in place of the image.
+        inner = (
+            slice(None),
+            slice(int(top > 0), bottom - top - int(bottom < height)),
+            slice(int(left > 0), right - left - int(right < width)),
+        )
+        np.testing.assert_array_equal(part[inner], whole[:, top:bottom, left:right][inner])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cdjax.ops.conv import convolve
 from cdjax.ops.padding import Padding
-from cdjax.ops.upsample import convolve_upsampled, upsample
+from cdjax.ops.upsample import upsample
 from tests import models
 
 
@@ -31,7 +31,7 @@ def test_it_equals_numpy(size: tuple[int, int], channels: tuple[int, int], algor
     image, kernel, bias = (generator.normal(size=shape) for shape in shapes)
     expected = models.convolve(image.repeat(2, 0).repeat(2, 1), kernel, bias)
     image, kernel, bias = (jnp.asarray(a, jnp.float32) for a in (image, kernel, bias))
-    found = convolve_upsampled(image[None], kernel, bias, algorithm=algorithm)[0]
+    found = convolve(image[None], kernel, bias, algorithm=algorithm, upsampled=True)[0]
     np.testing.assert_allclose(found, expected, atol=3e-5)
 
 
@@ -44,7 +44,9 @@ def test_gradients_are_those_of_two_steps(size: tuple[int, int], padding: Paddin
     weights = generator.normal(size=(2, 2 * size[0], 2 * size[1], 4)).astype(np.float32)
 
     def at_once(images: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-        result = convolve_upsampled(images, kernel, bias, padding=padding, algorithm="winograd")
+        result = convolve(
+            images, kernel, bias, padding=padding, algorithm="winograd", upsampled=True
+        )
         return jnp.sum(weights * jnp.sin(result))
 
     def in_two(images: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
@@ -63,7 +65,7 @@ def test_the_upsampled_image_is_never_made() -> None:
     shapes = [(1, 8, 8, 16), (3, 3, 16, 16), (16,)]
     given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     text = (
-        jax.jit(lambda *a: convolve_upsampled(*a, algorithm="winograd"))
+        jax.jit(lambda *a: convolve(*a, algorithm="winograd", upsampled=True))
         .lower(*given)
         .compile()
         .as_text()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cdjax import Model, Spec, encode_style, stylize, stylize_by_windows
+from cdjax import Model, Spec, Style, encode_style, stylize, stylize_by_windows
 from cdjax.progress import Progress
 from cdjax.tiling.resume import ResumeState
 from tests.models import random_image, random_model
@@ -19,9 +19,20 @@ from tests.models import random_image, random_model
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 MODEL = random_model((Spec(3, (4, 6, 8)), Spec(1, (5,))))
-STYLE = random_image(40, 52, seed=9)
+CONTENT, STYLE = random_image(150, 140, seed=7), random_image(40, 52, seed=9)
 SMALL = 500_000
 """Bytes for windows of 64 pixels."""
+
+
+@pytest.fixture(scope="module")
+def style() -> Style:
+    return encode_style(MODEL, STYLE)
+
+
+@pytest.fixture(scope="module")
+def whole(style: Style) -> NDArray[np.float32]:
+    """What the windows of `CONTENT` must give."""
+    return np.asarray(stylize(MODEL, CONTENT, style))
 
 
 @settings(max_examples=6, deadline=None)
@@ -38,34 +49,21 @@ def test_windows_equal_the_whole_image(height: int, width: int, memory: int, spi
 
 
 @pytest.mark.parametrize("stage", [1, 3])
-def test_every_stage_alone_equals_the_whole_image(stage: int) -> None:
-    model = alone(stage)
-    content = random_image(132, 140, seed=3)
-    whole = np.asarray(stylize(model, content, STYLE))
-    np.testing.assert_array_equal(stylize_by_windows(model, content, STYLE, memory=SMALL), whole)
-
-
-def alone(stage: int) -> Model:
+def test_every_stage_alone_equals_the_whole_image_in_grey_levels_too(stage: int) -> None:
     specs = tuple(spec for spec in MODEL.config.specs if spec.stage == stage)
-    config = dataclasses.replace(MODEL.config, specs=specs)
-    return Model({f"stage{stage}": MODEL.params[f"stage{stage}"]}, config)
-
-
-@pytest.mark.parametrize("stage", [1, 3])
-def test_grey_levels_are_those_of_the_result(stage: int) -> None:
-    model, content = alone(stage), random_image(70, 66, seed=3)
+    model = Model(MODEL.params, dataclasses.replace(MODEL.config, specs=specs))
+    content = random_image(132, 66, seed=3)
     exact = stylize_by_windows(model, content, STYLE, memory=SMALL)
+    np.testing.assert_array_equal(exact, np.asarray(stylize(model, content, STYLE)))
     levels = stylize_by_windows(model, content, STYLE, memory=SMALL, levels=True)
     assert levels.dtype == np.uint8
     np.testing.assert_array_equal(levels, np.rint(exact * 255))
 
 
 def test_a_style_is_read_by_windows_too_and_may_come_encoded() -> None:
-    content, style = random_image(60, 70, seed=4), random_image(160, 130, seed=5)
-    whole = np.asarray(stylize(MODEL, content, style))
-    encoded = encode_style(MODEL, style)
-    one = encode_style(MODEL, style[None])
-    for given_style in (style, encoded, one):
+    content, image = STYLE, CONTENT
+    whole = np.asarray(stylize(MODEL, content, image))
+    for given_style in (image, encode_style(MODEL, image), encode_style(MODEL, image[None])):
         result = stylize_by_windows(MODEL, content, given_style, memory=SMALL)
         np.testing.assert_array_equal(result, whole)
 
@@ -84,16 +82,17 @@ class Lines:
         return block
 
 
-def test_an_image_is_read_where_it_is_cut_and_not_written_to() -> None:
-    pixels = random_image(150, 130, seed=6)
-    before, lines = pixels.copy(), Lines(pixels)
-    result = stylize_by_windows(MODEL, lines, STYLE, memory=SMALL)
-    np.testing.assert_array_equal(result, np.asarray(stylize(MODEL, pixels, STYLE)))
+def test_an_image_is_read_where_it_is_cut_and_not_written_to(
+    style: Style, whole: NDArray[np.float32]
+) -> None:
+    pixels = CONTENT.copy()
+    lines = Lines(pixels)
+    np.testing.assert_array_equal(stylize_by_windows(MODEL, lines, style, memory=SMALL), whole)
     assert lines.most <= 72 * 72
     floating = pixels.astype(np.float32) / 255
     copy = floating.copy()
-    stylize_by_windows(MODEL, floating, STYLE, memory=SMALL)
-    np.testing.assert_array_equal(pixels, before)
+    stylize_by_windows(MODEL, floating, style, memory=SMALL)
+    np.testing.assert_array_equal(pixels, CONTENT)
     np.testing.assert_array_equal(floating, copy)
 
 
@@ -101,7 +100,7 @@ def test_one_program_serves_images_of_many_sizes() -> None:
     model = random_model((Spec(2, (3, 7)),), seed=5)
     style = encode_style(model, STYLE)
     compiled: list[str] = []
-    stylize_by_windows(model, random_image(500, 610), style, memory=SMALL)
+    stylize_by_windows(model, random_image(250, 310), style, memory=SMALL)
 
     def listen(event: str, *_: float, **__: object) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
@@ -109,7 +108,7 @@ def test_one_program_serves_images_of_many_sizes() -> None:
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        stylize_by_windows(model, random_image(571, 1188), style, memory=SMALL)
+        stylize_by_windows(model, random_image(271, 588), style, memory=SMALL)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert compiled == []
@@ -119,9 +118,9 @@ class Killed(Exception):
     """As a power cut would end a run, as far as files are concerned."""
 
 
-def test_an_interrupted_run_goes_on_behind_its_last_stage(tmp_path: Path) -> None:
-    content = random_image(150, 140, seed=7)
-    whole = np.asarray(stylize(MODEL, content, STYLE))
+def test_an_interrupted_run_goes_on_behind_its_last_stage(
+    tmp_path: Path, style: Style, whole: NDArray[np.float32]
+) -> None:
     kept = ResumeState(tmp_path / "run", "these inputs")
     seen: list[Progress] = []
 
@@ -130,15 +129,14 @@ def test_an_interrupted_run_goes_on_behind_its_last_stage(tmp_path: Path) -> Non
         if progress.task == "stylize" and progress.metrics["stage"] == 1:
             raise Killed
 
-    style = encode_style(MODEL, STYLE)
     arguments: dict[str, Any] = {"memory": SMALL, "resume": kept}
     with pytest.raises(Killed):
-        stylize_by_windows(MODEL, content, style, **arguments, on_progress=stop_in_stage_1)
+        stylize_by_windows(MODEL, CONTENT, style, **arguments, on_progress=stop_in_stage_1)
     assert {progress.metrics["stage"] for progress in seen} == {3, 1}
     other = ResumeState(kept.folder, "other inputs")
     assert other.load() is None
     seen.clear()
-    result = stylize_by_windows(MODEL, content, style, **arguments, on_progress=seen.append)
+    result = stylize_by_windows(MODEL, CONTENT, style, **arguments, on_progress=seen.append)
     assert seen[0].message == "continues after stage 3"
     assert 2 * seen[0].done == seen[0].total
     assert {progress.metrics["stage"] for progress in seen[1:]} == {1}
@@ -159,10 +157,9 @@ def test_a_damaged_state_is_ignored(tmp_path: Path) -> None:
 
 def test_progress_counts_the_style_and_two_passes_of_every_stage() -> None:
     seen: list[Progress] = []
-    content = random_image(100, 130)
-    stylize_by_windows(MODEL, content, STYLE, memory=SMALL, on_progress=seen.append)
+    stylize_by_windows(MODEL, CONTENT, STYLE, memory=SMALL, on_progress=seen.append)
     last = {progress.task: (progress.done, progress.total) for progress in seen}
-    style, size = 2 * 40 * 52, 4 * 100 * 132
+    style, size = 2 * 40 * 52, 4 * 152 * 140
     assert last == {"style": (style, style), "stylize": (size, size)}
     done = [progress.done for progress in seen if progress.task == "stylize"]
     assert done == sorted(set(done))
@@ -177,11 +174,7 @@ def test_progress_counts_the_style_and_two_passes_of_every_stage() -> None:
         ({"dtype": "float16"}, "float32 or bfloat16"),
     ],
 )
-def test_wrong_arguments_are_refused(change: dict[str, object], message: str) -> None:
-    arguments: dict[str, Any] = {
-        "content": random_image(80, 80),
-        "style": encode_style(MODEL, STYLE),
-        "memory": SMALL,
-    }
+def test_wrong_arguments_are_refused(style: Style, change: dict[str, object], message: str) -> None:
+    arguments: dict[str, Any] = {"content": CONTENT, "style": style, "memory": SMALL}
     with pytest.raises(ValueError, match=message):
         stylize_by_windows(MODEL, **(arguments | change))

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from cdjax.transfer.statistics import Moments, moments
 from cdjax.transfer.transforms import adain, wct
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def features(*shape: int, seed: int = 0) -> NDArray[np.float32]:
     generator = np.random.default_rng(seed)
@@ -47,16 +49,11 @@ def test_moments_equal_numpy() -> None:
     np.testing.assert_allclose(result.covariance, covariance(image), rtol=1e-4)
 
 
-def test_wct_equals_the_formula_in_float64() -> None:
-    content, style = features(20, 30, 16), features(25, 15, 16, seed=1)
+def test_wct_equals_the_formula_and_gives_the_styles_mean_and_covariance() -> None:
+    content, style = features(20, 30, 8), features(25, 15, 8, seed=1)
     result = wct(moments(jnp.asarray(content)), moments(jnp.asarray(style)))(jnp.asarray(content))
     expected = original_wct(content, style)
     assert np.abs(result - expected).max() < 1e-4 * np.abs(expected).max()
-
-
-def test_wct_gives_the_styles_mean_and_covariance() -> None:
-    content, style = features(20, 30, 16), features(25, 15, 16, seed=1)
-    result = wct(moments(jnp.asarray(content)), moments(jnp.asarray(style)))(jnp.asarray(content))
     np.testing.assert_allclose(result.mean((0, 1)), style.mean((0, 1)), atol=1e-3)
     np.testing.assert_allclose(covariance(np.asarray(result)), covariance(style), atol=1e-2)
 
@@ -84,8 +81,8 @@ DEGENERATE = {
     "zero": np.zeros((6, 6, 8), np.float32),
     "one position": features(1, 1, 8),
     "fewer positions than channels": features(2, 2, 8),
-    "dead channels": features(9, 9, 8) * np.array([1, 1, 0, 1, 0, 0, 1, 1], np.float32),
-    "linearly dependent": np.concatenate([features(9, 9, 4)] * 2, axis=-1),
+    "dead channels": features(6, 6, 8) * np.array([1, 1, 0, 1, 0, 0, 1, 1], np.float32),
+    "linearly dependent": np.concatenate([features(6, 6, 4)] * 2, axis=-1),
 }
 
 
