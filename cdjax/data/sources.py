@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from cdjax.errors import BrokenImageError, DataError
-from cdjax.io.images import READABLE, Picture, picture_of, resize
+from cdjax.io.images import READABLE, picture_of, resize
 
 _MOST_ELONGATED = 50
 _FORMATS = tuple(dict.fromkeys(READABLE.values()))  # No EPS: Pillow would run Ghostscript.
@@ -209,15 +209,10 @@ def decode(file: Path | io.BytesIO, *, shorter_side: int) -> NDArray[np.uint8]:
     if pixels.dtype != np.uint8:
         pixels = (pixels * 255 + 0.5).astype(np.uint8)
     if picture.alpha is not None:
-        pixels = _on_white(Picture(pixels, picture.alpha))
+        opacity = picture.alpha[..., None].astype(np.float32) / 255
+        on_white = 255 + opacity * (pixels.astype(np.float32) - 255)
+        pixels = (on_white + 0.5).astype(np.uint8)
     return np.ascontiguousarray(pixels)
-
-
-def _on_white(picture: Picture) -> NDArray[np.uint8]:
-    alpha = picture.alpha
-    assert alpha is not None
-    opacity = alpha[..., None].astype(np.float32) / 255
-    return (255 + opacity * (picture.pixels.astype(np.float32) - 255) + 0.5).astype(np.uint8)
 
 
 def _image_feature(label: str, features: Any, image: type) -> str:

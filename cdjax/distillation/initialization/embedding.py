@@ -3,9 +3,9 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from cdjax.distillation.initialization.fit_layer import as_params
 from cdjax.distillation.initialization.layer_samples import (
     in_batches,
     pre_activations,
@@ -53,6 +53,5 @@ def fit_embedding(
         with jax.enable_x64(True):
             gram = np.asarray(moments(samples.inputs, samples.inputs))
             cross = np.asarray(moments(samples.inputs, samples.targets))
-        solution = jnp.asarray(ridge(gram, cross, _RIDGE), jnp.float32)
-        embedding[conv.layer] = {"kernel": solution[:-1], "bias": solution[-1]}
+        embedding[conv.layer] = as_params(ridge(gram, cross, _RIDGE))
     return embedding

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from cdjax.model import Params
 from cdjax.ops.least_squares import (
     MASKED_PASSES,
     Floats,
@@ -41,6 +43,12 @@ _CHECK_EVERY = 3
 _PATIENCE = 3
 _KEPT_VARIANCE = 0.995
 _DEAD = 1e-6
+
+
+def as_params(solution: Floats, *sides: int) -> Params:
+    """A solution (D, O), whose last row is the bias, as a layer with a kernel (*sides, I, O)."""
+    kernel = solution[:-1].reshape(*sides, -1, solution.shape[-1])
+    return {"kernel": jnp.asarray(kernel, jnp.float32), "bias": as_float32(solution[-1])}
 
 
 def select_columns(covariance: Floats, metric: Floats, count: int) -> NDArray[np.int64]:

@@ -137,15 +137,9 @@ def initialize_decoder(
     _check_method(start.method)
     if start.method == "lsq":
         _check_images(images)
-        few = images[: start.decoder_images]
+        generator = _generator_of(key)
         return fit_decoder(
-            _generator_of(key),
-            student,
-            encoder,
-            few,
-            positions=start.positions * len(few) // len(images),
-            iterations=start.iterations,
-            on_progress=on_progress,
+            generator, student, encoder, images, start=start, on_progress=on_progress
         )
     if start.method == "random":
         return _random_layers(key, student.decoder)

@@ -39,12 +39,7 @@ def _pruned(params: Params, inputs: NDArray[np.int64], outputs: NDArray[np.int64
 
 
 def prune_encoder(student: Spec, params: Params) -> Params:
-    """The teacher's encoder cut to the student's widths.
-
-    Args:
-        student: spec of the result.
-        params: the teacher's encoder, of the same depths and no fewer channels.
-    """
+    """The teacher's encoder, of the student's depths, cut to the student's widths."""
     pruned = {"conv0": jax.tree.map(jnp.asarray, params["conv0"])}
     kept = np.arange(3)
     for conv in student.encoder:
@@ -55,14 +50,10 @@ def prune_encoder(student: Spec, params: Params) -> Params:
 
 
 def prune_decoder(student: Spec, params: Params) -> Params:
-    """The teacher's decoder cut to the student's widths.
+    """The teacher's decoder, of the student's depths, cut to the student's widths.
 
     As in the published initialisations, its first layer keeps the inputs of largest weight, not
     those that a pruned encoder has kept: the encoder is trained before the decoder.
-
-    Args:
-        student: spec of the result.
-        params: the teacher's decoder, of the same depths and no fewer channels.
     """
     convs = student.decoder
     first = np.asarray(params[convs[0].name]["kernel"])
