@@ -27,9 +27,6 @@ def tap_losses(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> dict[
         taps: {name: (N, h, w, C)}.
         targets: arrays of the same shapes; further names are ignored.
 
-    Returns:
-        {name: scalar}, in the order of `taps`.
-
     Raises:
         KeyError: if a tap has no target.
     """

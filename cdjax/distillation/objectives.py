@@ -83,12 +83,7 @@ def encoder_of(task: TrainTask, spec: Spec) -> Encoder:
 def encode(
     task: TrainTask, networks: Mapping[str, Params], images: Array
 ) -> tuple[Array, dict[str, Array]]:
-    """The encoder of a phase.
-
-    Args:
-        task: the phase and its networks.
-        networks: those of the phase, trained and frozen.
-        images: (N, H, W, 3), float32 in [0, 1].
+    """Features of images (N, H, W, 3), float32 in [0, 1], by the encoder of a phase.
 
     Returns:
         The features to decode, and the embedded taps, empty in phases without an embedding.

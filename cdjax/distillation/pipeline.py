@@ -71,13 +71,7 @@ class Observer:
 
     @contextmanager
     def phase(self, task: TrainTask, folder: Path, *, batch: int) -> Iterator[PhaseObserver]:
-        """Surrounds the training of a phase.
-
-        Args:
-            task: of the phase.
-            folder: of the phase, for logs and pictures.
-            batch: images in a batch.
-        """
+        """Surrounds the training of a phase, whose folder may take logs and pictures."""
         yield PhaseObserver()
 
 

@@ -66,15 +66,8 @@ def cascade(
 ) -> Array:
     """Stylises contents through all stages; gradients reach encoders and decoders.
 
-    Args:
-        task: of the phase.
-        params: as from `as_trained`.
-        contents: (N, H, W, 3), float32 in [0, 1].
-        styles: the same shape.
-        alpha: (N,).
-
-    Returns:
-        (N, H, W, 3), float32, not clipped.
+    `params` are as from `as_trained`; contents and styles are (N, H, W, 3), float32 in [0, 1], and
+    alpha is (N,). The result is not clipped.
     """
     networks = as_model(params)
 

@@ -117,16 +117,10 @@ def _relu_error(inputs: Array, targets: Array, kernel: Array) -> Array:
 def in_full_batches(
     images: NDArray[Any], batch: int, *, task: str, on_progress: OnProgress
 ) -> Iterator[tuple[NDArray[Any], int]]:
-    """Batches of one size, for which programs are compiled once.
+    """Batches of one size, for which programs are compiled once, and the number of images in each.
 
-    Args:
-        images: an array whose leading axis is cut.
-        batch: size of the batches, at most the number of images.
-        task: name of the loop in reports of progress.
-        on_progress: called before every batch and at the end.
-
-    Yields:
-        A batch, and the number of images in it; the last batch is padded with its last image.
+    The last batch is padded with its last image. Progress is reported before every batch and at
+    the end, under the name `task`.
     """
     batch = min(batch, len(images))
     for start in range(0, len(images), batch):

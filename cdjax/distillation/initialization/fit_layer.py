@@ -52,15 +52,10 @@ def as_params(solution: Floats, *sides: int) -> Params:
 
 
 def select_columns(covariance: Floats, metric: Floats, count: int) -> NDArray[np.int64]:
-    """Greedy selection of the features that explain the most variance.
+    """Greedy selection of the `count` features, at most C, that explain the most variance.
 
-    Args:
-        covariance: (C, C) of the features.
-        metric: (C, R); the features times this matrix are to be explained.
-        count: number of features, at most C.
-
-    Returns:
-        Indices of the features, ascending.
+    The features have the covariance (C, C); what is explained are the features times the metric
+    (C, R). Returns ascending indices.
     """
     rest = covariance.copy()
     floor = 1e-9 * max(np.diag(rest).max(), np.finfo(float).tiny)

@@ -1,5 +1,7 @@
 """Layer-wise least squares: encoders and decoders fitted one convolution after the other.
 
+Also fits the linear embeddings of an existing encoder (paper, section 3.2).
+
 Each layer is fitted on the outputs of the student's own layers before it, so that it corrects their
 errors as far as it can.
 """
@@ -24,10 +26,11 @@ from cdjax.distillation.initialization.layer_samples import (
 )
 from cdjax.model import Images, Params
 from cdjax.networks.spec import Conv, Spec
-from cdjax.ops.least_squares import Floats, fit_relu
-from cdjax.ops.samples import Samples, make_samples
+from cdjax.ops.least_squares import Floats, fit_relu, ridge
+from cdjax.ops.samples import Samples, make_samples, moments
 from cdjax.progress import OnProgress, Progress
 
+_EMBEDDING_RIDGE = 1e-5
 _HELD_OUT = 8
 """One image in so many is held out of every fit and decides when it ends."""
 
@@ -146,3 +149,41 @@ def fit_decoder(
         decoder[conv.name] = as_params(kernel, 3, 3)
         on_progress(Progress("decoder", index + 1, len(student.decoder), message=message))
     return decoder
+
+
+def fit_embedding(
+    generator: np.random.Generator,
+    student: tuple[Spec, Params],
+    teacher: tuple[Spec, Params],
+    images: Images,
+    *,
+    positions: int,
+) -> Params:
+    """Affine maps from a student's taps to the teacher's, by least squares.
+
+    Args:
+        generator: of the random positions.
+        student: spec and parameters of the encoder.
+        teacher: spec and parameters of its teacher, of the same stage and depths.
+        images: (N, H, W, 3) uint8 RGB.
+        positions: samples of each tap's regression, over all images.
+
+    Returns:
+        `{"relu{k}_1": {"kernel" (in, out), "bias" (out,)}, ...}`, float32.
+    """
+    where = sample_positions(generator, student[0].encoder, images.shape[:3], most=positions)
+    features, targets = (
+        in_batches(partial(pre_activations, params, spec=spec), images, where)
+        for spec, params in (student, teacher)
+    )
+    embedding = {}
+    for conv, inputs, wanted in zip(student[0].encoder, features, targets, strict=True):
+        if not conv.is_tap:
+            continue
+        after = (np.maximum(values, 0).reshape(-1, values.shape[-1]) for values in (inputs, wanted))
+        samples = make_samples(*after)
+        with jax.enable_x64(True):
+            gram = np.asarray(moments(samples.inputs, samples.inputs))
+            cross = np.asarray(moments(samples.inputs, samples.targets))
+        embedding[conv.layer] = as_params(ridge(gram, cross, _EMBEDDING_RIDGE))
+    return embedding

@@ -15,17 +15,10 @@ from cdjax.networks.spec import Spec
 
 
 def largest_filters(kernel: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """Filters of the largest L1 norm, the largest last.
+    """Outputs of a kernel (3, 3, I, O) of the largest L1 norm, the largest last: (count,).
 
     The norm includes inputs that are pruned themselves. This and the order follow the published
     initialisations.
-
-    Args:
-        kernel: (3, 3, I, O).
-        count: number of filters, at most O.
-
-    Returns:
-        (count,) indices of outputs.
     """
     norms = np.abs(np.asarray(kernel, np.float64)).sum((0, 1, 2))
     return np.argsort(norms, kind="stable")[len(norms) - count :]
