@@ -1,7 +1,8 @@
 """Sources of photographs: a folder, or a dataset of TensorFlow Datasets.
 
-A source has a number of images and reads any of them; `cdjax.data.loader` chooses their order.
-Sources are pickled into worker processes and open their files there.
+A source has a number of images and reads any of them; `cdjax.data.loader` chooses their order. Its
+`fingerprint` identifies the images, independently of the machine. Sources are pickled into worker
+processes and open their files there.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import os
 import struct
 import warnings
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,26 +23,6 @@ from cdjax.io.images import READABLE, picture_of, resize
 _MOST_ELONGATED = 50
 _FORMATS = tuple(dict.fromkeys(READABLE.values()))  # No EPS: Pillow would run Ghostscript.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, RuntimeError)
-
-
-class Source(Protocol):
-    """Numbered images.
-
-    Attributes:
-        fingerprint: identifies the images, independently of the machine.
-    """
-
-    fingerprint: str
-
-    def __len__(self) -> int: ...
-
-    def read(self, index: int, *, shorter_side: int) -> NDArray[np.uint8]:
-        """The image, (H, W, 3), resized to a shorter side of `shorter_side` pixels.
-
-        Raises:
-            BrokenImageError: if it cannot be read.
-        """
-        ...
 
 
 class Folder:
@@ -75,7 +56,11 @@ class Folder:
         return len(self._names)
 
     def read(self, index: int, *, shorter_side: int) -> NDArray[np.uint8]:
-        """See `Source`."""
+        """The image, (H, W, 3), resized to a shorter side of `shorter_side` pixels.
+
+        Raises:
+            BrokenImageError: if it cannot be read.
+        """
         name = self._names[index]
         try:
             return decode(self._root / name, shorter_side=shorter_side)
@@ -116,7 +101,7 @@ class TfdsImages:
         return self._length
 
     def read(self, index: int, *, shorter_side: int) -> NDArray[np.uint8]:
-        """See `Source`."""
+        """See `Folder.read`."""
         import tensorflow_datasets as tfds
 
         if self._records is None:

@@ -288,15 +288,8 @@ class DistillationConfig:
 
     def task(self, phase: Phase, students: Sequence[Spec], teacher: Spec) -> TrainTask:
         """The training of networks in a phase."""
-        return TrainTask(
-            phase,
-            tuple(students),
-            teacher,
-            self.phase(phase),
-            method=self.method,
-            dtype=self.dtype,
-            microbatches=self.microbatches,
-        )
+        specs, config = tuple(students), self.phase(phase)
+        return TrainTask(phase, specs, teacher, config, self.method, self.dtype, self.microbatches)
 
     @property
     def needs_teacher_decoder(self) -> bool:

@@ -98,8 +98,8 @@ class _Run:
         of_stage = jax.random.fold_in(jax.random.key(self.config.data.seed), stage)
         return jax.random.fold_in(of_stage, use)
 
-    def say(self, stage: int, message: str) -> None:
-        self.observer.on_progress(Progress(f"stage {stage}", message=f"stage {stage}: {message}"))
+    def say(self, task: str, message: str) -> None:
+        self.observer.on_progress(Progress(task, message=f"{task}: {message}"))
 
     def saved(self, name: str, make: Callable[[], Model]) -> Model:
         """The model in a subfolder, made and saved first if it does not exist."""
@@ -107,8 +107,7 @@ class _Run:
         exists = path.is_dir()
         barrier(f"{path} looked for")  # Before the first process has made what others look for.
         if exists:
-            message = f"{path}: already exists"
-            self.observer.on_progress(Progress(path.name, message=message))
+            self.say(str(path), "already exists")
         else:
             save_model(path, make())
         return load_model(path)
@@ -155,8 +154,7 @@ def _make_teacher(run: _Run) -> Model:
     name = model.config.teacher
     if name.endswith("-normalised"):
         return model
-    message = f"teacher {name}: normalising its filters"
-    run.observer.on_progress(Progress("teacher", message=message))
+    run.say(f"teacher {name}", "normalising its filters")
     count = min(run.config.start.images, _NORMALIZED_OVER)
     return normalized_teacher(model, sample_images(run.config, count))
 
@@ -207,7 +205,7 @@ def _teacher_decoder(run: _Run, stage: int, frozen: dict[str, Params]) -> Params
     def make() -> Model:
         # A teacher's decoder cannot be pruned from a larger one.
         method: Initialization = "lsq" if config.start.method == "lsq" else "random"
-        run.say(stage, f"{method} start of the teacher's decoder")
+        run.say(f"stage {stage}", f"{method} start of the teacher's decoder")
         start = replace(config.start, method=method, model=None)
         decoder = initialize_decoder(
             run.key(stage, 2), spec, frozen["teacher"], run.images,
@@ -227,7 +225,7 @@ def _encoder_start(run: _Run, spec: Spec) -> Model:
     whole = student(deepest, depths=spec.depths) if start.origin == "lsq" else spec
 
     def make() -> Model:
-        run.say(whole.stage, f"{start.origin} start of the student's encoder")
+        run.say(f"stage {whole.stage}", f"{start.origin} start of the student's encoder")
         networks = initialize_encoder(
             run.key(whole.stage, 0), whole, teacher_encoder(run.teacher, whole.stage), run.images,
             start=start, on_progress=run.observer.on_progress,
@@ -244,7 +242,7 @@ def _encoder_start(run: _Run, spec: Spec) -> Model:
 def _decoder_start(run: _Run, spec: Spec, networks: dict[str, Params], big: Params | None) -> Model:
     """The student's decoder before training, with its encoder."""
     start = run.config.start
-    run.say(spec.stage, f"{start.origin} start of the student's decoder")
+    run.say(f"stage {spec.stage}", f"{start.origin} start of the student's decoder")
     teacher = None if big is None else (teacher_encoder(run.teacher, spec.stage)[0], big)
     decoder = initialize_decoder(
         run.key(spec.stage, 1), spec, networks["encoder"], run.images,
@@ -332,6 +330,6 @@ def _run_phase(
             ),
         )  # fmt: skip
         if batches.skipped:
-            message = f"{batches.skipped} broken images skipped: {', '.join(batches.broken)}"
-            run.observer.on_progress(Progress(task.name, message=message))
+            names = ", ".join(batches.broken)
+            run.say(task.name, f"{batches.skipped} broken images skipped: {names}")
     return state
