@@ -26,35 +26,20 @@ _REACH = np.array([1.0, 1.2, 1.3, 1.6, 1.6, 1.3])  # Of their corners, times the
 
 @dataclass(frozen=True)
 class _Leaves:
-    """A table of leaves, backmost first; the first is the ground, which covers everything.
+    """A table of leaves, backmost first; the first is the ground, which covers everything."""
 
-    Attributes:
-        centre: (L, 2), x and y in pixels.
-        axes: (L, 2), half-lengths in pixels.
-        angle: (L,).
-        shape: (L,), index into `_SHAPES`.
-        colour: (L, 3) in [0, 1].
-        contrast: (L, 3), the colour that texture adds.
-        light: (L, 2), brightness added per pixel, x and y.
-        wave: (L, 2), wave numbers of stripes, x and y, in radians per pixel.
-        weights: (L, 3), of noise, stripes and checks.
-        sharp: (L,), from sinusoidal (small) to hard-edged stripes.
-        warp: (L,), how far noise bends the stripes, in radians.
-        field: (L, 3), index of the noise and its offset, integers.
-    """
-
-    centre: _Floats
-    axes: _Floats
-    angle: _Floats
-    shape: NDArray[np.int64]
-    colour: _Floats
-    contrast: _Floats
-    light: _Floats
-    wave: _Floats
-    weights: _Floats
-    sharp: _Floats
-    warp: _Floats
-    field: NDArray[np.int64]
+    centre: _Floats  # (L, 2), x and y in pixels
+    axes: _Floats  # (L, 2), half-lengths in pixels
+    angle: _Floats  # (L,)
+    shape: NDArray[np.int64]  # (L,), index into `_SHAPES`
+    colour: _Floats  # (L, 3) in [0, 1]
+    contrast: _Floats  # (L, 3), the colour that texture adds
+    light: _Floats  # (L, 2), brightness added per pixel, x and y
+    wave: _Floats  # (L, 2), wave numbers of stripes, x and y, in radians per pixel
+    weights: _Floats  # (L, 3), of noise, stripes and checks
+    sharp: _Floats  # (L,), from sinusoidal (small) to hard-edged stripes
+    warp: _Floats  # (L,), how far noise bends the stripes, in radians
+    field: NDArray[np.int64]  # (L, 3), index of the noise and its offset
 
 
 def dead_leaves(seed: int, index: int, *, size: int = 256) -> NDArray[np.uint8]:
@@ -202,11 +187,8 @@ def _noise(rng: np.random.Generator, size: int, exponent: float) -> _Floats:
 
 def _colour(leaves: _Leaves, labels: NDArray[np.int16], noise: _Floats) -> _Floats:
     size = noise.shape[1]
-    cells = (
-        labels.reshape(size, _SUBPIXELS, size, _SUBPIXELS)
-        .swapaxes(1, 2)
-        .reshape(size, size, _SUBPIXELS**2)
-    )
+    quads = labels.reshape(size, _SUBPIXELS, size, _SUBPIXELS).swapaxes(1, 2)
+    cells = quads.reshape(size, size, _SUBPIXELS**2)
     y, x = (axis.ravel() for axis in np.indices((size, size)))
     image = _leaf_colours(leaves, cells[..., 0].ravel(), x, y, noise).reshape(size, size, 3)
     ys, xs = np.nonzero((cells[..., 1:] != cells[..., :1]).any(axis=2))

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.data.dead_leaves import dead_leaves
-from cdjax.data.sources import Folder, Source, TfdsImages
+from cdjax.data.sources import Folder, TfdsImages
 from cdjax.errors import BrokenImageError, DataError
 
 DEAD_LEAVES_PER_EPOCH = 10_000
@@ -273,7 +273,7 @@ class _Photographs:
     """The crop at each position of the endless sequence."""
 
     config: DataConfig
-    source: Source
+    source: Folder | TfdsImages
 
     @property
     def fingerprint(self) -> str:
@@ -323,10 +323,9 @@ def _open(config: DataConfig) -> _DeadLeaves | _Photographs:
         return _DeadLeaves(config)
     scheme, _, name = config.source.partition(":")
     if scheme == "tfds":
-        source: Source = TfdsImages(name, split=config.split, data_dir=config.data_dir)
-    else:
-        source = Folder(config.source)
-    return _Photographs(config, source)
+        tfds = TfdsImages(name, split=config.split, data_dir=config.data_dir)
+        return _Photographs(config, tfds)
+    return _Photographs(config, Folder(config.source))
 
 
 @lru_cache(maxsize=2)  # A batch may span the end of an epoch.

@@ -21,8 +21,7 @@ class Pairs(Iterator[NDArray[np.uint8]]):
         styles: those on the second side; crop and batch size must be those of `contents`.
         contents_as_styles: share of the styles that are drawn from the source of `contents`
             instead, at the scales of `styles`.
-        process_index: as for `cdjax.data.loader.Batches`.
-        process_count: as for `cdjax.data.loader.Batches`.
+        process_index, process_count: as for `cdjax.data.loader.Batches`.
 
     Raises:
         DataError: if a source cannot be opened, or the two do not fit.
@@ -56,24 +55,20 @@ class Pairs(Iterator[NDArray[np.uint8]]):
 
     @property
     def skipped(self) -> int:
-        """Number of different images that this process has found broken so far."""
+        """As for `Batches`."""
         return sum(side.skipped for side in self._sides.values())
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """For the first of them, the name and what is wrong."""
+        """As for `Batches`."""
         return tuple(name for side in self._sides.values() for name in side.broken)
 
     def state(self) -> dict[str, Any]:
-        """The position after the last batch, for `restore`: a JSON object."""
+        """As for `Batches`."""
         return {name: side.state() for name, side in self._sides.items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes to the position at which `state` was taken.
-
-        Raises:
-            DataError: if the state belongs to other images, another batch size or another seed.
-        """
+        """As for `Batches`."""
         if set(state) != set(self._sides):
             raise DataError("the saved position is not one of pairs; start again")
         for name, side in self._sides.items():

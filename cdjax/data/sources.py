@@ -1,7 +1,8 @@
 """Sources of photographs: a folder, or a dataset of TensorFlow Datasets.
 
-A source has a number of images and reads any of them; `cdjax.data.loader` chooses their order.
-Sources are pickled into worker processes and open their files there.
+A source has a number of images and reads any of them; `cdjax.data.loader` chooses their order. Its
+`fingerprint` identifies the images, independently of the machine. Sources are pickled into worker
+processes and open their files there.
 """
 
 import hashlib
@@ -10,38 +11,18 @@ import os
 import struct
 import warnings
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from cdjax.errors import BrokenImageError, DataError
-from cdjax.io.images import READABLE, Picture, picture_of, resize
+from cdjax.io.images import READABLE, picture_of, resize
 
 _MOST_ELONGATED = 50
 _FORMATS = tuple(dict.fromkeys(READABLE.values()))  # No EPS: Pillow would run Ghostscript.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, RuntimeError)
-
-
-class Source(Protocol):
-    """Numbered images.
-
-    Attributes:
-        fingerprint: identifies the images, independently of the machine.
-    """
-
-    fingerprint: str
-
-    def __len__(self) -> int: ...
-
-    def read(self, index: int, *, shorter_side: int) -> NDArray[np.uint8]:
-        """The image, (H, W, 3), resized to a shorter side of `shorter_side` pixels.
-
-        Raises:
-            BrokenImageError: if it cannot be read.
-        """
-        ...
 
 
 class Folder:
@@ -75,7 +56,11 @@ class Folder:
         return len(self._names)
 
     def read(self, index: int, *, shorter_side: int) -> NDArray[np.uint8]:
-        """See `Source`."""
+        """The image, (H, W, 3), resized to a shorter side of `shorter_side` pixels.
+
+        Raises:
+            BrokenImageError: if it cannot be read.
+        """
         name = self._names[index]
         try:
             return decode(self._root / name, shorter_side=shorter_side)
@@ -116,7 +101,7 @@ class TfdsImages:
         return self._length
 
     def read(self, index: int, *, shorter_side: int) -> NDArray[np.uint8]:
-        """See `Source`."""
+        """See `Folder.read`."""
         import tensorflow_datasets as tfds
 
         if self._records is None:
@@ -209,15 +194,10 @@ def decode(file: Path | io.BytesIO, *, shorter_side: int) -> NDArray[np.uint8]:
     if pixels.dtype != np.uint8:
         pixels = (pixels * 255 + 0.5).astype(np.uint8)
     if picture.alpha is not None:
-        pixels = _on_white(Picture(pixels, picture.alpha))
+        opacity = picture.alpha[..., None].astype(np.float32) / 255
+        on_white = 255 + opacity * (pixels.astype(np.float32) - 255)
+        pixels = (on_white + 0.5).astype(np.uint8)
     return np.ascontiguousarray(pixels)
-
-
-def _on_white(picture: Picture) -> NDArray[np.uint8]:
-    alpha = picture.alpha
-    assert alpha is not None
-    opacity = alpha[..., None].astype(np.float32) / 255
-    return (255 + opacity * (picture.pixels.astype(np.float32) - 255) + 0.5).astype(np.uint8)
 
 
 def _image_feature(label: str, features: Any, image: type) -> str:

@@ -161,10 +161,7 @@ class Styles:
     """The style images of pairs; everything else is as for the contents.
 
     Attributes:
-        source: as for `DataConfig`.
-        split: as for `DataConfig`.
-        data_dir: as for `DataConfig`.
-        scales: as for `DataConfig`.
+        source, split, data_dir, scales: as for `DataConfig`.
         contents: share of the styles that are drawn from the contents' source instead.
     """
 
@@ -268,11 +265,10 @@ class DistillationConfig:
 
     def _check_numbers(self) -> None:
         """Refuses numbers that would fail only after hours, or maximise a loss."""
-        least = {"microbatches": 1.0, "save_every": 1.0, "keep": 1.0, "pictures_every": 1.0}
-        least |= {
-            f"start.{name}": 1.0 for name in ("images", "crop", "decoder_images", "positions")
-        }
-        least |= {"start.iterations": 0.0, "start.image_weight": 0.0}
+        counts = ("images", "crop", "decoder_images", "positions")
+        least = {f"start.{name}": 1.0 for name in counts}
+        least |= dict.fromkeys(("microbatches", "save_every", "keep", "pictures_every"), 1.0)
+        least |= dict.fromkeys(("start.iterations", "start.image_weight"), 0.0)
         for phase in PHASES:
             numbers = ("steps", "clip", "first_layer_lr_scale")
             least |= {f"{phase}.{name}": 0.0 for name in numbers}
@@ -292,15 +288,8 @@ class DistillationConfig:
 
     def task(self, phase: Phase, students: Sequence[Spec], teacher: Spec) -> TrainTask:
         """The training of networks in a phase."""
-        return TrainTask(
-            phase,
-            tuple(students),
-            teacher,
-            self.phase(phase),
-            method=self.method,
-            dtype=self.dtype,
-            microbatches=self.microbatches,
-        )
+        specs, config = tuple(students), self.phase(phase)
+        return TrainTask(phase, specs, teacher, config, self.method, self.dtype, self.microbatches)
 
     @property
     def needs_teacher_decoder(self) -> bool:

@@ -24,15 +24,9 @@ def open_batches(
 
 
 def sample_images(config: DistillationConfig, count: int | None = None) -> Images:
-    """The first crops of the data, of the size that `config.start` asks for.
+    """The first crops of the data, (count, crop, crop, 3) uint8, as `config.start` describes them.
 
-    Args:
-        config: of the distillation.
-        count: number of crops; by default `config.start.images`. Fewer are returned if there are
-            fewer photographs.
-
-    Returns:
-        (count, crop, crop, 3), uint8.
+    `count` is `config.start.images` by default; fewer are returned if there are fewer photographs.
     """
     start, data = config.start, config.data
     side = data.shorter_side if data.source == "dead-leaves" else max(data.shorter_side, start.crop)

@@ -16,11 +16,6 @@ _EPSILON = 1e-6
 _DEEP_TAPS = ("relu3_1", "relu4_1", "relu5_1")
 
 
-def pixel_loss(reconstruction: Array, images: Array) -> Array:
-    """Mean squared error of images, (N, H, W, 3) in [0, 1]."""
-    return mean_squared_error(reconstruction, images)
-
-
 def tap_losses(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> dict[str, Array]:
     """Mean squared error at each tap relu{j}_1.
 
@@ -31,9 +26,6 @@ def tap_losses(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> dict[
     Args:
         taps: {name: (N, h, w, C)}.
         targets: arrays of the same shapes; further names are ignored.
-
-    Returns:
-        {name: scalar}, in the order of `taps`.
 
     Raises:
         KeyError: if a tap has no target.

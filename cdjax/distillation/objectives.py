@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cdjax.distillation.config import COLLABORATION_LOSSES, Phase, TrainTask, TransferMethod
-from cdjax.distillation.losses import pixel_loss, relative_tap_loss, tap_loss
+from cdjax.distillation.losses import relative_tap_loss, tap_loss
 from cdjax.model import Params
 from cdjax.networks.embedding import Embedding
 from cdjax.networks.encoder import Encoder
@@ -83,12 +83,7 @@ def encoder_of(task: TrainTask, spec: Spec) -> Encoder:
 def encode(
     task: TrainTask, networks: Mapping[str, Params], images: Array
 ) -> tuple[Array, dict[str, Array]]:
-    """The encoder of a phase.
-
-    Args:
-        task: the phase and its networks.
-        networks: those of the phase, trained and frozen.
-        images: (N, H, W, 3), float32 in [0, 1].
+    """Features of images (N, H, W, 3), float32 in [0, 1], by the encoder of a phase.
 
     Returns:
         The features to decode, and the embedded taps, empty in phases without an embedding.
@@ -142,16 +137,12 @@ def _perceptual_encoder(task: TrainTask, networks: Mapping[str, Params]) -> Perc
     return task.teacher, networks["teacher"]
 
 
-def _unchanged(array: Array) -> Array:
-    return array
-
-
 def _reconstruction_losses(
     task: TrainTask, encoder: PerceptualEncoder, images: Array, reconstruction: Array
 ) -> Metrics:
     losses = {}
     if task.config.weights.pixel:
-        losses["pixel"] = pixel_loss(reconstruction, images)
+        losses["pixel"] = mean_squared_error(reconstruction, images)
     if task.config.weights.perceptual:
         spec, params = encoder
         run = partial(apply, encoder_of(task, spec), params)
@@ -181,6 +172,6 @@ def _transfer_losses(
 
 
 OBJECTIVES: dict[TransferMethod, Objective] = {
-    "wct": Objective(_unchanged, _unchanged, _reconstruction_losses),
+    "wct": Objective(lambda images: images, lambda features: features, _reconstruction_losses),
     "adain": Objective(_contents_and_styles, adain_features, _transfer_losses),
 }

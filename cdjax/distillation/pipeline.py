@@ -71,13 +71,7 @@ class Observer:
 
     @contextmanager
     def phase(self, task: TrainTask, folder: Path, *, batch: int) -> Iterator[PhaseObserver]:
-        """Surrounds the training of a phase.
-
-        Args:
-            task: of the phase.
-            folder: of the phase, for logs and pictures.
-            batch: images in a batch.
-        """
+        """Surrounds the training of a phase, whose folder may take logs and pictures."""
         yield PhaseObserver()
 
 
@@ -86,7 +80,10 @@ class _Run:
     config: DistillationConfig
     folder: Path
     observer: Observer
-    teacher: Model
+
+    @cached_property
+    def teacher(self) -> Model:
+        return self.saved("teacher", partial(_make_teacher, self))
 
     @cached_property
     def images(self) -> Images:
@@ -97,17 +94,23 @@ class _Run:
     def depths(self) -> tuple[int, ...]:
         return self.teacher.config.specs[0].depths
 
-    def key(self, *path: int) -> jax.Array:
-        key = jax.random.key(self.config.data.seed)
-        for number in path:
-            key = jax.random.fold_in(key, number)
-        return key
+    def key(self, stage: int, use: int) -> jax.Array:
+        of_stage = jax.random.fold_in(jax.random.key(self.config.data.seed), stage)
+        return jax.random.fold_in(of_stage, use)
 
-    def say(self, stage: int, message: str) -> None:
-        self.observer.on_progress(Progress(f"stage {stage}", message=f"stage {stage}: {message}"))
+    def say(self, task: str, message: str) -> None:
+        self.observer.on_progress(Progress(task, message=f"{task}: {message}"))
 
     def saved(self, name: str, make: Callable[[], Model]) -> Model:
-        return _saved(self.folder / name, self.observer, make)
+        """The model in a subfolder, made and saved first if it does not exist."""
+        path = self.folder / name
+        exists = path.is_dir()
+        barrier(f"{path} looked for")  # Before the first process has made what others look for.
+        if exists:
+            self.say(str(path), "already exists")
+        else:
+            save_model(path, make())
+        return load_model(path)
 
 
 def distill(config: DistillationConfig, folder: Path, observer: Observer | None = None) -> Model:
@@ -125,48 +128,35 @@ def distill(config: DistillationConfig, folder: Path, observer: Observer | None 
         CdjaxError: if the configuration cannot be followed; the message says what to change.
         TrainingError: if a loss is not finite, or checkpoints in the folder are of other settings.
     """
-    observer = observer or Observer()
+    run = _Run(config, folder, observer or Observer())
     stages = sorted(config.stages, reverse=True)
     unfinished = [k for k in stages if not (folder / f"stage{k}" / "model").is_dir()]
     # What is wrong with data, teacher or start is found now rather than after hours.
     for phase in PHASES if unfinished else ():
         if config.phase(phase).steps:
             open_batches(config, phase).close()
-    teacher = _saved(folder / "teacher", observer, partial(_make_teacher, config, observer))
-    run = _Run(config, folder, observer, teacher)
     for stage in stages:
-        teacher_encoder(teacher, stage)
+        teacher_encoder(run.teacher, stage)
         if config.start.model and stage in unfinished:
             existing_student(config.start.model, student(stage, depths=run.depths))
     made = [run.saved(f"stage{k}/model", partial(_make_stage, run, k)) for k in stages]
     specs = tuple(model.config.specs[0] for model in made)
     params = {name: networks for model in made for name, networks in model.params.items()}
-    model = Model(params, ModelConfig(config.method, specs, teacher.config.teacher))
+    model = Model(params, ModelConfig(config.method, specs, run.teacher.config.teacher))
     if config.student_transfer.steps:
         model = run.saved("student_transfer/model", partial(_train_transfer, run, model))
     save_model(folder / "model", model, overwrite=True)
     return model
 
 
-def _saved(path: Path, observer: Observer, make: Callable[[], Model]) -> Model:
-    """The model at `path`, made and saved first if it does not exist."""
-    exists = path.is_dir()
-    barrier(f"{path} looked for")  # Before the first process has made what others look for.
-    if exists:
-        observer.on_progress(Progress(path.name, message=f"{path}: already exists"))
-    else:
-        save_model(path, make())
-    return load_model(path)
-
-
-def _make_teacher(config: DistillationConfig, observer: Observer) -> Model:
-    model = load_model(config.teacher)
+def _make_teacher(run: _Run) -> Model:
+    model = load_model(run.config.teacher)
     name = model.config.teacher
     if name.endswith("-normalised"):
         return model
-    observer.on_progress(Progress("teacher", message=f"teacher {name}: normalising its filters"))
-    count = min(config.start.images, _NORMALIZED_OVER)
-    return normalized_teacher(model, sample_images(config, count))
+    run.say(f"teacher {name}", "normalising its filters")
+    count = min(run.config.start.images, _NORMALIZED_OVER)
+    return normalized_teacher(model, sample_images(run.config, count))
 
 
 def _make_stage(run: _Run, stage: int) -> Model:
@@ -215,7 +205,7 @@ def _teacher_decoder(run: _Run, stage: int, frozen: dict[str, Params]) -> Params
     def make() -> Model:
         # A teacher's decoder cannot be pruned from a larger one.
         method: Initialization = "lsq" if config.start.method == "lsq" else "random"
-        run.say(stage, f"{method} start of the teacher's decoder")
+        run.say(f"stage {stage}", f"{method} start of the teacher's decoder")
         start = replace(config.start, method=method, model=None)
         decoder = initialize_decoder(
             run.key(stage, 2), spec, frozen["teacher"], run.images,
@@ -235,7 +225,7 @@ def _encoder_start(run: _Run, spec: Spec) -> Model:
     whole = student(deepest, depths=spec.depths) if start.origin == "lsq" else spec
 
     def make() -> Model:
-        run.say(whole.stage, f"{start.origin} start of the student's encoder")
+        run.say(f"stage {whole.stage}", f"{start.origin} start of the student's encoder")
         networks = initialize_encoder(
             run.key(whole.stage, 0), whole, teacher_encoder(run.teacher, whole.stage), run.images,
             start=start, on_progress=run.observer.on_progress,
@@ -252,7 +242,7 @@ def _encoder_start(run: _Run, spec: Spec) -> Model:
 def _decoder_start(run: _Run, spec: Spec, networks: dict[str, Params], big: Params | None) -> Model:
     """The student's decoder before training, with its encoder."""
     start = run.config.start
-    run.say(spec.stage, f"{start.origin} start of the student's decoder")
+    run.say(f"stage {spec.stage}", f"{start.origin} start of the student's decoder")
     teacher = None if big is None else (teacher_encoder(run.teacher, spec.stage)[0], big)
     decoder = initialize_decoder(
         run.key(spec.stage, 1), spec, networks["encoder"], run.images,
@@ -340,6 +330,6 @@ def _run_phase(
             ),
         )  # fmt: skip
         if batches.skipped:
-            message = f"{batches.skipped} broken images skipped: {', '.join(batches.broken)}"
-            run.observer.on_progress(Progress(task.name, message=message))
+            names = ", ".join(batches.broken)
+            run.say(task.name, f"{batches.skipped} broken images skipped: {names}")
     return state

@@ -23,19 +23,15 @@ from cdjax.progress import OnProgress, Progress, ignore_progress
 
 
 class ResumableBatches(Protocol):
-    """Image batches whose position can be stored and restored."""
+    """This process's batches of images, (N, S, S, 3), or of pairs, (N, 2, S, S, 3), uint8."""
 
-    def __next__(self) -> NDArray[np.uint8]:
-        """The next batch of this process, (N, S, S, 3), or of pairs, (N, 2, S, S, 3), uint8."""
-        ...
+    def __next__(self) -> NDArray[np.uint8]: ...
 
     def state(self) -> Any:
         """The position after the last batch, as JSON."""
-        ...
 
     def restore(self, state: Any) -> None:
         """Goes to a position, so that the same batches follow."""
-        ...
 
 
 def train(

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from cdjax.distillation.config import TrainTask
-from cdjax.distillation.losses import correlation_loss, pixel_loss, relative_style_loss
+from cdjax.distillation.losses import correlation_loss, relative_style_loss
 from cdjax.distillation.objectives import Metrics, encoder_of
 from cdjax.model import Params
 from cdjax.networks.layers import apply
 from cdjax.networks.spec import Spec
+from cdjax.ops.matmul import mean_squared_error
 from cdjax.transfer.stages import encode_stage, run_cascade
 from cdjax.transfer.statistics import moments
 from cdjax.transfer.transforms import TRANSFORMS
@@ -65,15 +66,8 @@ def cascade(
 ) -> Array:
     """Stylises contents through all stages; gradients reach encoders and decoders.
 
-    Args:
-        task: of the phase.
-        params: as from `as_trained`.
-        contents: (N, H, W, 3), float32 in [0, 1].
-        styles: the same shape.
-        alpha: (N,).
-
-    Returns:
-        (N, H, W, 3), float32, not clipped.
+    `params` are as from `as_trained`; contents and styles are (N, H, W, 3), float32 in [0, 1], and
+    alpha is (N,). The result is not clipped.
     """
     networks = as_model(params)
 
@@ -111,7 +105,7 @@ def transfer_loss(
     plain = alpha == 0
     style = relative_style_loss(taps, {name: tap[len(pairs) :] for name, tap in seen.items()})
     content = correlation_loss(taps, {name: tap[: len(pairs)] for name, tap in seen.items()})
-    pixel = jax.vmap(pixel_loss)(made, contents)
+    pixel = jax.vmap(mean_squared_error)(made, contents)
     weights = task.config.weights
     total = (
         weights.style * alpha * style

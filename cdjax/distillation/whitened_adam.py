@@ -67,18 +67,12 @@ def _grams(
     *,
     student: Spec,
 ) -> dict[str, dict[str, Array]]:
-    features, encoder, embedding = _walk(
-        coloured(networks["encoder"], images),
-        networks["encoder"],
-        student.encoder,
-        where[0],
-        student.padding,
-    )
-    found = {"encoder": encoder, "embedding": embedding}
-    if "decoder" in networks:
-        _, found["decoder"], _ = _walk(
-            features, networks["decoder"], student.decoder, where[1], student.padding
-        )
+    encoder, padding = networks["encoder"], student.padding
+    features = coloured(encoder, images)
+    features, grams, taps = _walk(features, encoder, student.encoder, where[0], padding)
+    found = {"encoder": grams, "embedding": taps}
+    if decoder := networks.get("decoder"):
+        _, found["decoder"], _ = _walk(features, decoder, student.decoder, where[1], padding)
     return found
 
 

@@ -179,9 +179,8 @@ def check_comparable(
     """
     deepest = teacher.config.specs[0].stage
     for name, model in models.items():
-        for spec in model.config.specs:
-            if spec.stage > deepest:
-                continue
+        covered = [spec for spec in model.config.specs if spec.stage <= deepest]
+        for spec in covered:
             of_teacher = teacher_encoder(teacher, spec.stage)[0]
             depths = [s.depths[: s.stage - 1] for s in (spec, of_teacher)]
             if depths[0] != depths[1]:
@@ -191,7 +190,7 @@ def check_comparable(
                     f"relu{spec.stage}_1, the teacher {teacher.config.teacher} has {other}; give "
                     "the teacher that it was distilled from"
                 )
-        if model.config.method == "encoder" and model.config.specs[-1].stage > deepest:
+        if model.config.method == "encoder" and not covered:
             raise EvaluationError(
                 f"{name}: a lone encoder that is deeper than the teacher, which ends at stage "
                 f"{deepest}; nothing of it can be measured"

@@ -30,7 +30,6 @@ Form = Literal["affine", "relu"]
 Network = tuple[Spec, Params]
 
 _RIDGE = 1e-6
-_Taps = dict[str, Array]
 
 
 @dataclass
@@ -51,13 +50,16 @@ class _Sums:
 
 
 @dataclass
-class _Embedding:
-    """The embeddings of one tap of one student, and what they are fitted to."""
+class _Tap:
+    """One tap of one student: its embeddings, and sums over the images to fit and to test."""
 
     fit: _Sums = field(default_factory=_Sums)
     samples: list[NDArray[np.float32]] = field(default_factory=list)
     affine: Any = None
     relu: Any = None
+    test: _Sums = field(default_factory=_Sums)
+    square: float = 0.0
+    relu_error: float = 0.0
 
     def solve(self, targets: Sequence[NDArray[np.float32]]) -> None:
         self.affine = ridge(self.fit.gram, self.fit.cross, _RIDGE)
@@ -65,26 +67,27 @@ class _Embedding:
         self.relu = jnp.asarray(fit_relu(samples, strength=_RIDGE), jnp.float32)
         self.samples.clear()
 
+    def measure(self, features: Array, targets: Array) -> None:
+        inputs = self.test.add(features, targets)
+        with jax.enable_x64(True):
+            self.square += float(_square(targets))
+            self.relu_error += float(_relu_error(inputs, targets, self.relu))
 
-@dataclass
-class _Test:
-    """Sums over the test images: moments, squares of the teacher, errors of the ReLU form."""
-
-    moments: _Sums = field(default_factory=_Sums)
-    square: float = 0.0
-    relu_error: float = 0.0
-
-    def fractions(self, embedding: _Embedding) -> dict[Form, float]:
-        gram, cross = self.moments.gram, self.moments.cross
+    def fraction(self, form: Form) -> float:
+        gram, cross = self.test.gram, self.test.cross
         variance = self.square - float(np.square(cross[-1]).sum() / gram[-1, -1])
-        affine = squared_error(gram, cross, self.square, embedding.affine)
+        if form == "relu":
+            return self.relu_error / variance
         # Rounding may make the error slightly negative.
-        return {"affine": max(affine, 0.0) / variance, "relu": self.relu_error / variance}
+        return max(squared_error(gram, cross, self.square, self.affine), 0.0) / variance
+
+
+_Taps = Mapping[str, _Tap]
 
 
 @partial(jax.jit, static_argnames="spec")
-def _taps(spec: Spec, params: Params, images: Array) -> _Taps:
-    taps: _Taps = apply(Encoder(spec), params, images.astype(jnp.float32) / 255)[1]
+def _features(spec: Spec, params: Params, images: Array) -> dict[str, Array]:
+    taps: dict[str, Array] = apply(Encoder(spec), params, images.astype(jnp.float32) / 255)[1]
     return taps
 
 
@@ -114,16 +117,10 @@ def _relu_error(inputs: Array, targets: Array, kernel: Array) -> Array:
 def in_full_batches(
     images: NDArray[Any], batch: int, *, task: str, on_progress: OnProgress
 ) -> Iterator[tuple[NDArray[Any], int]]:
-    """Batches of one size, for which programs are compiled once.
+    """Batches of one size, for which programs are compiled once, and the number of images in each.
 
-    Args:
-        images: an array whose leading axis is cut.
-        batch: size of the batches, at most the number of images.
-        task: name of the loop in reports of progress.
-        on_progress: called before every batch and at the end.
-
-    Yields:
-        A batch, and the number of images in it; the last batch is padded with its last image.
+    The last batch is padded with its last image. Progress is reported before every batch and at
+    the end, under the name `task`.
     """
     batch = min(batch, len(images))
     for start in range(0, len(images), batch):
@@ -134,8 +131,8 @@ def in_full_batches(
     on_progress(Progress(task, len(images), len(images)))
 
 
-def _every_tap(network: Network, images: Images, count: int) -> _Taps:
-    return {name: tap[:count] for name, tap in _taps(*network, images).items()}
+def _every_tap(network: Network, images: Images, count: int) -> dict[str, Array]:
+    return {name: tap[:count] for name, tap in _features(*network, images).items()}
 
 
 def fraction_variance_unexplained(
@@ -174,7 +171,7 @@ def fraction_variance_unexplained(
     """
     if not len(fit_images) or not len(test_images):
         raise ValueError("unexplained variance needs images to fit and images to test")
-    embeddings = [{name: _Embedding() for name, _ in spec.taps} for spec, _ in students]
+    taps = [{name: _Tap() for name, _ in spec.taps} for spec, _ in students]
     targets: dict[str, list[NDArray[np.float32]]] = {name: [] for name, _ in teacher[0].taps}
     per_batch = max(1, samples // -(-len(fit_images) // batch))
     generator = np.random.default_rng(seed)
@@ -187,45 +184,31 @@ def fraction_variance_unexplained(
             size = target.size // target.shape[-1]
             positions[name] = generator.choice(size, min(size, per_batch), replace=False)
             targets[name].append(np.asarray(_chosen(target, positions[name])))
-        for student, of_taps in zip(students, embeddings, strict=True):
-            found = _every_tap(student, images, count)
-            for name, embedding in of_taps.items():
-                embedding.fit.add(found[name], wanted[name])
-                embedding.samples.append(np.asarray(_chosen(found[name], positions[name])))
-    everything = [(name, each) for of_taps in embeddings for name, each in of_taps.items()]
-    for done, (name, embedding) in enumerate(everything):
+        for name, tap, features in _each(students, taps, images, count):
+            tap.fit.add(features, wanted[name])
+            tap.samples.append(np.asarray(_chosen(features, positions[name])))
+    everything = [(name, tap) for of_student in taps for name, tap in of_student.items()]
+    for done, (name, tap) in enumerate(everything):
         on_progress(Progress("embeddings", done, len(everything)))
-        embedding.solve(targets[name])
-    return _test(students, teacher, embeddings, test_images, batch=batch, on_progress=on_progress)
-
-
-def _test(
-    students: Sequence[Network],
-    teacher: Network,
-    embeddings: Sequence[Mapping[str, _Embedding]],
-    test_images: Images,
-    *,
-    batch: int,
-    on_progress: OnProgress,
-) -> list[Mapping[Form, dict[str, float]]]:
-    tests = [{name: _Test() for name in of_taps} for of_taps in embeddings]
+        tap.solve(targets[name])
     for images, count in in_full_batches(
         test_images, batch, task="features of the test images", on_progress=on_progress
     ):
         wanted = _every_tap(teacher, images, count)
-        with jax.enable_x64(True):
-            squares = {name: float(_square(target)) for name, target in wanted.items()}
-        for student, of_taps, of_tests in zip(students, embeddings, tests, strict=True):
-            found = _every_tap(student, images, count)
-            for name, test in of_tests.items():
-                inputs = test.moments.add(found[name], wanted[name])
-                test.square += squares[name]
-                with jax.enable_x64(True):
-                    error = _relu_error(inputs, wanted[name], of_taps[name].relu)
-                test.relu_error += float(error)
-    results: list[Mapping[Form, dict[str, float]]] = []
-    for of_taps, of_tests in zip(embeddings, tests, strict=True):
-        fractions = {name: test.fractions(of_taps[name]) for name, test in of_tests.items()}
-        forms: tuple[Form, ...] = ("affine", "relu")
-        results.append({form: {tap: of[form] for tap, of in fractions.items()} for form in forms})
-    return results
+        for name, tap, features in _each(students, taps, images, count):
+            tap.measure(features, wanted[name])
+    return [_fractions(of_student) for of_student in taps]
+
+
+def _each(
+    students: Sequence[Network], taps: Sequence[_Taps], images: Images, count: int
+) -> Iterator[tuple[str, _Tap, Array]]:
+    """Every tap of every student, with its features of a batch."""
+    for student, of_student in zip(students, taps, strict=True):
+        found = _every_tap(student, images, count)
+        yield from ((name, tap, found[name]) for name, tap in of_student.items())
+
+
+def _fractions(taps: _Taps) -> Mapping[Form, dict[str, float]]:
+    forms: tuple[Form, ...] = ("affine", "relu")
+    return {form: {name: tap.fraction(form) for name, tap in taps.items()} for form in forms}

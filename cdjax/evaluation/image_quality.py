@@ -1,6 +1,6 @@
 """Quality of the images that a model makes: reconstructions and stylised pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import NDArray
 
 from cdjax.evaluation.explained_variance import Network, in_full_batches
 from cdjax.evaluation.metrics import psnr, ssim, style_distance
@@ -64,11 +63,27 @@ class Stylized:
 @partial(jax.jit, static_argnames="specs")
 def _reconstruction(
     specs: tuple[Spec, ...], params: dict[str, dict[str, Params]], images: Array
-) -> tuple[Array, Array]:
-    """PSNR and SSIM, (N,) each, of images after the cascade without a transform."""
+) -> dict[str, Array]:
+    """The fields of `Quality`, (N,) each, of images after the cascade without a transform."""
     images = images.astype(jnp.float32) / 255
     result = run_cascade(params, specs, images)
-    return psnr(result, images), ssim(result, images)
+    return {"psnr": psnr(result, images), "ssim": ssim(result, images)}
+
+
+def _means(
+    measure: Callable[[Images], Any],
+    images: Images,
+    *,
+    batch: int,
+    name: str,
+    on_progress: OnProgress,
+) -> Any:
+    """Means over all images of the measures of batches, a pytree of (N,) arrays."""
+    found = []
+    for part, count in in_full_batches(images, batch, task=name, on_progress=on_progress):
+        measures = jax.device_get(measure(part))
+        found.append(jax.tree.map(lambda values: values[:count], measures))  # noqa: B023
+    return jax.tree.map(lambda *parts: float(np.concatenate(parts).mean()), *found)
 
 
 def reconstruction(
@@ -91,13 +106,8 @@ def reconstruction(
         on_progress: called for every batch.
     """
     params = {f"stage{spec.stage}": model.params[f"stage{spec.stage}"] for spec in specs}
-    found: tuple[list[NDArray[Any]], list[NDArray[Any]]] = [], []
-    for part, count in in_full_batches(images, batch, task=name, on_progress=on_progress):
-        for values, measured in zip(
-            found, _reconstruction(tuple(specs), params, part), strict=True
-        ):
-            values.append(np.asarray(measured)[:count])
-    return Quality(*(float(np.concatenate(values).mean()) for values in found))
+    measure = partial(_reconstruction, tuple(specs), params)
+    return Quality(**_means(measure, images, batch=batch, name=name, on_progress=on_progress))
 
 
 @partial(jax.jit, static_argnames="spec")
@@ -141,22 +151,15 @@ def stylization_quality(
         name: of the task in reports of progress.
         on_progress: called for every batch.
     """
-    found: list[tuple[dict[str, NDArray[Any]], ...]] = []
-    pairs = np.stack([contents, styles], axis=1)
-    for part, count in in_full_batches(pairs, batch, task=name, on_progress=on_progress):
-        content, style = part[:, 0], part[:, 1]
+
+    def measure(pairs: Images) -> tuple[dict[str, Array], dict[str, Array]]:
+        contents, styles = pairs[:, 0], pairs[:, 1]
         if model is None:
-            results = jnp.asarray(content, jnp.float32) / 255
+            results = jnp.asarray(contents, jnp.float32) / 255
         else:
-            results = stylize(model, content, style)
-        found.append(
-            tuple(
-                {key: np.asarray(values)[:count] for key, values in measures.items()}
-                for measures in _pair_measures(*teacher, results, content, style)
-            )
-        )
-    distances, others = (
-        {key: float(np.concatenate([part[key] for part in parts]).mean()) for key in parts[0]}
-        for parts in zip(*found, strict=True)
-    )
-    return Stylized(distances, **others)
+            results = stylize(model, contents, styles)
+        return _pair_measures(*teacher, results, contents, styles)
+
+    pairs = np.stack([contents, styles], axis=1)
+    found = _means(measure, pairs, batch=batch, name=name, on_progress=on_progress)
+    return Stylized(found[0], **found[1])

@@ -99,15 +99,12 @@ def _weighs(*weights: float) -> bool:
 def weights_of(settings: Optimization) -> Weights:
     """The weight of each layer's loss in `cdjax.optimization.losses`."""
 
-    def each(
-        weight: float, layers: tuple[str, ...], shares: tuple[float, ...] | None
-    ) -> dict[str, Array]:
+    def each(role: str) -> dict[str, Array]:
+        weight, layers, shares = (
+            getattr(settings, f"{role}_{name}") for name in ("weight", "layers", "shares")
+        )
         shares = shares or (1.0,) * len(layers)
         parts = zip(layers, shares, strict=True)
         return {name: jnp.float32(weight * share / sum(shares)) for name, share in parts}
 
-    return Weights(
-        each(settings.content_weight, settings.content_layers, settings.content_shares),
-        each(settings.style_weight, settings.style_layers, settings.style_shares),
-        jnp.float32(settings.tv_weight),
-    )
+    return Weights(each("content"), each("style"), jnp.float32(settings.tv_weight))

@@ -28,13 +28,7 @@ _NOTHING = 1e-12
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the losses; a pytree of scalars.
-
-    Attributes:
-        content: of each content layer, by name.
-        style: of each style layer, by name.
-        total_variation: of the image's total variation.
-    """
+    """Weights of the losses of layers, by name, and of the total variation; a pytree of scalars."""
 
     content: dict[str, Array]
     style: dict[str, Array]
@@ -44,24 +38,16 @@ class Weights:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Targets:
-    """Targets of the losses; a pytree.
+    """Targets of the losses; a pytree."""
 
-    Attributes:
-        content: {layer: (1, h, w, C)}, the content's features.
-        style: {layer: (1, C, C)}, the style's Gram matrices.
-    """
-
-    content: dict[str, Array]
-    style: dict[str, Array]
+    content: dict[str, Array]  # {layer: (1, h, w, C)}, the content's features
+    style: dict[str, Array]  # {layer: (1, C, C)}, the style's Gram matrices
 
 
 def relative_loss(values: Array, target: Array) -> Array:
     """Mean squared difference of two arrays of one shape, relative to the target's mean square.
 
-    Args:
-        values: features (N, h, w, C), or Gram matrices (..., C, C) of
-            `cdjax.transfer.statistics.gram`.
-        target: the content's features, or the style's Gram matrices.
+    The arrays are features, or Gram matrices of `cdjax.transfer.statistics.gram`.
     """
     size = mean_squared_error(target, jnp.zeros(()))
     return mean_squared_error(values, target) / (size + _NOTHING)
@@ -102,17 +88,10 @@ def find_targets(
 def image_losses(
     spec: Spec, params: Params, targets: Targets, weights: Weights, image: Array
 ) -> dict[str, Array]:
-    """The weighted losses of an image, by kind.
+    """The weighted losses of an image, (H, W, 3) float, whose sum is minimised.
 
-    Args:
-        spec: of the encoder.
-        params: its parameters.
-        targets: of `find_targets`.
-        weights: of the same layers.
-        image: (H, W, 3) float.
-
-    Returns:
-        `{"content", "style", "total_variation"}`, scalars; their sum is minimised.
+    `weights` are those of the layers of `targets`. Returns scalars by the names `"content"`,
+    `"style"` and `"total_variation"`.
     """
     layers = tuple(name for name in spec.layers if name in targets.content | targets.style)
     features = features_of(spec, params, layers, image)

@@ -31,13 +31,7 @@ _TRIES = 20
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Point:
-    """A point and the function there.
-
-    Attributes:
-        variable: the array.
-        losses: by name.
-        gradient: of their sum.
-    """
+    """A point, the losses there by name, and the gradient of their sum."""
 
     variable: Array
     losses: Losses
@@ -52,17 +46,11 @@ class Point:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Descent:
-    """State of a descent between two runs; a pytree.
-
-    Attributes:
-        point: the current point.
-        memory: the state of the method.
-        ended: whether no step decreases the function any further in float32.
-    """
+    """State of a descent between two runs; a pytree."""
 
     point: Point
-    memory: Any
-    ended: Array
+    memory: Any  # The state of the method.
+    ended: Array  # Whether no step decreases the function any further in float32.
 
 
 def total(losses: Losses) -> Array:

@@ -5,9 +5,8 @@ Any encoder can take the place of VGG, such as a compressed one (paper, section 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +136,9 @@ def _course(
                 content_layers=settings.content_layers,
                 style_layers=settings.style_layers,
             )
-            for step, descent in _descents(part, targets, start, settings, unit):
+            weights, size_of_unit = weights_of(settings), jnp.float32(unit)
+            problem = _Problem(part.spec, part.params, targets, weights, size_of_unit)
+            for step, descent in _descents(problem, start, settings, part.steps):
                 start = unit * descent.point.variable
                 done, total = settings.steps * scale + made + step, settings.steps * len(sizes)
                 task = f"{size[1]}x{size[0]}{', finishing' if part.finishing else ''}"
@@ -163,7 +164,10 @@ def _parts(model: Model, finish: Model | None, settings: Optimization) -> list[_
             if last
             else "a model to finish with needs finish_steps, a part of the steps at every scale"
         )
-    check_start(model, settings)
+    if settings.start == "stylized" and model.config.method == "encoder":
+        raise OptimizationError(
+            "a stylized start needs a model with decoders, such as wct-16x; this one has none"
+        )
     parts = [_part(model, settings, steps=settings.steps - last, finishing=False)]
     if finish is not None:
         parts.append(_part(finish, settings, steps=last, finishing=True))
@@ -172,7 +176,12 @@ def _parts(model: Model, finish: Model | None, settings: Optimization) -> list[_
 
 def _part(model: Model, settings: Optimization, *, steps: int, finishing: bool) -> _Part:
     spec = model.config.specs[0]
-    check_layers(spec, settings)
+    for layer in (*settings.content_layers, *settings.style_layers):
+        if layer not in spec.layers:
+            raise OptimizationError(
+                f"this encoder has no layer {layer}; choose content and style layers from "
+                f"{', '.join(spec.layers)}"
+            )
     return _Part(spec, model.params[f"stage{spec.stage}"]["encoder"], steps, finishing)
 
 
@@ -184,24 +193,6 @@ def _finite_losses(descent: Descent) -> dict[str, float]:
             "the losses are no longer finite; use a smaller learning rate, or L-BFGS"
         )
     return losses
-
-
-def check_start(model: Model, settings: Optimization) -> None:
-    """Raises OptimizationError if a model cannot make the start of the settings."""
-    if settings.start == "stylized" and model.config.method == "encoder":
-        raise OptimizationError(
-            "a stylized start needs a model with decoders, such as wct-16x; this one has none"
-        )
-
-
-def check_layers(spec: Spec, settings: Optimization) -> None:
-    """Raises OptimizationError if an encoder lacks layers of the settings."""
-    for layer in (*settings.content_layers, *settings.style_layers):
-        if layer not in spec.layers:
-            raise OptimizationError(
-                f"this encoder has no layer {layer}; choose content and style layers from "
-                f"{', '.join(spec.layers)}"
-            )
 
 
 def scale_sizes(size: Sequence[int], spec: Spec, *, scales: int) -> list[tuple[int, int]]:
@@ -247,48 +238,35 @@ def _resized(image: Array, size: tuple[int, int]) -> Array:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Problem:
-    """All that the losses depend on beside the picture; the variable is the picture over `unit`."""
+    """The losses as a function of the variable, which is the picture over `unit`; a pytree."""
 
+    spec: Spec = field(metadata={"static": True})
     params: Params
     targets: Targets
     weights: Weights
     unit: Array
 
+    def __call__(self, variable: Array) -> Losses:
+        picture = self.unit * variable
+        return image_losses(self.spec, self.params, self.targets, self.weights, picture)
+
+
+@partial(compiled, settings=FAST, static_argnames="method")
+def _begin(problem: _Problem, start: Array, *, method: Method) -> Descent:
+    return begin(problem, start / problem.unit, method=method)
+
+
+_advance = compiled(descend, settings=FAST, static_argnames="method", donate_argnames="descent")
+
 
 def _descents(
-    part: _Part, targets: Targets, start: Array, settings: Optimization, unit: float
+    problem: _Problem, start: Array, settings: Optimization, count: int
 ) -> Iterator[tuple[int, Descent]]:
     """Steps made at one scale, and the descent after them, which the next iteration donates."""
-    static: dict[str, Any] = {"spec": part.spec, "method": settings.optimizer}
-    problem = _Problem(part.params, targets, weights_of(settings), jnp.float32(unit))
-    descent = _begin(start, problem, **static)
+    method, learning_rate = settings.optimizer, settings.learning_rate
+    descent = _begin(problem, start, method=method)
     yield 0, descent
-    for done in range(0, part.steps, CHUNK):
-        steps = min(CHUNK, part.steps - done)
-        descent = _advance(descent, problem, steps, settings.learning_rate, **static)
+    for done in range(0, count, CHUNK):
+        steps = min(CHUNK, count - done)
+        descent = _advance(descent, problem, steps, method=method, learning_rate=learning_rate)
         yield done + steps, descent
-
-
-def _objective(spec: Spec, problem: _Problem) -> Callable[[Array], Losses]:
-    return lambda variable: image_losses(
-        spec, problem.params, problem.targets, problem.weights, problem.unit * variable
-    )
-
-
-@partial(compiled, settings=FAST, static_argnames=("spec", "method"))
-def _begin(start: Array, problem: _Problem, *, spec: Spec, method: Method) -> Descent:
-    return begin(_objective(spec, problem), start / problem.unit, method=method)
-
-
-@partial(compiled, settings=FAST, static_argnames=("spec", "method"), donate_argnames="descent")
-def _advance(
-    descent: Descent,
-    problem: _Problem,
-    steps: ArrayLike,
-    learning_rate: ArrayLike,
-    *,
-    spec: Spec,
-    method: Method,
-) -> Descent:
-    objective = _objective(spec, problem)
-    return descend(descent, objective, steps, method=method, learning_rate=learning_rate)

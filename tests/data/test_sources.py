@@ -19,7 +19,7 @@ from PIL import Image, ImageCms
 from cdjax.data.loader import Batches, DataConfig
 from cdjax.data.pairs import Pairs
 from cdjax.data.sources import decode
-from cdjax.distillation.config import Recipe, Styles
+from cdjax.distillation.config import DistillationConfig, Styles
 from cdjax.errors import DataError
 from tests.pictures import encoded, numbers, picture
 
@@ -150,7 +150,7 @@ def test_tfds_position(tfds_dir: Path) -> None:
 def test_styles_of_pairs_can_be_a_tfds_dataset(tfds_dir: Path) -> None:
     styles = Styles("tfds:coco/2014", split="train[:4]", data_dir=str(tfds_dir))
     data = DataConfig("dead-leaves", **SMALL)
-    recipe = Recipe(method="adain", stages=(4,), data=data, styles=styles)
+    recipe = DistillationConfig(method="adain", stages=(4,), data=data, styles=styles)
     with Pairs(recipe.data, recipe.style_data) as pairs:
         images = np.concatenate(list(islice(pairs, 5)))
     assert images.shape == (20, 2, 32, 32, 3)

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from cdjax.model import Params
 from cdjax.ops.least_squares import (
     MASKED_PASSES,
     Floats,
@@ -43,16 +45,17 @@ _KEPT_VARIANCE = 0.995
 _DEAD = 1e-6
 
 
+def as_params(solution: Floats, *sides: int) -> Params:
+    """A solution (D, O), whose last row is the bias, as a layer with a kernel (*sides, I, O)."""
+    kernel = solution[:-1].reshape(*sides, -1, solution.shape[-1])
+    return {"kernel": jnp.asarray(kernel, jnp.float32), "bias": as_float32(solution[-1])}
+
+
 def select_columns(covariance: Floats, metric: Floats, count: int) -> NDArray[np.int64]:
-    """Greedy selection of the features that explain the most variance.
+    """Greedy selection of the `count` features, at most C, that explain the most variance.
 
-    Args:
-        covariance: (C, C) of the features.
-        metric: (C, R); the features times this matrix are to be explained.
-        count: number of features, at most C.
-
-    Returns:
-        Indices of the features, ascending.
+    The features have the covariance (C, C); what is explained are the features times the metric
+    (C, R). Returns ascending indices.
     """
     rest = covariance.copy()
     floor = 1e-9 * max(np.diag(rest).max(), np.finfo(float).tiny)

@@ -14,8 +14,7 @@ from jax import Array
 
 from cdjax.checkpoints.load import load_model
 from cdjax.distillation.config import Initialization, Start
-from cdjax.distillation.initialization.embedding import fit_embedding
-from cdjax.distillation.initialization.layerwise import fit_decoder, fit_encoder
+from cdjax.distillation.initialization.layerwise import fit_decoder, fit_embedding, fit_encoder
 from cdjax.distillation.initialization.pruning import prune_decoder, prune_encoder
 from cdjax.model import Images, Params
 from cdjax.networks.spec import Conv, Spec
@@ -137,15 +136,9 @@ def initialize_decoder(
     _check_method(start.method)
     if start.method == "lsq":
         _check_images(images)
-        few = images[: start.decoder_images]
+        generator = _generator_of(key)
         return fit_decoder(
-            _generator_of(key),
-            student,
-            encoder,
-            few,
-            positions=start.positions * len(few) // len(images),
-            iterations=start.iterations,
-            on_progress=on_progress,
+            generator, student, encoder, images, start=start, on_progress=on_progress
         )
     if start.method == "random":
         return _random_layers(key, student.decoder)
@@ -156,18 +149,13 @@ def initialize_decoder(
 
 
 def existing_student(name: str, spec: Spec) -> dict[str, Params]:
-    """The networks of one stage of an existing model.
+    """The networks of one stage of an existing model, which `load_model` finds by its name.
 
-    Args:
-        name: as for `load_model`.
-        spec: the expected spec of the student.
-
-    Returns:
-        `{"encoder": ..., "decoder": ...}`, and `"embedding"` where the model has one.
+    `{"encoder": ..., "decoder": ...}`, and `"embedding"` where the model has one.
 
     Raises:
         CheckpointError: if there is no such model.
-        ValueError: if it has no such student.
+        ValueError: if it has no student of this spec.
     """
     model = load_model(name)
     own = {each.stage: each for each in model.config.specs}

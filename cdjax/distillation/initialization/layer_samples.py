@@ -167,11 +167,9 @@ class Sampler:
         self._done = 0
 
     def inputs(self, params: Params, index: int) -> NDArray[np.float32]:
-        """The inputs of convolution `index`, (N, n, 9 C).
+        """The inputs of convolution `index`, (N, n, 9 C); `index` must not decrease.
 
-        Args:
-            params: of every convolution before `index`, and of conv0 if the features are images.
-            index: at least that of the previous call.
+        `params` are those of every convolution before it, and of conv0 if the features are images.
         """
         levels = [conv.level for conv in self.convs]
         kept = [i + 1 for i in range(self._done, index) if levels[i] != levels[i + 1]]
@@ -191,16 +189,10 @@ def sample_positions(
     *,
     most: int,
 ) -> Positions:
-    """Random positions of each layer's feature map, without repetition.
+    """Random positions of each layer's feature map, for images of `shape` (N, H, W).
 
-    Args:
-        generator: of random numbers.
-        convs: of the network, in order.
-        shape: (N, H, W) of the images.
-        most: positions over all images, approximately at most.
-
-    Returns:
-        For each convolution (N, n), int32, flat indices; n is the same for all images, at least 1.
+    For each convolution, int32 flat indices (N, n) without repetition. n is the same for all
+    images, at least 1; all images together have approximately `most` positions at most.
     """
     count, height, width = shape
     found = []

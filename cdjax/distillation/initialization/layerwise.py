@@ -1,5 +1,7 @@
 """Layer-wise least squares: encoders and decoders fitted one convolution after the other.
 
+Also fits the linear embeddings of an existing encoder (paper, section 3.2).
+
 Each layer is fitted on the outputs of the student's own layers before it, so that it corrects their
 errors as far as it can.
 """
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.distillation.config import Start
-from cdjax.distillation.initialization.fit_layer import fit_layer
+from cdjax.distillation.initialization.fit_layer import Layer, as_params, fit_layer
 from cdjax.distillation.initialization.layer_samples import (
     Sampler,
     image_blocks,
@@ -23,11 +25,12 @@ from cdjax.distillation.initialization.layer_samples import (
     sample_positions,
 )
 from cdjax.model import Images, Params
-from cdjax.networks.spec import Spec
-from cdjax.ops.least_squares import Floats, fit_relu
-from cdjax.ops.samples import Samples, make_samples
+from cdjax.networks.spec import Conv, Spec
+from cdjax.ops.least_squares import Floats, fit_relu, ridge
+from cdjax.ops.samples import Samples, make_samples, moments
 from cdjax.progress import OnProgress, Progress
 
+_EMBEDDING_RIDGE = 1e-5
 _HELD_OUT = 8
 """One image in so many is held out of every fit and decides when it ends."""
 
@@ -40,14 +43,6 @@ def _split(inputs: NDArray[Any], targets: NDArray[Any]) -> tuple[Samples, Sample
         return make_samples(*(a[part].reshape(-1, a.shape[-1]) for a in (inputs, targets)))
 
     return samples(slice(fitted)), samples(slice(fitted, None))
-
-
-def _layer_params(kernel: Floats) -> Params:
-    features_in = len(kernel) // 9
-    return {
-        "kernel": jnp.asarray(kernel[:-1].reshape(3, 3, features_in, -1), jnp.float32),
-        "bias": jnp.asarray(kernel[-1], jnp.float32),
-    }
 
 
 def _input_metric(kernel: NDArray[Any], activity: Floats) -> Floats:
@@ -77,6 +72,16 @@ def _with_image(
     return np.concatenate([targets, blocks], axis=-1), joined
 
 
+def _fit(
+    conv: Conv, inputs: NDArray[Any], targets: NDArray[Any], metric: Floats, *, start: Start
+) -> tuple[Layer, str]:
+    """A fitted layer, and a message about it."""
+    fit, stop = _split(inputs, targets)
+    width = conv.features_out
+    layer = fit_layer(fit, stop, width=width, metric=metric, iterations=start.iterations)
+    return layer, f"{conv.name}: {fit.count} + {stop.count} samples, {layer.summary}"
+
+
 def fit_encoder(
     generator: np.random.Generator,
     student: Spec,
@@ -87,35 +92,28 @@ def fit_encoder(
     on_progress: OnProgress,
 ) -> tuple[Params, Params]:
     """Encoder and embeddings; arguments as for `initialize.initialize_encoder`."""
+    spec, params = teacher
     where = sample_positions(generator, student.encoder, images.shape[:3], most=start.positions)
-    run = partial(pre_activations, teacher[1], spec=teacher[0])
-    targets = list(in_batches(run, images, where))
+    targets = list(in_batches(partial(pre_activations, params, spec=spec), images, where))
     if start.image_weight:
         blocks = in_batches(partial(image_blocks, convs=student.encoder), images, where)
     sampler = Sampler(student.encoder, student.padding, images, where)
-    encoder = {"conv0": jax.tree.map(jnp.asarray, teacher[1]["conv0"])}
+    encoder = {"conv0": jax.tree.map(jnp.asarray, params["conv0"])}
     embedding = {}
     for index, conv in enumerate(student.encoder):
-        metric = np.eye(targets[index].shape[-1])
+        wanted = targets.pop(0)
+        channels = wanted.shape[-1]
+        metric = np.eye(channels)
         if not conv.is_tap:
-            following = teacher[1][student.encoder[index + 1].name]["kernel"]
-            metric = _input_metric(following, (targets[index + 1] > 0).mean((0, 1)))
-        wanted = targets[index]
+            following = params[student.encoder[index + 1].name]["kernel"]
+            metric = _input_metric(following, (targets[0] > 0).mean((0, 1)))
         if start.image_weight:
             wanted, metric = _with_image(wanted, metric, blocks[index], start.image_weight)
-        fit, stop = _split(sampler.inputs(encoder, index), wanted)
-        layer = fit_layer(
-            fit, stop, width=conv.features_out, metric=metric, iterations=start.iterations
-        )
-        encoder[conv.name] = _layer_params(layer.kernel)
+        inputs = sampler.inputs(encoder, index)
+        layer, message = _fit(conv, inputs, wanted, metric, start=start)
+        encoder[conv.name] = as_params(layer.kernel, 3, 3)
         if conv.is_tap:
-            solution = layer.solution[:, : targets[index].shape[-1]]
-            embedding[conv.layer] = {
-                "kernel": jnp.asarray(solution[:-1], jnp.float32),
-                "bias": jnp.asarray(solution[-1], jnp.float32),
-            }
-        targets[index] = np.empty(0, np.float16)
-        message = f"{conv.name}: {fit.count} + {stop.count} samples, {layer.summary}"
+            embedding[conv.layer] = as_params(layer.solution[:, :channels])
         on_progress(Progress("encoder", index + 1, len(student.encoder), message=message))
     return encoder, embedding
 
@@ -126,31 +124,66 @@ def fit_decoder(
     encoder: Params,
     images: Images,
     *,
-    positions: int,
-    iterations: int,
+    start: Start,
     on_progress: OnProgress,
 ) -> Params:
     """Decoder; arguments as for `initialize.initialize_decoder`."""
-    where = sample_positions(generator, student.decoder, images.shape[:3], most=positions)
-    run = partial(mirrored_inputs, encoder, spec=student)
-    *targets, features = in_batches(run, images, where)
+    few = images[: start.decoder_images]
+    most = start.positions * len(few) // len(images)
+    where = sample_positions(generator, student.decoder, few.shape[:3], most=most)
+    *targets, features = in_batches(partial(mirrored_inputs, encoder, spec=student), few, where)
     sampler = Sampler(student.decoder, student.padding, features, where)
-    blocks = in_batches(partial(image_blocks, convs=student.decoder), images, where)
+    blocks = in_batches(partial(image_blocks, convs=student.decoder), few, where)
     decoder: Params = {}
     for index, conv in enumerate(student.decoder):
         inputs = sampler.inputs(decoder, index)
         if conv == student.decoder[-1]:
             fit, stop = _split(inputs, targets[index])
-            kernel, summary = fit_relu(fit, iterations=iterations), "the image"
+            kernel = fit_relu(fit, iterations=start.iterations)
+            message = f"{conv.name}: {fit.count} + {stop.count} samples, the image"
         else:
-            metric = np.eye(conv.features_out)
-            wanted, metric = _with_image(targets[index], metric, blocks[index], 1.0)
-            fit, stop = _split(inputs, wanted)
-            layer = fit_layer(
-                fit, stop, width=conv.features_out, metric=metric, iterations=iterations
-            )
-            kernel, summary = layer.kernel, layer.summary
-        decoder[conv.name] = _layer_params(kernel)
-        message = f"{conv.name}: {fit.count} + {stop.count} samples, {summary}"
+            identity = np.eye(conv.features_out)
+            wanted, metric = _with_image(targets[index], identity, blocks[index], 1.0)
+            layer, message = _fit(conv, inputs, wanted, metric, start=start)
+            kernel = layer.kernel
+        decoder[conv.name] = as_params(kernel, 3, 3)
         on_progress(Progress("decoder", index + 1, len(student.decoder), message=message))
     return decoder
+
+
+def fit_embedding(
+    generator: np.random.Generator,
+    student: tuple[Spec, Params],
+    teacher: tuple[Spec, Params],
+    images: Images,
+    *,
+    positions: int,
+) -> Params:
+    """Affine maps from a student's taps to the teacher's, by least squares.
+
+    Args:
+        generator: of the random positions.
+        student: spec and parameters of the encoder.
+        teacher: spec and parameters of its teacher, of the same stage and depths.
+        images: (N, H, W, 3) uint8 RGB.
+        positions: samples of each tap's regression, over all images.
+
+    Returns:
+        `{"relu{k}_1": {"kernel" (in, out), "bias" (out,)}, ...}`, float32.
+    """
+    where = sample_positions(generator, student[0].encoder, images.shape[:3], most=positions)
+    features, targets = (
+        in_batches(partial(pre_activations, params, spec=spec), images, where)
+        for spec, params in (student, teacher)
+    )
+    embedding = {}
+    for conv, inputs, wanted in zip(student[0].encoder, features, targets, strict=True):
+        if not conv.is_tap:
+            continue
+        after = (np.maximum(values, 0).reshape(-1, values.shape[-1]) for values in (inputs, wanted))
+        samples = make_samples(*after)
+        with jax.enable_x64(True):
+            gram = np.asarray(moments(samples.inputs, samples.inputs))
+            cross = np.asarray(moments(samples.inputs, samples.targets))
+        embedding[conv.layer] = as_params(ridge(gram, cross, _EMBEDDING_RIDGE))
+    return embedding

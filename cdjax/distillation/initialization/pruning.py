@@ -15,17 +15,10 @@ from cdjax.networks.spec import Spec
 
 
 def largest_filters(kernel: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """Filters of the largest L1 norm, the largest last.
+    """Outputs of a kernel (3, 3, I, O) of the largest L1 norm, the largest last: (count,).
 
     The norm includes inputs that are pruned themselves. This and the order follow the published
     initialisations.
-
-    Args:
-        kernel: (3, 3, I, O).
-        count: number of filters, at most O.
-
-    Returns:
-        (count,) indices of outputs.
     """
     norms = np.abs(np.asarray(kernel, np.float64)).sum((0, 1, 2))
     return np.argsort(norms, kind="stable")[len(norms) - count :]
@@ -39,12 +32,7 @@ def _pruned(params: Params, inputs: NDArray[np.int64], outputs: NDArray[np.int64
 
 
 def prune_encoder(student: Spec, params: Params) -> Params:
-    """The teacher's encoder cut to the student's widths.
-
-    Args:
-        student: spec of the result.
-        params: the teacher's encoder, of the same depths and no fewer channels.
-    """
+    """The teacher's encoder, of the student's depths, cut to the student's widths."""
     pruned = {"conv0": jax.tree.map(jnp.asarray, params["conv0"])}
     kept = np.arange(3)
     for conv in student.encoder:
@@ -55,14 +43,10 @@ def prune_encoder(student: Spec, params: Params) -> Params:
 
 
 def prune_decoder(student: Spec, params: Params) -> Params:
-    """The teacher's decoder cut to the student's widths.
+    """The teacher's decoder, of the student's depths, cut to the student's widths.
 
     As in the published initialisations, its first layer keeps the inputs of largest weight, not
     those that a pruned encoder has kept: the encoder is trained before the decoder.
-
-    Args:
-        student: spec of the result.
-        params: the teacher's decoder, of the same depths and no fewer channels.
     """
     convs = student.decoder
     first = np.asarray(params[convs[0].name]["kernel"])

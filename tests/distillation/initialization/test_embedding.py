@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cdjax import Spec
-from cdjax.distillation.initialization.embedding import fit_embedding
+from cdjax.distillation.initialization.layerwise import fit_embedding
 from cdjax.evaluation.explained_variance import fraction_variance_unexplained
 from tests import models
 
