@@ -7,7 +7,7 @@ from cdjax.cli.report import document, table
 from cdjax.distillation.config import STAGE_PHASES, DistillationConfig
 from cdjax.io.atomic import atomic_file, write_text
 
-_LOSSES = ("loss", "embedding", "pixel", "perceptual", "content", "style")
+_LOSSES = ("loss", "embedding", "pixel", "perceptual", "content", "style", "sliced")
 _AVERAGED = 20
 
 

@@ -40,6 +40,7 @@ class Weights:
         perceptual: of the mean squared errors of taps.
         content: of the content loss of AdaIN and of `student_transfer`.
         style: of the style loss of AdaIN and of `student_transfer`.
+        sliced: of the sliced Wasserstein distance to the style in `student_transfer`.
         shallow_tap_weight: factor of the embedding losses of all taps but the deepest (paper: 1).
             Only the deepest tap is decoded; a student that fits the others already may gain from
             giving them up for it.
@@ -50,6 +51,7 @@ class Weights:
     perceptual: float = 1.0
     content: float = 1.0
     style: float = 10.0
+    sliced: float = 0.0
     shallow_tap_weight: float = 1.0
 
 

@@ -15,7 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from cdjax.distillation.config import TrainTask
-from cdjax.distillation.losses import correlation_loss, relative_style_loss
+from cdjax.distillation.losses import (
+    correlation_loss,
+    relative_style_loss,
+    sliced_wasserstein_loss,
+)
 from cdjax.distillation.objectives import Metrics, encoder_of
 from cdjax.model import Params
 from cdjax.networks.layers import apply
@@ -93,8 +97,8 @@ def transfer_loss(
 ) -> tuple[Array, Metrics]:
     """The loss of `student_transfer`; arguments as for `train_step.loss`.
 
-    The style loss is weighted by alpha, the content loss is not, and the pixel loss is that of the
-    pairs with alpha 0.
+    The style losses are weighted by alpha, the content loss is not, and the pixel loss is that of
+    the pairs with alpha 0.
     """
     contents, styles = pairs[:, 0], pairs[:, 1]
     alpha = alphas(step, len(pairs))
@@ -103,12 +107,14 @@ def transfer_loss(
     _, seen = apply(encode, frozen["teacher"], jnp.concatenate([contents, styles]))
     _, taps = apply(encode, frozen["teacher"], made)
     plain = alpha == 0
-    style = relative_style_loss(taps, {name: tap[len(pairs) :] for name, tap in seen.items()})
+    of_styles = {name: tap[len(pairs) :] for name, tap in seen.items()}
+    style = relative_style_loss(taps, of_styles)
+    sliced = sliced_wasserstein_loss(taps, of_styles, seed=step)
     content = correlation_loss(taps, {name: tap[: len(pairs)] for name, tap in seen.items()})
     pixel = jax.vmap(mean_squared_error)(made, contents)
     weights = task.config.weights
     total = (
-        weights.style * alpha * style
+        alpha * (weights.style * style + weights.sliced * sliced)
         + weights.content * content
         + weights.pixel * jnp.where(plain, pixel, 0.0)
     ).mean()
@@ -119,6 +125,7 @@ def transfer_loss(
     return total, {
         "loss": total,
         "style": mean_where(style, ~plain),
+        "sliced": mean_where(sliced, ~plain),
         "content": mean_where(content, ~plain),
         "pixel": mean_where(pixel, plain),
     }

@@ -22,7 +22,11 @@ from cdjax.distillation.config import (
     TransferMethod,
     Weights,
 )
-from cdjax.distillation.losses import correlation_loss, relative_style_loss
+from cdjax.distillation.losses import (
+    correlation_loss,
+    relative_style_loss,
+    sliced_wasserstein_loss,
+)
 from cdjax.distillation.pipeline import Observer, PhaseObserver, distill
 from cdjax.distillation.train_step import initial_state, train_step
 from cdjax.distillation.transfer_objective import (
@@ -37,7 +41,7 @@ from tests import models
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 METHODS: tuple[TransferMethod, ...] = ("wct", "adain")
-WEIGHTS = Weights(pixel=100.0, content=3.0, style=1.0)
+WEIGHTS = Weights(pixel=100.0, content=3.0, style=1.0, sliced=1.0)
 DEPTHS = (1, 1, 1, 1, 1)
 CASCADES = {
     "wct": (Spec(2, (3, 4), DEPTHS), Spec(1, (3,), DEPTHS)),
@@ -96,6 +100,22 @@ def test_relative_style_loss_is_relative_to_the_styles_statistics() -> None:
         errors = sum(np.sum((f(a, 0) - f(b, 0)) ** 2) for f in (np.mean, np.std))
         expected += errors / sum(np.sum(f(b, 0) ** 2) for f in (np.mean, np.std))
         assert float(got[i]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_sliced_wasserstein_loss_compares_distributions_whatever_their_order() -> None:
+    generator = np.random.default_rng(0)
+    features = jnp.asarray(generator.normal(size=(2, 8, 8, 4)), jnp.float32)
+    same = {"relu1_1": features[:, ::-1]}, {"relu1_1": features}
+    np.testing.assert_allclose(sliced_wasserstein_loss(*same), 0, atol=1e-6)
+    # Of one mean and covariance, and yet another distribution.
+    signs = jnp.sign(features)
+    other = sliced_wasserstein_loss({"relu1_1": signs}, {"relu1_1": features}, seed=1)
+    assert np.all(other > 0.01)
+    # A shift by one standard deviation is one variance in every direction of unit length.
+    moved = sliced_wasserstein_loss(
+        {"relu1_1": features[..., :1] + 1}, {"relu1_1": features[..., :1]}
+    )
+    np.testing.assert_allclose(moved, 1 / features[..., 0].var((1, 2)), rtol=1e-3)
 
 
 def test_correlation_loss_ignores_each_channels_mean_and_size() -> None:
