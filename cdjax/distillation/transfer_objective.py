@@ -109,7 +109,9 @@ def transfer_loss(
     plain = alpha == 0
     of_styles = {name: tap[len(pairs) :] for name, tap in seen.items()}
     style = relative_style_loss(taps, of_styles)
-    sliced = sliced_wasserstein_loss(taps, of_styles, seed=step)
+    # The parts of a batch are compared along the same directions.
+    seed = step // task.microbatches
+    sliced = sliced_wasserstein_loss(taps, of_styles, seed=seed)
     content = correlation_loss(taps, {name: tap[: len(pairs)] for name, tap in seen.items()})
     pixel = jax.vmap(mean_squared_error)(made, contents)
     weights = task.config.weights
