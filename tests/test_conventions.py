@@ -31,6 +31,21 @@ def test_file_is_short_and_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(text))
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_functions_are_short_and_take_few_parameters(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        assert node.end_lineno is not None
+        assert node.end_lineno - node.lineno < 60, node.name
+        names = [each.arg for each in (*node.args.posonlyargs, *node.args.args)]
+        positional = len(names) - (names[:1] in (["self"], ["cls"]))
+        if node.name in cdjax.__all__:  # Their options are keyword-only, and may be many.
+            assert positional <= 6, node.name
+        else:
+            assert positional + len(node.args.kwonlyargs) <= 8, node.name
+
+
 def test_the_library_needs_neither_the_experiments_nor_torch_nor_tensorflow() -> None:
     for path in LIBRARY:
         roots = {name.partition(".")[0] for name in imported(path)}

@@ -55,9 +55,8 @@ def train(
         batches: this process's share of each global batch.
         folder: of the checkpoints; created if missing.
         task: what to train, and for how many steps.
-        config: of the distillation: how often to save and preview, and how many checkpoints to
-            keep. It is stored with every checkpoint.
-        on_progress: called after every step, one step behind the device, with its metrics.
+        config: of the distillation, with when to save and preview; stored with every checkpoint.
+        on_progress: called with every step's metrics, one step behind the device.
         on_preview: called with the number of a step and the state after it, which it must not
             keep, every `config.pictures_every` steps and at the end.
 

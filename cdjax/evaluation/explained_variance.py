@@ -150,16 +150,14 @@ def fraction_variance_unexplained(
 
     Args:
         students: spec and parameters of each encoder.
-        teacher: spec and parameters of their teacher, of a stage at least as deep as every
-            student's.
+        teacher: spec and parameters of their teacher, of a stage as deep as theirs or deeper.
         fit_images: (N, H, W, 3) uint8 RGB, for fitting the embeddings.
         test_images: other photographs, all of one size, for measuring.
         batch: images at a time.
-        samples: approximate number of positions of each tap that fits of the ReLU form use. They
-            are the same for all students, so that results do not depend on the other students.
+        samples: approximate number of positions of each tap, the same for all students, that fits
+            of the ReLU form use.
         seed: of the choice of these positions.
-        on_progress: called during the loops over the images to fit, the fits, and the images to
-            test.
+        on_progress: called during the loops over images and fits.
 
     Returns:
         For every student `{"affine": {tap: fraction}, "relu": {tap: fraction}}` over all positions
@@ -191,9 +189,8 @@ def fraction_variance_unexplained(
     for done, (name, tap) in enumerate(everything):
         on_progress(Progress("embeddings", done, len(everything)))
         tap.solve(targets[name])
-    for images, count in in_full_batches(
-        test_images, batch, task="features of the test images", on_progress=on_progress
-    ):
+    task = "features of the test images"
+    for images, count in in_full_batches(test_images, batch, task=task, on_progress=on_progress):
         wanted = _every_tap(teacher, images, count)
         for name, tap, features in _each(students, taps, images, count):
             tap.measure(features, wanted[name])

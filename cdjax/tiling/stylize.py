@@ -50,9 +50,8 @@ def stylize_by_windows(
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
-        content: (H, W, 3), RGB, uint8 or floating in [0, 1], of any size from 1 pixel: an array, or
-            an object that reads regions on demand (`image[rows, columns]`), such as
-            `cdjax.io.vips.open_image` returns.
+        content: (H, W, 3), RGB, uint8 or floating in [0, 1], from 1 pixel: an array, or an object
+            read by regions (`image[rows, columns]`) as from `cdjax.io.vips.open_image`.
         style: an image like `content`, of any size, or the result of `cdjax.encode_style` for one.
         alpha: share of the transform at every stage, from 0 to 1.
         dtype: float32 or bfloat16, the networks' compute dtype.
@@ -61,14 +60,12 @@ def stylize_by_windows(
         host_memory: bytes of host memory that images and features may take; larger ones are mapped
             onto temporary files. By default half of the free memory.
         levels: whether to return uint8 grey levels, a quarter of the memory of float32.
-        resume: saves every finished stage, and holds the one after which to continue, if any. To
-            be cleared when the result is stored.
-        on_progress: receives progress in pixels, over all stages and both passes; called in
-            another thread. The metric `"stage"` is the number of the stage.
+        resume: saves every finished stage and knows where to continue; clear it when the result is
+            stored.
+        on_progress: called in another thread with pixels over all stages; metric `"stage"`.
 
     Returns:
-        (H, W, 3), float32 in [0, 1] or uint8; mapped onto a temporary file if it is larger than
-        the permitted host memory.
+        (H, W, 3), float32 in [0, 1] or uint8; mapped onto a file beyond `host_memory`.
 
     Raises:
         OSError: if a file cannot be written.
