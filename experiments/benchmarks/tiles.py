@@ -32,7 +32,7 @@ def shape_of(megapixels: float) -> tuple[int, int]:
 
 
 def _measure(way: str, task: Mapping[str, Any], folder: Path, runs: int) -> tuple[Answer, Answer]:
-    """Summary of the runs, the first of which is not timed if there are several; `about`."""
+    """Summary of the runs; of several, the first is not timed. And `about`."""
     # With programs that another process compiled, a first run would be no first run.
     shutil.rmtree(folder / "cache", ignore_errors=True)
     inputs, cache = [folder / "content.npy", folder / "style.npy"], folder / "cache"

@@ -48,7 +48,7 @@ def test_a_real_run(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 < min(ours["seconds"]) < 60
     assert 10**8 < ours["peak"] < 10**10
     assert set(row["taken"]) == set(found["names"]) == set(ways.available())
-    # Stage 2 encodes twice and decodes once, at 4 products a weight; stage 1 likewise.
+    # Stage 2 encodes twice and decodes once, at 4 products a weight, and so does stage 1.
     macs = 9 * (3 * 3 + 3 * 3 + 3 * 4 / 4) + 9 * 3 * 5
     speed = 2 * 3 * macs * 32**2 / 1e9 / np.median(ours["seconds"])
     assert row["figures"]["cdjax, GFLOP/s"] == pytest.approx(speed)
