@@ -30,7 +30,7 @@ def main(limit: int) -> None:
     from cdjax import Spec, stylize_by_windows
     from tests.models import random_image, random_model
 
-    model = random_model((Spec(2, (2, 3)),))
+    model = random_model((Spec(1, (2,)),))
     tile = random_image(PERIOD, PERIOD, seed=1)
     result = stylize_by_windows(
         model, Repeated(tile), random_image(64, 64, seed=2),

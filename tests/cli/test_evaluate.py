@@ -45,7 +45,7 @@ def work(uncached: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
-COMMON = ["--teacher", "large", "--images", "images", "--size", "16", "--batch", "2"]
+COMMON = ["--teacher", "large", "--images", "images", "--size", "16", "--batch", "5"]
 
 
 def test_the_command_from_files_to_table_and_json(work: Path, capsys: pytest.CaptureFixture[str]):

@@ -101,7 +101,7 @@ def test_the_teachers_decoder_is_a_model_too_and_serves_as_teacher(
 
 
 def test_the_teachers_decoder_starts_from_least_squares(teacher: str, tmp_path: Path) -> None:
-    start, one = replace(SMALL.start, images=20, decoder_images=20, positions=6000), PhaseConfig(1)
+    start, one = replace(SMALL.start, images=16, decoder_images=16, positions=6000), PhaseConfig(1)
     recipe = replace(
         papers(teacher), stages=(1,), start=start, teacher_decoder=one,
         student_encoder=PhaseConfig(), student_decoder=PhaseConfig(),
@@ -159,7 +159,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     command += ["--output", str(output), "--stages", str(STAGE), "--data.crop", "64"]
     command += ["--student-autoencoder.learning-rate", "0.01", "--student-autoencoder.steps", "30"]
     command += ["--pictures-every", "30", "--save-every", "30"]
-    command += ["--start.images", "48", "--start.positions", "2000", "--start.iterations", "2"]
+    command += ["--start.images", "16", "--start.decoder-images", "16", "--start.positions", "2000", "--start.iterations", "2"]
     # What a real teacher computes is worth optimising.
     environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     done = subprocess.run(

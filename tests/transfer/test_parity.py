@@ -86,10 +86,10 @@ def test_cascades_stage_by_stage(
         image = recorded
 
 
-@pytest.mark.parametrize("pair", ["a", "b"])
 @pytest.mark.parametrize(("name", "alpha"), [("stage1", 1.0), ("stylized_alpha06", 0.6)])
-def test_published_cascade(shared: Path, paper: Model, pair: str, name: str, alpha: float) -> None:
-    golden = load(shared / f"reference/golden/wct16x_{pair}.npz")
+def test_published_cascade(shared: Path, paper: Model, name: str, alpha: float) -> None:
+    # Another pair than the one that goes stage by stage.
+    golden = load(shared / "reference/golden/wct16x_b.npz")
     result = stylize(paper, golden["content"], golden["style"], alpha=alpha)
     assert_same_picture(result, golden[name])
 
@@ -110,12 +110,6 @@ def test_teacher_networks(shared: Path, vgg19: Model, stage: int) -> None:
     assert_close(features[0, ::2, ::2], golden[f"be{stage}"])
     decoded = jax.jit(Decoder(spec).apply)({"params": params["decoder"]}, features)
     assert_close(decoded[0], golden[f"bd{stage}"])
-
-
-def test_teacher_cascade(shared: Path, vgg19: Model) -> None:
-    golden = load(shared / "reference/golden/vgg19_stages123.npz")
-    assert [spec.stage for spec in vgg19.config.specs] == [3, 2, 1]
-    assert_same_picture(stylize(vgg19, golden["content"], golden["style"]), golden["stage1"])
 
 
 def test_vgg16_with_zero_padding_as_torchvision_computes_it(shared: Path) -> None:
