@@ -5,7 +5,6 @@ the same weights have the same effect in every network, normalised or not, wide 
 every image size.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -61,9 +60,9 @@ def total_variation(images: Array) -> Array:
 
 def features_of(
     spec: Spec, params: Params, layers: tuple[str, ...], image: Array
-) -> Mapping[str, Array]:
+) -> dict[str, Array]:
     """{layer: (1, h, w, C)} of an image (H, W, 3) in [0, 1]."""
-    taps: Mapping[str, Array] = apply(Encoder(spec, layers=layers), params, image[None])[1]
+    _, taps = apply(Encoder(spec, layers=layers), params, image[None])
     return {name: taps[name] for name in layers}
 
 
@@ -73,16 +72,13 @@ def find_targets(
     params: Params,
     content: Array,
     style: Array,
-    *,
     content_layers: tuple[str, ...],
     style_layers: tuple[str, ...],
 ) -> Targets:
     """The targets of a content and a style, (H, W, 3) float in [0, 1] each, of any sizes."""
-    grams = features_of(spec, params, style_layers, style)
-    return Targets(
-        dict(features_of(spec, params, content_layers, content)),
-        {name: gram(features) for name, features in grams.items()},
-    )
+    of_style = features_of(spec, params, style_layers, style)
+    of_content = features_of(spec, params, content_layers, content)
+    return Targets(of_content, jax.tree.map(gram, of_style))
 
 
 def image_losses(
@@ -95,16 +91,9 @@ def image_losses(
     """
     layers = tuple(name for name in spec.layers if name in targets.content | targets.style)
     features = features_of(spec, params, layers, image)
-    content = [
-        weights.content[name] * relative_loss(features[name], target)
-        for name, target in targets.content.items()
-    ]
-    style = [
-        weights.style[name] * relative_loss(gram(features[name]), target)
-        for name, target in targets.style.items()
-    ]
-    return {
-        "content": sum(content, jnp.zeros(())),
-        "style": sum(style, jnp.zeros(())),
-        "total_variation": weights.total_variation * total_variation(image[None]),
-    }
+    losses = {"content": jnp.zeros(()), "style": jnp.zeros(())}
+    for name, target in targets.content.items():
+        losses["content"] += weights.content[name] * relative_loss(features[name], target)
+    for name, target in targets.style.items():
+        losses["style"] += weights.style[name] * relative_loss(gram(features[name]), target)
+    return losses | {"total_variation": weights.total_variation * total_variation(image[None])}

@@ -21,7 +21,7 @@ from cdjax.optimization.config import Optimization, weights_of
 from cdjax.optimization.losses import Targets, Weights, find_targets, image_losses
 from cdjax.optimization.minimize import Descent, Losses, Method, begin, descend
 from cdjax.progress import OnProgress, Progress, ignore_progress
-from cdjax.transfer.pixels import LEVEL, as_pixels
+from cdjax.transfer.pixels import as_pixels, to_float
 from cdjax.transfer.stylize import stylize
 
 CHUNK = 10
@@ -105,7 +105,7 @@ def _course(
 ) -> Iterator[tuple[Progress, Array]]:
     """Progress and picture at every start of an encoder and after every chunk."""
     parts = _parts(model, finish, settings)
-    deepest = max((part.spec for part in parts), key=lambda spec: spec.stride)
+    deepest = max((spec for spec, *_ in parts), key=lambda spec: spec.stride)
     whole, painting = _pixels(content, "content"), _pixels(style, "style")
     sizes = scale_sizes(whole.shape[:2], deepest, scales=settings.scale_count)
     start = None
@@ -123,40 +123,26 @@ def _course(
         else:
             start = target
         made = 0
-        for part in parts:
+        for spec, params, steps, suffix in parts:
             near = made > 0 or (scale == 0 and settings.start == "stylized")
             # The first change that L-BFGS tries has norm 1, in the units of the variable.
             change = (_NEAR_CHANGE if near else _FIRST_CHANGE) * math.sqrt(start.size)
             unit = change if settings.optimizer == "lbfgs" else 1.0
-            targets = find_targets(
-                part.spec,
-                part.params,
-                target,
-                painted,
-                content_layers=settings.content_layers,
-                style_layers=settings.style_layers,
-            )
-            weights, size_of_unit = weights_of(settings), jnp.float32(unit)
-            problem = _Problem(part.spec, part.params, targets, weights, size_of_unit)
-            for step, descent in _descents(problem, start, settings, part.steps):
+            layers = settings.content_layers, settings.style_layers
+            targets = find_targets(spec, params, target, painted, *layers)
+            problem = _Problem(spec, params, targets, weights_of(settings), jnp.float32(unit))
+            for step, descent in _descents(problem, start, settings, steps):
                 start = unit * descent.point.variable
                 done, total = settings.steps * scale + made + step, settings.steps * len(sizes)
-                task = f"{size[1]}x{size[0]}{', finishing' if part.finishing else ''}"
+                task = f"{size[1]}x{size[0]}{suffix}"
                 yield Progress(task, done, total, _finite_losses(descent)), start
-            made += part.steps
+            made += steps
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The steps at every scale that are made with one encoder."""
-
-    spec: Spec
-    params: Params
-    steps: int
-    finishing: bool
-
-
-def _parts(model: Model, finish: Model | None, settings: Optimization) -> list[_Part]:
+def _parts(
+    model: Model, finish: Model | None, settings: Optimization
+) -> list[tuple[Spec, Params, int, str]]:
+    """Each encoder, the steps made with it at every scale, and the end of its task's name."""
     last = settings.finish_steps
     if (finish is not None) != (last > 0):
         raise OptimizationError(
@@ -168,21 +154,19 @@ def _parts(model: Model, finish: Model | None, settings: Optimization) -> list[_
         raise OptimizationError(
             "a stylized start needs a model with decoders, such as wct-16x; this one has none"
         )
-    parts = [_part(model, settings, steps=settings.steps - last, finishing=False)]
-    if finish is not None:
-        parts.append(_part(finish, settings, steps=last, finishing=True))
-    return [part for part in parts if part.steps]
-
-
-def _part(model: Model, settings: Optimization, *, steps: int, finishing: bool) -> _Part:
-    spec = model.config.specs[0]
-    for layer in (*settings.content_layers, *settings.style_layers):
-        if layer not in spec.layers:
-            raise OptimizationError(
-                f"this encoder has no layer {layer}; choose content and style layers from "
-                f"{', '.join(spec.layers)}"
-            )
-    return _Part(spec, model.params[f"stage{spec.stage}"]["encoder"], steps, finishing)
+    parts = []
+    for each, steps, suffix in ((model, settings.steps - last, ""), (finish, last, ", finishing")):
+        if each is None:
+            continue
+        spec = each.config.specs[0]
+        for layer in (*settings.content_layers, *settings.style_layers):
+            if layer not in spec.layers:
+                raise OptimizationError(
+                    f"this encoder has no layer {layer}; choose content and style layers from "
+                    f"{', '.join(spec.layers)}"
+                )
+        parts.append((spec, each.params[f"stage{spec.stage}"]["encoder"], steps, suffix))
+    return [part for part in parts if part[2]]
 
 
 def _finite_losses(descent: Descent) -> dict[str, float]:
@@ -224,8 +208,7 @@ def _pixels(image: ArrayLike, name: str) -> Array:
     pixels = as_pixels(image, name)
     if pixels.ndim != 3:
         raise ValueError(f"{name} must be one image (H, W, 3), not {pixels.shape}")
-    floating = jnp.asarray(pixels, jnp.float32)
-    return floating * LEVEL if pixels.dtype == jnp.uint8 else floating
+    return to_float(pixels)
 
 
 @partial(jax.jit, static_argnames="size")
