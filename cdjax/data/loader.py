@@ -14,9 +14,10 @@ import signal
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,7 @@ class DataConfig:
             )
 
 
-class Batches(Iterator[NDArray[np.uint8]]):
+class Batches(Iterator[NDArray[np.uint8]], AbstractContextManager["Batches"]):
     """Endless iterator over batches, (batch / process_count, crop, crop, 3) uint8.
 
     Worker processes start at the first `next`. They end at `close`, at the end of a `with` block,
@@ -184,9 +185,6 @@ class Batches(Iterator[NDArray[np.uint8]]):
                 self._broken.append(reason)
             self._skipped.add(index)
         return batch.images
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -295,13 +293,11 @@ class _Photographs:
         return image[:, ::-1] if rng.random() < 0.5 and self.config.flip else image
 
     def _image(self, position: int, side: int, broken: list[tuple[int, str]]) -> NDArray[np.uint8]:
-        tried = 0
-        for index in self._candidates(position):
+        for tried, index in enumerate(self._candidates(position), 1):
             try:
                 return self.source.read(index, shorter_side=side)
             except BrokenImageError as error:
                 broken.append((index, str(error)))
-                tried += 1
         raise DataError(
             f"{self.config.source}: {tried} images in a row are broken; the last: {broken[-1][1]}"
         )
@@ -322,10 +318,9 @@ def _open(config: DataConfig) -> _DeadLeaves | _Photographs:
     if config.source == "dead-leaves":
         return _DeadLeaves(config)
     scheme, _, name = config.source.partition(":")
-    if scheme == "tfds":
-        tfds = TfdsImages(name, split=config.split, data_dir=config.data_dir)
-        return _Photographs(config, tfds)
-    return _Photographs(config, Folder(config.source))
+    if scheme != "tfds":
+        return _Photographs(config, Folder(config.source))
+    return _Photographs(config, TfdsImages(name, split=config.split, data_dir=config.data_dir))
 
 
 @lru_cache(maxsize=2)  # A batch may span the end of an epoch.

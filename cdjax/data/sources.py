@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from cdjax.errors import BrokenImageError, DataError
+from cdjax.errors import BrokenImageError, DataError, first_line
 from cdjax.io.images import READABLE, picture_of, resize
 
 _MOST_ELONGATED = 50
@@ -65,7 +65,7 @@ class Folder:
         try:
             return decode(self._root / name, shorter_side=shorter_side)
         except _BROKEN as error:
-            raise BrokenImageError(f"{name}: {_reason(error)}") from error
+            raise BrokenImageError(f"{name}: {first_line(error)}") from error
 
 
 class TfdsImages:
@@ -112,7 +112,7 @@ class TfdsImages:
             return decode(io.BytesIO(example[self._key]), shorter_side=shorter_side)
         except _BROKEN as error:
             name = f"{self._full_name} {self._split} {index}"
-            raise BrokenImageError(f"{name}: {_reason(error)}") from error
+            raise BrokenImageError(f"{name}: {first_line(error)}") from error
 
     def _open(self) -> None:
         import tensorflow_datasets as tfds
@@ -130,7 +130,7 @@ class TfdsImages:
                 "may need TensorFlow: pip install tensorflow in an environment of its own)"
             ) from error
         except (ValueError, RuntimeError) as error:
-            raise DataError(f"{label}: {_reason(error)}") from error
+            raise DataError(f"{label}: {first_line(error)}") from error
         info = builder.info
         self._full_name = info.full_name
         self._key = _image_feature(label, info.features, tfds.features.Image)
@@ -149,7 +149,7 @@ class TfdsImages:
                 "use a folder of images"
             ) from error
         except (ValueError, KeyError) as error:
-            raise DataError(f"{label}: {_reason(error)}") from error
+            raise DataError(f"{label}: {first_line(error)}") from error
         if missing:
             raise DataError(f"{label}: {missing[0]} is missing; prepare the dataset again")
         self._length = len(self._records)
@@ -217,10 +217,6 @@ def _image_feature(label: str, features: Any, image: type) -> str:
 
 def _is_image(name: str) -> bool:
     return Path(name).suffix.lower() in READABLE and not name.startswith(".")
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
 
 
 def _digest(*names: str) -> str:
