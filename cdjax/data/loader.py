@@ -293,11 +293,13 @@ class _Photographs:
         return image[:, ::-1] if rng.random() < 0.5 and self.config.flip else image
 
     def _image(self, position: int, side: int, broken: list[tuple[int, str]]) -> NDArray[np.uint8]:
-        for tried, index in enumerate(self._candidates(position), 1):
+        tried = 0
+        for index in self._candidates(position):
             try:
                 return self.source.read(index, shorter_side=side)
             except BrokenImageError as error:
                 broken.append((index, str(error)))
+                tried += 1
         raise DataError(
             f"{self.config.source}: {tried} images in a row are broken; the last: {broken[-1][1]}"
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cdjax.data.loader import DataConfig
 from cdjax.networks.spec import Spec
@@ -20,14 +20,10 @@ Phase = Literal[
     "student_decoder",
     "student_transfer",
 ]
-STAGE_PHASES: tuple[Phase, ...] = (
-    "teacher_decoder",
-    "student_encoder",
-    "student_autoencoder",
-    "student_decoder",
-)
-"""The phases of each stage, in the order in which they run."""
-PHASES: tuple[Phase, ...] = (*STAGE_PHASES, "student_transfer")
+PHASES: tuple[Phase, ...] = get_args(Phase)
+"""The phases in the order in which they run."""
+STAGE_PHASES = PHASES[:-1]
+"""The phases of each stage; `student_transfer` trains all stages together."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +51,8 @@ class Weights:
     shallow_tap_weight: float = 1.0
 
 
-PAPER_WEIGHTS: dict[Phase, Weights] = {
-    "teacher_decoder": Weights(),
-    "student_encoder": Weights(),
-    "student_autoencoder": Weights(),
-    "student_decoder": Weights(perceptual=0.01),
-}
+PAPER_WEIGHTS = dict.fromkeys(STAGE_PHASES, Weights())
+PAPER_WEIGHTS["student_decoder"] = Weights(perceptual=0.01)
 
 COLLABORATION_LOSSES: dict[TransferMethod, tuple[str, ...]] = {
     "wct": ("pixel", "perceptual"),
@@ -102,6 +94,10 @@ class PhaseConfig:
     first_layer_lr_scale: float = 1.0
     relu_embedding: bool = False
     perceptual_encoder: Literal["teacher", "student"] = "teacher"
+
+    def collaborates(self, method: TransferMethod) -> bool:
+        """Whether a loss of decoded images has a weight."""
+        return any(getattr(self.weights, name) for name in COLLABORATION_LOSSES[method])
 
 
 @dataclass(frozen=True)
@@ -152,7 +148,7 @@ class TrainTask:
 
     def to_json(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued, as JSON."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        plain = _as_json(self)
         if not self.config.decay:
             del plain["config"]["steps"]  # It has no influence on a step.
         return plain
@@ -285,20 +281,17 @@ class DistillationConfig:
 
     def phase(self, name: Phase) -> PhaseConfig:
         """The configuration of a phase."""
-        config: PhaseConfig = getattr(self, name)
-        return config
+        return getattr(self, name)
 
     def task(self, phase: Phase, students: Sequence[Spec], teacher: Spec) -> TrainTask:
         """The training of networks in a phase."""
-        specs, config = tuple(students), self.phase(phase)
-        return TrainTask(phase, specs, teacher, config, self.method, self.dtype, self.microbatches)
+        own = self.phase(phase), self.method, self.dtype, self.microbatches
+        return TrainTask(phase, tuple(students), teacher, *own)
 
     @property
     def needs_teacher_decoder(self) -> bool:
         """Whether a phase trains or uses the teacher's decoder, or it is pruned for the start."""
-        weights = self.student_encoder.weights
-        names = COLLABORATION_LOSSES[self.method]
-        through = self.student_encoder.steps and any(getattr(weights, name) for name in names)
+        through = self.student_encoder.steps and self.student_encoder.collaborates(self.method)
         return bool(through or self.teacher_decoder.steps) or self.start.origin == "l1"
 
     @property
@@ -310,5 +303,9 @@ class DistillationConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return _as_json(self)
+
+
+def _as_json(config: TrainTask | DistillationConfig) -> dict[str, Any]:
+    # Tuples become lists, as in a file.
+    return json.loads(json.dumps(asdict(config)))

@@ -6,7 +6,6 @@ from cdjax.data.loader import DataConfig
 from cdjax.distillation.config import (
     PAPER_WEIGHTS,
     DistillationConfig,
-    Phase,
     PhaseConfig,
     Start,
     Styles,
@@ -14,32 +13,24 @@ from cdjax.distillation.config import (
     Weights,
 )
 
-_PAPER_STEPS = 103_479
+_PAPER_PHASE = PhaseConfig(steps=103_479)
 """20 epochs of the 82,783 images of COCO train2014 in batches of 16."""
-
-
-def _paper_phase(phase: Phase) -> PhaseConfig:
-    return PhaseConfig(_PAPER_STEPS, PAPER_WEIGHTS[phase])
-
 
 _PAPER = DistillationConfig(
     teacher="vgg19.pth",
     data=DataConfig("tfds:coco/2014", shorter_side=300, crop=256, batch=16, workers=8),
     start=Start("l1"),
-    teacher_decoder=_paper_phase("teacher_decoder"),
-    student_encoder=_paper_phase("student_encoder"),
-    student_decoder=_paper_phase("student_decoder"),
+    teacher_decoder=_PAPER_PHASE,
+    student_encoder=_PAPER_PHASE,
+    student_decoder=replace(_PAPER_PHASE, weights=PAPER_WEIGHTS["student_decoder"]),
     pictures_every=2000,
 )
-_ADAIN_PAPER_PHASE = PhaseConfig(_PAPER_STEPS)
 _ADAIN_PAPER = replace(
     _PAPER,
     method="adain",
     styles=Styles("wikiart"),
     stages=(4,),
-    teacher_decoder=_ADAIN_PAPER_PHASE,
-    student_encoder=_ADAIN_PAPER_PHASE,
-    student_decoder=_ADAIN_PAPER_PHASE,
+    student_decoder=_PAPER_PHASE,
 )
 
 _AUTOENCODER = PhaseConfig(
