@@ -26,9 +26,6 @@ from cdjax.data.dead_leaves import dead_leaves
 from cdjax.data.sources import Folder, TfdsImages
 from cdjax.errors import BrokenImageError, DataError
 
-DEAD_LEAVES_PER_EPOCH = 10_000
-"""Dead-leaves images never repeat; this many are called an epoch."""
-
 _MOST_NAMED = 10  # Broken images whose names are kept.
 _MOST_TRIED = 64  # Broken images in a row after which the run ends.
 _ENDLESS = 2**40  # Number of batches; Grain's data sets need a length.
@@ -260,7 +257,7 @@ class _DeadLeaves:
     fingerprint: str = "dead-leaves"
 
     def __len__(self) -> int:
-        return DEAD_LEAVES_PER_EPOCH
+        return 10_000  # They never repeat; this many are called an epoch.
 
     def example(self, position: int, broken: list[tuple[int, str]]) -> NDArray[np.uint8]:
         return dead_leaves(self.config.seed, position, size=self.config.crop)
@@ -293,27 +290,18 @@ class _Photographs:
         return image[:, ::-1] if rng.random() < 0.5 and self.config.flip else image
 
     def _image(self, position: int, side: int, broken: list[tuple[int, str]]) -> NDArray[np.uint8]:
-        tried = 0
-        for index in self._candidates(position):
+        seed, count = self.config.seed, len(self.source)
+        epoch, place = divmod(position, count)
+        # The next in the order would replace a broken image by one that is in the batch already.
+        start = int(np.random.default_rng([seed, _REPLACEMENT, position]).integers(count))
+        places = [place, *((start + i) % count for i in range(min(count, _MOST_TRIED)))]
+        for index in _order(seed, epoch, count)[places].tolist():
             try:
                 return self.source.read(index, shorter_side=side)
             except BrokenImageError as error:
                 broken.append((index, str(error)))
-                tried += 1
-        raise DataError(
-            f"{self.config.source}: {tried} images in a row are broken; the last: {broken[-1][1]}"
-        )
-
-    def _candidates(self, position: int) -> Iterator[int]:
-        """Indices for a position: the image itself, then replacements in case it is broken."""
-        seed, count = self.config.seed, len(self.source)
-        epoch, place = divmod(position, count)
-        order = _order(seed, epoch, count)
-        yield int(order[place])
-        # Not the next in the order, which is usually in the same batch already.
-        start = int(np.random.default_rng([seed, _REPLACEMENT, position]).integers(count))
-        for i in range(min(count, _MOST_TRIED)):
-            yield int(order[(start + i) % count])
+        found = f"{len(places)} images in a row are broken; the last: {broken[-1][1]}"
+        raise DataError(f"{self.config.source}: {found}")
 
 
 def _open(config: DataConfig) -> _DeadLeaves | _Photographs:

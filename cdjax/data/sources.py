@@ -120,8 +120,12 @@ class TfdsImages:
 
         label = f"tfds:{self._name}"
         option = "" if self._data_dir is None else f" --data_dir={self._data_dir}"
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
         try:
             builder = builder_from_files(self._name, data_dir=self._data_dir)
+            self._records = builder.as_data_source(self._split, deserialize_method=raw)
+            info = builder.info
+            missing = [p for p in info.splits[self._split].filepaths if not p.exists()]
         except (tfds.core.DatasetNotFoundError, FileNotFoundError, NotADirectoryError) as error:
             folder = self._data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
             raise DataError(
@@ -129,15 +133,6 @@ class TfdsImages:
                 f"{self._name} --file_format=array_record{option} (this command, unlike cdjax, "
                 "may need TensorFlow: pip install tensorflow in an environment of its own)"
             ) from error
-        except (ValueError, RuntimeError) as error:
-            raise DataError(f"{label}: {first_line(error)}") from error
-        info = builder.info
-        self._full_name = info.full_name
-        self._key = _image_feature(label, info.features, tfds.features.Image)
-        raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        try:
-            self._records = builder.as_data_source(self._split, deserialize_method=raw)
-            missing = [p for p in info.splits[self._split].filepaths if not p.exists()]
         except NotImplementedError as error:
             raise DataError(
                 f"{label}: prepared, but not as ArrayRecords; convert it with: tfds convert_format "
@@ -148,8 +143,10 @@ class TfdsImages:
                 f"{label}: needs the package array_record, which has no build for this system; "
                 "use a folder of images"
             ) from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, RuntimeError, KeyError) as error:
             raise DataError(f"{label}: {first_line(error)}") from error
+        self._full_name = info.full_name
+        self._key = _image_feature(label, info.features, tfds.features.Image)
         if missing:
             raise DataError(f"{label}: {missing[0]} is missing; prepare the dataset again")
         self._length = len(self._records)

@@ -30,6 +30,8 @@ STAGE_PHASES = PHASES[:-1]
 class Weights:
     """Weights of a phase's losses; those of losses that the phase does not have are ignored.
 
+    The defaults are the paper's, except for `student_decoder`, whose perceptual weight is 0.01.
+
     Attributes:
         embedding: of the linear embedding loss (phases that train an encoder of one stage).
         pixel: of the mean squared error of pixels.
@@ -50,9 +52,6 @@ class Weights:
     sliced: float = 0.0
     shallow_tap_weight: float = 1.0
 
-
-PAPER_WEIGHTS = dict.fromkeys(STAGE_PHASES, Weights())
-PAPER_WEIGHTS["student_decoder"] = Weights(perceptual=0.01)
 
 COLLABORATION_LOSSES: dict[TransferMethod, tuple[str, ...]] = {
     "wct": ("pixel", "perceptual"),
@@ -263,14 +262,13 @@ class DistillationConfig:
 
     def _check_numbers(self) -> None:
         """Refuses numbers that would fail only after hours, or maximise a loss."""
-        counts = ("images", "crop", "decoder_images", "positions")
-        least = {f"start.{name}": 1.0 for name in counts}
-        least |= dict.fromkeys(("microbatches", "save_every", "keep", "pictures_every"), 1.0)
-        least |= dict.fromkeys(("start.iterations", "start.image_weight"), 0.0)
+        least = dict.fromkeys(("microbatches", "save_every", "keep", "pictures_every"), 1)
+        least |= {f"start.{name}": 1 for name in ("images", "crop", "decoder_images", "positions")}
+        least |= dict.fromkeys(("start.iterations", "start.image_weight"), 0)
+        weights = (f"weights.{each.name}" for each in fields(Weights))
+        numbers = ("steps", "clip", "first_layer_lr_scale", *weights)
         for phase in PHASES:
-            numbers = ("steps", "clip", "first_layer_lr_scale")
-            least |= {f"{phase}.{name}": 0.0 for name in numbers}
-            least |= {f"{phase}.weights.{each.name}": 0.0 for each in fields(Weights)}
+            least |= {f"{phase}.{name}": 0 for name in numbers}
             rate = self.phase(phase).learning_rate
             if not 0 < rate < math.inf:
                 raise ValueError(f"{phase}.learning_rate must be above 0, not {rate}")

@@ -73,9 +73,8 @@ def relative_style_loss(taps: Mapping[str, Array], targets: Mapping[str, Array])
     """
     total = jnp.zeros(())
     for name, target in targets.items():
-        (mean, deviation, gram), (mean_to, deviation_to, gram_to) = (
-            _statistics(features) for features in (taps[name], target)
-        )
+        mean, deviation, gram = _statistics(taps[name])
+        mean_to, deviation_to, gram_to = _statistics(target)
         size = jnp.sum(jnp.square(gram_to), (1, 2)) + _EPSILON
         total += jnp.sqrt(jnp.sum(jnp.square(gram - gram_to), (1, 2)) / size + _EPSILON)
         error = jnp.square(mean - mean_to) + jnp.square(deviation - deviation_to)
@@ -137,7 +136,6 @@ def correlation_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) ->
         return centred / (jnp.sqrt(variance + _EPSILON) + 1e-3)
 
     names = [name for name in targets if name in _DEEP_TAPS] or list(targets)[-1:]
-    parts = [
-        1 - (normalised(taps[name]) * normalised(targets[name])).mean((1, 2, 3)) for name in names
-    ]
+    both = ((normalised(taps[name]), normalised(targets[name])) for name in names)
+    parts = [1 - (own * other).mean((1, 2, 3)) for own, other in both]
     return jnp.stack(parts).mean(0)

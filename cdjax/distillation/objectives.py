@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cdjax.distillation.config import COLLABORATION_LOSSES, Phase, TrainTask, TransferMethod
+from cdjax.distillation.config import Phase, TrainTask, TransferMethod
 from cdjax.distillation.losses import relative_tap_loss, tap_loss
 from cdjax.model import Params
 from cdjax.networks.embedding import Embedding
@@ -124,17 +124,13 @@ def stage_loss(
         losses["embedding"] = tap_loss(
             embedded, targets, shallow_tap_weight=weights.shallow_tap_weight
         )
-    if any(getattr(weights, name) for name in COLLABORATION_LOSSES[task.method]):
+    if task.config.collaborates(task.method):
+        own = task.phase == "student_decoder" and task.config.perceptual_encoder == "student"
+        spec, name = (task.student, "encoder") if own else (task.teacher, "teacher")
         decoded = decode(task, networks, features)
-        losses |= objective.losses(task, _perceptual_encoder(task, networks), batch, decoded)
+        losses |= objective.losses(task, (spec, networks[name]), batch, decoded)
     total = jnp.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
     return total, {"loss": total, **losses}
-
-
-def _perceptual_encoder(task: TrainTask, networks: Mapping[str, Params]) -> PerceptualEncoder:
-    if task.phase == "student_decoder" and task.config.perceptual_encoder == "student":
-        return task.student, networks["encoder"]
-    return task.teacher, networks["teacher"]
 
 
 def _reconstruction_losses(

@@ -8,13 +8,15 @@ not stopped. A state that is not finite is never saved.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
+from cdjax.data.loader import Batches
+from cdjax.data.pairs import Pairs
 from cdjax.distillation.config import DistillationConfig, TrainTask
 from cdjax.distillation.train_step import State, train_step
 from cdjax.errors import TrainingError
@@ -22,22 +24,10 @@ from cdjax.model import Params
 from cdjax.progress import OnProgress, Progress, ignore_progress
 
 
-class ResumableBatches(Protocol):
-    """This process's batches of images, (N, S, S, 3), or of pairs, (N, 2, S, S, 3), uint8."""
-
-    def __next__(self) -> NDArray[np.uint8]: ...
-
-    def state(self) -> Any:
-        """The position after the last batch, as JSON."""
-
-    def restore(self, state: Any) -> None:
-        """Goes to a position, so that the same batches follow."""
-
-
 def train(
     state: State,
     frozen: dict[str, Params],
-    batches: ResumableBatches,
+    batches: Batches | Pairs,
     folder: str | os.PathLike[str],
     *,
     task: TrainTask,
@@ -52,7 +42,8 @@ def train(
     Args:
         state: where a new run starts; it is donated.
         frozen: networks that the task uses and does not train.
-        batches: this process's share of each global batch.
+        batches: this process's share of each global batch, images or pairs; only its `__next__`,
+            `state` and `restore` are used.
         folder: of the checkpoints; created if missing.
         task: what to train, and for how many steps.
         config: of the distillation, with when to save and preview; stored with every checkpoint.
@@ -106,7 +97,7 @@ def _checkpointer(folder: Path, keep: int) -> Any:
 
 
 def _restore(
-    checkpoints: Any, state: State, batches: ResumableBatches, task: TrainTask, folder: Path
+    checkpoints: Any, state: State, batches: Batches | Pairs, task: TrainTask, folder: Path
 ) -> State:
     """The state of the newest checkpoint, or the one passed in if there is none."""
     if checkpoints.latest is None:

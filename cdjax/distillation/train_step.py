@@ -66,7 +66,7 @@ def loss(
             `student_transfer` as `transfer_objective.as_trained` does.
         frozen: the other networks of the phase: `"teacher"` (an encoder), `"decoder"` (the
             teacher's) for student_encoder, `"encoder"` (the student's) for student_decoder. Those
-            that only losses of weight 0 need may be missing.
+            that only losses of weight 0 need may be missing; others are ignored.
         images: (N, H, W, 3), uint8 or float32 in [0, 1]; for AdaIN and `student_transfer` pairs of
             a content and a style, (N, 2, H, W, 3).
         step: number of the batch, which determines the alphas of `student_transfer`.

@@ -14,12 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cdjax.distillation import losses
 from cdjax.distillation.config import TrainTask
-from cdjax.distillation.losses import (
-    correlation_loss,
-    relative_style_loss,
-    sliced_wasserstein_loss,
-)
 from cdjax.distillation.objectives import Metrics, encoder_of
 from cdjax.model import Params
 from cdjax.networks.layers import apply
@@ -108,11 +104,11 @@ def transfer_loss(
     _, taps = apply(encode, frozen["teacher"], made)
     plain = alpha == 0
     of_styles = {name: tap[len(pairs) :] for name, tap in seen.items()}
-    style = relative_style_loss(taps, of_styles)
+    style = losses.relative_style_loss(taps, of_styles)
     # The parts of a batch are compared along the same directions.
     seed = step // task.microbatches
-    sliced = sliced_wasserstein_loss(taps, of_styles, seed=seed)
-    content = correlation_loss(taps, {name: tap[: len(pairs)] for name, tap in seen.items()})
+    sliced = losses.sliced_wasserstein_loss(taps, of_styles, seed=seed)
+    content = losses.correlation_loss(taps, {name: tap[: len(pairs)] for name, tap in seen.items()})
     pixel = jax.vmap(mean_squared_error)(made, contents)
     weights = task.config.weights
     total = (
@@ -124,10 +120,6 @@ def transfer_loss(
     def mean_where(values: Array, where: Array) -> Array:
         return jnp.where(where, values, 0.0).sum() / jnp.maximum(where.sum(), 1)
 
-    return total, {
-        "loss": total,
-        "style": mean_where(style, ~plain),
-        "sliced": mean_where(sliced, ~plain),
-        "content": mean_where(content, ~plain),
-        "pixel": mean_where(pixel, plain),
-    }
+    parts = {"style": style, "sliced": sliced, "content": content}
+    metrics = {name: mean_where(values, ~plain) for name, values in parts.items()}
+    return total, {"loss": total, **metrics, "pixel": mean_where(pixel, plain)}

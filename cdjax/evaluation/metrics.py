@@ -25,12 +25,10 @@ def psnr(images: ArrayLike, references: ArrayLike) -> Array:
 
 def _blurred(images: Array, window: Array) -> Array:
     """The valid part of a separable filter over the axes -3 and -2."""
-    for axis in (-3, -2):
+    for axis in (images.ndim - 3, images.ndim - 2):
         size = images.shape[axis] - len(window) + 1
-        parts = [
-            weight * jax.lax.slice_in_dim(images, i, i + size, axis=axis % images.ndim)
-            for i, weight in enumerate(window)
-        ]
+        cut = partial(jax.lax.slice_in_dim, images, axis=axis)
+        parts = [weight * cut(i, i + size) for i, weight in enumerate(window)]
         images = sum(parts[1:], parts[0])
     return images
 

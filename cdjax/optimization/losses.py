@@ -34,13 +34,9 @@ class Weights:
     total_variation: Array
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Targets:
-    """Targets of the losses; a pytree."""
-
-    content: dict[str, Array]  # {layer: (1, h, w, C)}, the content's features
-    style: dict[str, Array]  # {layer: (1, C, C)}, the style's Gram matrices
+Targets = tuple[dict[str, Array], dict[str, Array]]
+"""The content's features, {layer: (1, h, w, C)}, and the style's Gram matrices, {layer: (1, C, C)}.
+"""
 
 
 def relative_loss(values: Array, target: Array) -> Array:
@@ -78,7 +74,7 @@ def find_targets(
     """The targets of a content and a style, (H, W, 3) float in [0, 1] each, of any sizes."""
     of_style = features_of(spec, params, style_layers, style)
     of_content = features_of(spec, params, content_layers, content)
-    return Targets(of_content, jax.tree.map(gram, of_style))
+    return of_content, jax.tree.map(gram, of_style)
 
 
 def image_losses(
@@ -89,11 +85,12 @@ def image_losses(
     `weights` are those of the layers of `targets`. Returns scalars by the names `"content"`,
     `"style"` and `"total_variation"`.
     """
-    layers = tuple(name for name in spec.layers if name in targets.content | targets.style)
+    of_content, of_style = targets
+    layers = tuple(name for name in spec.layers if name in of_content | of_style)
     features = features_of(spec, params, layers, image)
     losses = {"content": jnp.zeros(()), "style": jnp.zeros(())}
-    for name, target in targets.content.items():
+    for name, target in of_content.items():
         losses["content"] += weights.content[name] * relative_loss(features[name], target)
-    for name, target in targets.style.items():
+    for name, target in of_style.items():
         losses["style"] += weights.style[name] * relative_loss(gram(features[name]), target)
     return losses | {"total_variation": weights.total_variation * total_variation(image[None])}

@@ -97,11 +97,7 @@ def optimize_image(
 
 
 def _course(
-    model: Model,
-    content: ArrayLike,
-    style: ArrayLike,
-    settings: Optimization,
-    finish: Model | None,
+    model: Model, content: ArrayLike, style: ArrayLike, settings: Optimization, finish: Model | None
 ) -> Iterator[tuple[Progress, Array]]:
     """Progress and picture at every start of an encoder and after every chunk."""
     parts = _parts(model, finish, settings)
@@ -111,8 +107,9 @@ def _course(
     start = None
     for scale, size in enumerate(sizes):
         target = _resized(whole, size)
-        shrunk = _size_of_style(painting.shape[:2], size[0] / whole.shape[0], deepest)
-        painted = _resized(painting, shrunk)
+        height, width, _ = painting.shape
+        factor = max(size[0] / whole.shape[0], 2 * deepest.stride / min(height, width))
+        painted = _resized(painting, (round(height * factor), round(width * factor)))
         if start is not None:
             start = _resized(start, size)
         elif settings.start == "noise":
@@ -196,12 +193,6 @@ def scale_sizes(size: Sequence[int], spec: Spec, *, scales: int) -> list[tuple[i
         )
     sizes = [(-(-height // 2**k), -(-width // 2**k)) for k in reversed(range(scales))]
     return [size for size in sizes if min(size) >= shortest]
-
-
-def _size_of_style(size: Sequence[int], factor: float, spec: Spec) -> tuple[int, int]:
-    height, width = size
-    factor = max(factor, 2 * spec.stride / min(height, width))
-    return round(height * factor), round(width * factor)
 
 
 def _pixels(image: ArrayLike, name: str) -> Array:

@@ -7,7 +7,7 @@ passes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -86,9 +86,8 @@ def mirrored_inputs(
     Returns:
         For each layer of the decoder (N, n, C), float16, and (N, h, w, C'), float16.
     """
-    features, layers = run_layers(
-        params, spec.encoder, coloured(params, images), padding=spec.padding
-    )
+    colours = coloured(params, images)
+    features, layers = run_layers(params, spec.encoder, colours, padding=spec.padding)
     reads = [layers[conv.name].inputs for conv in spec.decoder[:-1]]
     reads.append(images.astype(jnp.float32) / 255)
     samples = [_half(positions_of(f, where)) for f, where in zip(reads, positions, strict=True)]
@@ -123,9 +122,7 @@ def _continue(params: Params, features: Array, convs: tuple[Conv, ...], padding:
 
 
 @partial(jax.jit, static_argnames=("convs", "padding"))
-def _advance(
-    params: Params, features: Array, *, convs: tuple[Conv, ...], padding: Padding
-) -> Array:
+def _advance(params: Params, features: Array, convs: tuple[Conv, ...], padding: Padding) -> Array:
     return _half(_continue(params, features, convs, padding))
 
 
@@ -162,9 +159,7 @@ class Sampler:
     padding: Padding
     features: NDArray[Any]
     positions: Positions
-
-    def __post_init__(self) -> None:
-        self._done = 0
+    _done: int = field(default=0, init=False)
 
     def inputs(self, params: Params, index: int) -> NDArray[np.float32]:
         """The inputs of convolution `index`, (N, n, 9 C); `index` must not decrease.
@@ -183,11 +178,7 @@ class Sampler:
 
 
 def sample_positions(
-    generator: np.random.Generator,
-    convs: tuple[Conv, ...],
-    shape: tuple[int, ...],
-    *,
-    most: int,
+    generator: np.random.Generator, convs: tuple[Conv, ...], shape: tuple[int, ...], *, most: int
 ) -> Positions:
     """Random positions of each layer's feature map, for images of `shape` (N, H, W).
 
