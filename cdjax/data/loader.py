@@ -28,7 +28,6 @@ from cdjax.errors import BrokenImageError, DataError
 
 _MOST_NAMED = 10  # Broken images whose names are kept.
 _MOST_TRIED = 64  # Broken images in a row after which the run ends.
-_ENDLESS = 2**40  # Number of batches; Grain's data sets need a length.
 _ORDER, _REPLACEMENT, _CROP, _SCALE = range(4)  # Independent random streams of a seed.
 
 
@@ -113,6 +112,11 @@ class Batches(Iterator[NDArray[np.uint8]], AbstractContextManager["Batches"]):
         self._part = config.batch // process_count
         self._offset = process_index * self._part
         self._examples = _open(config)
+        self._identity = {
+            "source": self._examples.fingerprint,
+            "seed": config.seed,
+            "batch_size": config.batch,
+        }
         self._batch = 0
         self._skipped: set[int] = set()
         self._broken: list[str] = []
@@ -135,7 +139,7 @@ class Batches(Iterator[NDArray[np.uint8]], AbstractContextManager["Batches"]):
     def state(self) -> dict[str, Any]:
         """The position after the last batch, for `restore`: a JSON object."""
         return {
-            **self._identity(),
+            **self._identity,
             "batch": self._batch,
             "skipped": sorted(self._skipped),
             "broken": list(self._broken),
@@ -149,7 +153,7 @@ class Batches(Iterator[NDArray[np.uint8]], AbstractContextManager["Batches"]):
         Raises:
             DataError: if the state belongs to other images, another batch size or another seed.
         """
-        for name, mine in self._identity().items():
+        for name, mine in self._identity.items():
             if state.get(name) != mine:
                 raise DataError(
                     f"the saved position belongs to other data: {name} was {state.get(name)}, not "
@@ -185,13 +189,6 @@ class Batches(Iterator[NDArray[np.uint8]], AbstractContextManager["Batches"]):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "source": self._examples.fingerprint,
-            "seed": self._config.seed,
-            "batch_size": self._config.batch,
-        }
 
     def _start(self) -> Any:
         import grain
@@ -242,7 +239,7 @@ class _Parts:
     first: int
 
     def __len__(self) -> int:
-        return _ENDLESS
+        return 2**40  # Endless, but Grain's data sets need a length.
 
     def __getitem__(self, index: int) -> _Batch:
         start = (self.first + index) * self.batch + self.offset

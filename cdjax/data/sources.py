@@ -85,11 +85,8 @@ class TfdsImages:
             prepares it), or has no such split or no images.
     """
 
-    def __init__(
-        self, name: str, *, split: str, data_dir: str | os.PathLike[str] | None = None
-    ) -> None:
-        self._name, self._split = name, split
-        self._data_dir = None if data_dir is None else os.fspath(data_dir)
+    def __init__(self, name: str, *, split: str, data_dir: str | None = None) -> None:
+        self._name, self._split, self._data_dir = name, split, data_dir
         self._open()
         self.fingerprint = _digest(self._full_name, split, str(self._length))
 

@@ -1,6 +1,5 @@
 """The images of a distillation: batches of a phase, samples for the start, and previews."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -12,9 +11,9 @@ from jax import Array
 from cdjax.data.loader import Batches
 from cdjax.data.pairs import Pairs
 from cdjax.distillation.config import DistillationConfig, Phase, TrainTask
-from cdjax.distillation.objectives import OBJECTIVES, decode, encode
+from cdjax.distillation.objectives import OBJECTIVES, Networks, decode, encode
 from cdjax.distillation.transfer_objective import cascade
-from cdjax.model import Images, Params
+from cdjax.model import Images
 
 _PREVIEWED = 4
 _ALPHAS = (0.0, 0.6, 1.0)
@@ -57,30 +56,13 @@ _cascade = jax.jit(cascade, static_argnums=0)
 
 
 @partial(jax.jit, static_argnames="task")
-def _decoded(task: TrainTask, networks: Mapping[str, Params], images: Array) -> Array:
+def _decoded(task: TrainTask, networks: Networks, images: Array) -> Array:
     features, _ = encode(task, networks, OBJECTIVES[task.method].encoder_inputs(images))
     return decode(task, networks, features)
 
 
-def _results(
-    task: TrainTask, images: Array, frozen: Mapping[str, Params], params: Mapping[str, Params]
-) -> dict[str, Array]:
-    if task.phase == "student_transfer":
-        run = partial(_cascade, task, params, images[:, 0], images[:, 1])
-        return {f"alpha {alpha:g}": run(jnp.full(len(images), alpha)) for alpha in _ALPHAS}
-    results = {}
-    networks = {**frozen, **params}
-    of_teacher = params if task.phase == "teacher_decoder" else frozen
-    if "decoder" in of_teacher:
-        both = {"teacher": frozen["teacher"], "decoder": of_teacher["decoder"]}
-        results["teacher"] = _decoded(replace(task, phase="teacher_decoder"), both, images)
-    if task.phase != "teacher_decoder" and "decoder" in networks:
-        results["student"] = _decoded(task, networks, images)
-    return results
-
-
 def make_previews(
-    task: TrainTask, images: Images, frozen: Mapping[str, Params], params: Mapping[str, Params]
+    task: TrainTask, images: Images, frozen: Networks, params: Networks
 ) -> dict[str, Images]:
     """The images, and their reconstructions or transfers by teacher and student.
 
@@ -97,7 +79,17 @@ def make_previews(
         the student's transfers at several alphas.
     """
     unit = jnp.asarray(images.astype(np.float32) / 255)
-    results = _results(task, unit, frozen, params)
+    results = {}
+    if task.phase == "student_transfer":
+        run = partial(_cascade, task, params, unit[:, 0], unit[:, 1])
+        results = {f"alpha {alpha:g}": run(jnp.full(len(unit), alpha)) for alpha in _ALPHAS}
+    networks = {**frozen, **params}
+    of_teacher = params if task.phase == "teacher_decoder" else frozen
+    if "decoder" in of_teacher:
+        both = {"teacher": frozen["teacher"], "decoder": of_teacher["decoder"]}
+        results["teacher"] = _decoded(replace(task, phase="teacher_decoder"), both, unit)
+    if task.phase != "teacher_decoder" and "decoder" in networks:
+        results["student"] = _decoded(task, networks, unit)
     pairs = images.ndim == 5
     columns = {"content": images[:, 0], "style": images[:, 1]} if pairs else {"input": images}
     for name, result in results.items():

@@ -24,16 +24,10 @@ import jax.numpy as jnp
 from cdjax.checkpoints.combine import combine_models
 from cdjax.checkpoints.load import load_model
 from cdjax.checkpoints.store import save_model
-from cdjax.distillation.config import (
-    PHASES,
-    STAGE_PHASES,
-    DistillationConfig,
-    Initialization,
-    Phase,
-    TrainTask,
-)
+from cdjax.distillation.config import PHASES, STAGE_PHASES, DistillationConfig, Phase, TrainTask
 from cdjax.distillation.images import make_previews, open_batches, preview_images, sample_images
 from cdjax.distillation.initialization import initialize
+from cdjax.distillation.objectives import Networks
 from cdjax.distillation.train_loop import train
 from cdjax.distillation.train_step import State, initial_state
 from cdjax.distillation.transfer_objective import TRAINED, as_model, as_trained
@@ -176,7 +170,7 @@ def _make_stage(run: _Run, stage: int) -> Model:
     return _model(run, spec, trained)
 
 
-def _model(run: _Run, spec: Spec, networks: dict[str, Params]) -> Model:
+def _model(run: _Run, spec: Spec, networks: Networks) -> Model:
     method: Method = run.config.method if "decoder" in networks else "encoder"
     # A stage that the teacher lacks is taught by its next deeper one; see `teacher_encoder`.
     taught_by = min(each.stage for each in run.teacher.config.specs if each.stage >= spec.stage)
@@ -184,7 +178,7 @@ def _model(run: _Run, spec: Spec, networks: dict[str, Params]) -> Model:
     return Model({f"stage{spec.stage}": networks}, config)
 
 
-def _teacher_decoder(run: _Run, stage: int, frozen: dict[str, Params]) -> Params:
+def _teacher_decoder(run: _Run, stage: int, frozen: Networks) -> Params:
     """The teacher's own decoder, or one trained to invert its encoder."""
     config, own = run.config, run.teacher.params.get(f"stage{stage}", {})
     if "decoder" in own and run.teacher.config.method == config.method:
@@ -199,9 +193,9 @@ def _teacher_decoder(run: _Run, stage: int, frozen: dict[str, Params]) -> Params
 
     def make() -> Model:
         # A teacher's decoder cannot be pruned from a larger one.
-        method: Initialization = "lsq" if config.start.method == "lsq" else "random"
-        run.say(f"stage {stage}", f"{method} start of the teacher's decoder")
-        start = replace(config.start, method=method, model=None)
+        method = config.start.method
+        start = replace(config.start, method="random" if method == "l1" else method, model=None)
+        run.say(f"stage {stage}", f"{start.method} start of the teacher's decoder")
         decoder = initialize.initialize_decoder(
             run.key(stage, 2), spec, frozen["teacher"], run.images,
             start=start, on_progress=run.observer.on_progress,
@@ -234,7 +228,7 @@ def _encoder_start(run: _Run, spec: Spec) -> Model:
     return _model(run, spec, {"encoder": encoder, "embedding": embedding})
 
 
-def _decoder_start(run: _Run, spec: Spec, networks: dict[str, Params], big: Params | None) -> Model:
+def _decoder_start(run: _Run, spec: Spec, networks: Networks, big: Params | None) -> Model:
     """The student's decoder before training, with its encoder."""
     start = run.config.start
     run.say(f"stage {spec.stage}", f"{start.origin} start of the student's decoder")
@@ -246,9 +240,7 @@ def _decoder_start(run: _Run, spec: Spec, networks: dict[str, Params], big: Para
     return _model(run, spec, {**networks, "decoder": decoder})
 
 
-def _train(
-    run: _Run, spec: Spec, phase: Phase, networks: dict[str, Params], frozen: dict[str, Params]
-) -> dict[str, Params]:
+def _train(run: _Run, spec: Spec, phase: Phase, networks: Networks, frozen: Networks) -> Networks:
     """The networks after a phase; unchanged if it has no steps.
 
     The teacher's decoder may be among the frozen networks for the previews alone.
@@ -279,13 +271,12 @@ def _train_transfer(run: _Run, model: Model) -> Model:
     specs = model.config.specs
     spec, teacher = teacher_encoder(run.teacher, specs[0].stage)
     task = run.config.task("student_transfer", specs, spec)
-    held: dict[str, Params] = {"teacher": teacher}
+    held: Networks = {"teacher": teacher}
     if task.config.whitened:
-        factors = {}
+        factors, few = {}, run.images[:_WHITENED_OVER]
         for each in specs:
-            parts = {part: model.params[f"stage{each.stage}"][part] for part in TRAINED}
-            found = input_factors(parts, run.images[:_WHITENED_OVER], student=each)
-            factors[f"stage{each.stage}"] = found
+            name = f"stage{each.stage}"
+            factors[name] = input_factors(model.params[name], few, student=each)
         held["factors"] = as_trained(factors)
     networks = as_trained(model.params)
     state = _run_phase(run, task, run.folder / "student_transfer", networks, held)
@@ -293,7 +284,7 @@ def _train_transfer(run: _Run, model: Model) -> Model:
 
 
 def _run_phase(
-    run: _Run, task: TrainTask, folder: Path, networks: dict[str, Params], held: dict[str, Params]
+    run: _Run, task: TrainTask, folder: Path, networks: Networks, held: Networks
 ) -> State:
     """Trains the networks of a task beside those that are held frozen."""
     config = run.config

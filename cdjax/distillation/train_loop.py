@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from cdjax.data.loader import Batches
 from cdjax.data.pairs import Pairs
 from cdjax.distillation.config import DistillationConfig, TrainTask
+from cdjax.distillation.objectives import Networks
 from cdjax.distillation.train_step import State, train_step
 from cdjax.errors import TrainingError
-from cdjax.model import Params
 from cdjax.progress import OnProgress, Progress, ignore_progress
 
 
 def train(
     state: State,
-    frozen: dict[str, Params],
+    frozen: Networks,
     batches: Batches | Pairs,
     folder: str | os.PathLike[str],
     *,
@@ -109,8 +109,7 @@ def _restore(
             f"{folder}: its checkpoints are of another task; choose another folder or remove them"
         )
     batches.restore(stored["data"])
-    restored: State = checkpoints.load(step, state)
-    return restored
+    return checkpoints.load(step, state)
 
 
 def _divide(batch: NDArray[np.uint8], sharding: NamedSharding) -> jax.Array:

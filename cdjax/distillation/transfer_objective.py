@@ -16,8 +16,7 @@ from jax import Array
 
 from cdjax.distillation import losses
 from cdjax.distillation.config import TrainTask
-from cdjax.distillation.objectives import Metrics, encoder_of
-from cdjax.model import Params
+from cdjax.distillation.objectives import Metrics, Networks, encoder_of
 from cdjax.networks.layers import apply
 from cdjax.networks.spec import Spec
 from cdjax.ops.matmul import mean_squared_error
@@ -32,14 +31,14 @@ _GOLDEN_RATIO = 0.6180339887498949
 _PLAIN, _FULL, _LEAST = 0.2, 0.7, 0.4
 
 
-def as_trained(params: Mapping[str, Mapping[str, Params]]) -> dict[str, Params]:
+def as_trained(params: Mapping[str, Networks]) -> Networks:
     """A model's encoders and decoders as the phase trains them: `{"stage5/encoder": ...}`."""
     return {f"{stage}/{part}": parts[part] for stage, parts in params.items() for part in TRAINED}
 
 
-def as_model(trained: Mapping[str, Params]) -> dict[str, dict[str, Params]]:
+def as_model(trained: Networks) -> dict[str, Networks]:
     """The inverse of `as_trained`."""
-    params: dict[str, dict[str, Params]] = {}
+    params: dict[str, Networks] = {}
     for name, network in trained.items():
         stage, _, part = name.partition("/")
         params.setdefault(stage, {})[part] = network
@@ -62,7 +61,7 @@ def alphas(step: Array | int, count: int) -> Array:
 
 
 def cascade(
-    task: TrainTask, params: Mapping[str, Params], contents: Array, styles: Array, alpha: Array
+    task: TrainTask, params: Networks, contents: Array, styles: Array, alpha: Array
 ) -> Array:
     """Stylises contents through all stages; gradients reach encoders and decoders.
 
@@ -85,11 +84,7 @@ def cascade(
 
 
 def transfer_loss(
-    task: TrainTask,
-    params: Mapping[str, Params],
-    frozen: Mapping[str, Params],
-    pairs: Array,
-    step: Array | int,
+    task: TrainTask, params: Networks, frozen: Networks, pairs: Array, step: Array | int
 ) -> tuple[Array, Metrics]:
     """The loss of `student_transfer`; arguments as for `train_step.loss`.
 

@@ -156,11 +156,9 @@ def measured_size(model: Model) -> Size:
     """Counts parameters and operations; see `Size`."""
     rows = layer_rows(model)
     networks = sum(row.parameters for row in rows if row.network != "embedding")
-    flops = None
-    if model.config.method != "encoder":
-        macs = sum(3 * spec.encoder_macs for spec in model.config.specs)
-        flops = 2 * macs * FLOPS_SIZE**2 / 1e9
-    return Size(networks, sum(row.parameters for row in rows) - networks, flops)
+    gflops = 2 * sum(3 * spec.encoder_macs for spec in model.config.specs) * FLOPS_SIZE**2 / 1e9
+    embeddings = sum(row.parameters for row in rows) - networks
+    return Size(networks, embeddings, None if model.config.method == "encoder" else gflops)
 
 
 def check_comparable(

@@ -47,8 +47,7 @@ def ssim(images: ArrayLike, references: ArrayLike) -> Array:
         raise ValueError(f"ssim needs images of at least 11x11 pixels, not {x.shape}")
     offsets = jnp.arange(_WINDOW) - _WINDOW // 2
     window = jnp.exp(-0.5 * jnp.square(offsets / _SIGMA))
-    window = window / window.sum()
-    blurred = partial(_blurred, window=window)
+    blurred = partial(_blurred, window=window / window.sum())
     mean_x, mean_y = blurred(x), blurred(y)
     variance_x = blurred(x * x) - mean_x**2
     variance_y = blurred(y * y) - mean_y**2

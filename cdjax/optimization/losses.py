@@ -34,6 +34,7 @@ class Weights:
     total_variation: Array
 
 
+Layers = tuple[str, ...]
 Targets = tuple[dict[str, Array], dict[str, Array]]
 """The content's features, {layer: (1, h, w, C)}, and the style's Gram matrices, {layer: (1, C, C)}.
 """
@@ -54,27 +55,22 @@ def total_variation(images: Array) -> Array:
     return jnp.mean(jnp.square(down)) + jnp.mean(jnp.square(across))
 
 
-def features_of(
-    spec: Spec, params: Params, layers: tuple[str, ...], image: Array
-) -> dict[str, Array]:
+def features_of(spec: Spec, params: Params, layers: Layers, image: Array) -> dict[str, Array]:
     """{layer: (1, h, w, C)} of an image (H, W, 3) in [0, 1]."""
     _, taps = apply(Encoder(spec, layers=layers), params, image[None])
     return {name: taps[name] for name in layers}
 
 
-@partial(compiled, settings=FAST, static_argnames=("spec", "content_layers", "style_layers"))
+@partial(compiled, settings=FAST, static_argnames=("spec", "layers"))
 def find_targets(
-    spec: Spec,
-    params: Params,
-    content: Array,
-    style: Array,
-    content_layers: tuple[str, ...],
-    style_layers: tuple[str, ...],
+    spec: Spec, params: Params, content: Array, style: Array, layers: tuple[Layers, Layers]
 ) -> Targets:
-    """The targets of a content and a style, (H, W, 3) float in [0, 1] each, of any sizes."""
-    of_style = features_of(spec, params, style_layers, style)
-    of_content = features_of(spec, params, content_layers, content)
-    return of_content, jax.tree.map(gram, of_style)
+    """The targets of a content and a style, (H, W, 3) float in [0, 1] each, of any sizes.
+
+    `layers` are those of the content and of the style.
+    """
+    of_style = features_of(spec, params, layers[1], style)
+    return features_of(spec, params, layers[0], content), jax.tree.map(gram, of_style)
 
 
 def image_losses(

@@ -27,11 +27,9 @@ from cdjax.transfer.stylize import stylize
 CHUNK = 10
 """Steps in one run of the compiled loop, after which the host reads the losses."""
 
-_FIRST_CHANGE = 0.02
-"""Root mean square, in [0, 1], of the first change that L-BFGS tries."""
-
-_NEAR_CHANGE = 0.003
-"""The same for a picture that is already near the result."""
+_FIRST_CHANGE, _NEAR_CHANGE = 0.02, 0.003
+"""Root mean square, in [0, 1], of the first change that L-BFGS tries; near the result it is less.
+"""
 
 
 def optimize_image(
@@ -126,7 +124,7 @@ def _course(
             change = (_NEAR_CHANGE if near else _FIRST_CHANGE) * math.sqrt(start.size)
             unit = change if settings.optimizer == "lbfgs" else 1.0
             layers = settings.content_layers, settings.style_layers
-            targets = find_targets(spec, params, target, painted, *layers)
+            targets = find_targets(spec, params, target, painted, layers)
             problem = _Problem(spec, params, targets, weights_of(settings), jnp.float32(unit))
             for step, descent in _descents(problem, start, settings, steps):
                 start = unit * descent.point.variable

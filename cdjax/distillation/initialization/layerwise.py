@@ -25,6 +25,7 @@ from cdjax.ops.least_squares import Floats, fit_relu, ridge
 from cdjax.ops.samples import Samples, make_samples, moments
 from cdjax.progress import OnProgress, Progress
 
+Network = tuple[Spec, Params]
 _EMBEDDING_RIDGE = 1e-5
 _HELD_OUT = 8
 """One image in so many is held out of every fit and decides when it ends."""
@@ -66,7 +67,7 @@ def _with_image(
 def fit_encoder(
     generator: np.random.Generator,
     student: Spec,
-    teacher: tuple[Spec, Params],
+    teacher: Network,
     images: Images,
     *,
     start: Start,
@@ -138,26 +139,15 @@ def fit_decoder(
 
 
 def fit_embedding(
-    generator: np.random.Generator,
-    student: tuple[Spec, Params],
-    teacher: tuple[Spec, Params],
-    images: Images,
-    *,
-    positions: int,
+    rng: np.random.Generator, student: Network, teacher: Network, images: Images, *, positions: int
 ) -> Params:
     """Affine maps from a student's taps to the teacher's, by least squares.
 
-    Args:
-        generator: of the random positions.
-        student: spec and parameters of the encoder.
-        teacher: spec and parameters of its teacher, of the same stage and depths.
-        images: (N, H, W, 3) uint8 RGB.
-        positions: samples of each tap's regression, over all images.
-
-    Returns:
-        `{"relu{k}_1": {"kernel" (in, out), "bias" (out,)}, ...}`, float32.
+    Student and teacher are spec and parameters of encoders of one stage and depths; `images` are
+    (N, H, W, 3) uint8 RGB; `positions` is the number of samples of each tap, over all images.
+    Returns `{"relu{k}_1": {"kernel" (in, out), "bias" (out,)}, ...}`, float32.
     """
-    where = sample_positions(generator, student[0].encoder, images.shape[:3], most=positions)
+    where = sample_positions(rng, student[0].encoder, images.shape[:3], most=positions)
     features, targets = (
         in_batches(partial(layer_samples.pre_activations, params, spec=spec), images, where)
         for spec, params in (student, teacher)
