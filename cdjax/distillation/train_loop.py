@@ -42,8 +42,7 @@ def train(
     Args:
         state: where a new run starts; it is donated.
         frozen: networks that the task uses and does not train.
-        batches: this process's share of each global batch, images or pairs; only its `__next__`,
-            `state` and `restore` are used.
+        batches: this process's share of each global batch, of images or of pairs.
         folder: of the checkpoints; created if missing.
         task: what to train, and for how many steps.
         config: of the distillation, with when to save and preview; stored with every checkpoint.

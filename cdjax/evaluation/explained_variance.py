@@ -189,11 +189,7 @@ def fraction_variance_unexplained(
         wanted = _every_tap(teacher, images, count)
         for name, tap, features in _each(students, taps, images, count):
             tap.measure(features, wanted[name])
-    forms: tuple[Form, ...] = get_args(Form)
-    return [
-        {form: {name: tap.fraction(form) for name, tap in of_student.items()} for form in forms}
-        for of_student in taps
-    ]
+    return [_fractions(of_student) for of_student in taps]
 
 
 def _each(
@@ -203,3 +199,8 @@ def _each(
     for student, of_student in zip(students, taps, strict=True):
         found = _every_tap(student, images, count)
         yield from ((name, tap, found[name]) for name, tap in of_student.items())
+
+
+def _fractions(taps: Mapping[str, _Tap]) -> Mapping[Form, dict[str, float]]:
+    forms: tuple[Form, ...] = get_args(Form)
+    return {form: {name: tap.fraction(form) for name, tap in taps.items()} for form in forms}
