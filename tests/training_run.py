@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cdjax.data.loader import DataConfig
 from cdjax.distillation.config import DistillationConfig
-from cdjax.distillation.train_loop import ResumableBatches, train
+from cdjax.distillation.train_loop import train
 from cdjax.distillation.train_step import State, initial_state
 from cdjax.progress import Progress
 from tests.distillation.test_train_step import networks, task
@@ -42,7 +42,7 @@ def run(
     folder: Path,
     *,
     stop_at: int | None = None,
-    batches: ResumableBatches | None = None,
+    batches: Any = None,
     save_every: int = 5,
     keep: int = 3,
     **changes: Any,

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Floats = NDArray[np.float32]
+_Indices = NDArray[np.int64]
+_Labels = NDArray[np.int16]
 
 _SUBPIXELS = 2  # Per side; only pixels that an edge crosses are coloured more than once.
 _MOST_LEAVES = 1500
@@ -31,7 +33,7 @@ class _Leaves:
     centre: _Floats  # (L, 2), x and y in pixels
     axes: _Floats  # (L, 2), half-lengths in pixels
     angle: _Floats  # (L,)
-    shape: NDArray[np.int64]  # (L,), index into `_SHAPES`
+    shape: _Indices  # (L,), index into `_SHAPES`
     colour: _Floats  # (L, 3) in [0, 1]
     contrast: _Floats  # (L, 3), the colour that texture adds
     light: _Floats  # (L, 2), brightness added per pixel, x and y
@@ -39,7 +41,7 @@ class _Leaves:
     weights: _Floats  # (L, 3), of noise, stripes and checks
     sharp: _Floats  # (L,), from sinusoidal (small) to hard-edged stripes
     warp: _Floats  # (L,), how far noise bends the stripes, in radians
-    field: NDArray[np.int64]  # (L, 3), index of the noise and its offset
+    field: _Indices  # (L, 3), index of the noise and its offset
 
 
 def dead_leaves(seed: int, index: int, *, size: int = 256) -> NDArray[np.uint8]:
@@ -76,10 +78,8 @@ def _draw(rng: np.random.Generator, size: int) -> _Leaves:
     count = 1 + int(np.clip(rng.uniform(1.5, 3.5) * size**2 / mean_area, 20, _MOST_LEAVES))
     radius = (smallest**-2 - rng.random(count) * narrowed) ** -0.5
     radius[0] = size  # The ground
-    # Some leaves are long and narrow.
-    aspect = np.where(
-        rng.random(count) < 0.15, rng.uniform(0.04, 0.2, count), rng.uniform(0.4, 1, count)
-    )
+    narrow = rng.random(count) < 0.15
+    aspect = np.where(narrow, rng.uniform(0.04, 0.2, count), rng.uniform(0.4, 1, count))
     axes = radius[:, None] * np.stack([aspect**-0.5, aspect**0.5], axis=1)
     axes = np.maximum(axes, 0.003 * size)
 
@@ -127,7 +127,7 @@ def _draw(rng: np.random.Generator, size: int) -> _Leaves:
     )
 
 
-def _paint(rng: np.random.Generator, leaves: _Leaves, size: int) -> NDArray[np.int16]:
+def _paint(rng: np.random.Generator, leaves: _Leaves, size: int) -> _Labels:
     """The number of the topmost leaf of every subpixel, (S*size, S*size)."""
     side = _SUBPIXELS * size
     labels = np.zeros((side, side), np.int16)
@@ -185,7 +185,7 @@ def _noise(rng: np.random.Generator, size: int, exponent: float) -> _Floats:
     return np.clip(field / max(field.std(), 1e-6), -2.5, 2.5).astype(np.float32)
 
 
-def _colour(leaves: _Leaves, labels: NDArray[np.int16], noise: _Floats) -> _Floats:
+def _colour(leaves: _Leaves, labels: _Labels, noise: _Floats) -> _Floats:
     size = noise.shape[1]
     quads = labels.reshape(size, _SUBPIXELS, size, _SUBPIXELS).swapaxes(1, 2)
     cells = quads.reshape(size, size, _SUBPIXELS**2)
@@ -199,11 +199,7 @@ def _colour(leaves: _Leaves, labels: NDArray[np.int16], noise: _Floats) -> _Floa
 
 
 def _leaf_colours(
-    leaves: _Leaves,
-    leaf: NDArray[np.int16],
-    x: NDArray[np.int64],
-    y: NDArray[np.int64],
-    noise: _Floats,
+    leaves: _Leaves, leaf: _Labels, x: _Indices, y: _Indices, noise: _Floats
 ) -> _Floats:
     """Colours (N, 3) of the points of given leaves."""
     size = noise.shape[1]
@@ -224,7 +220,7 @@ def _leaf_colours(
     return colour
 
 
-def _shadow(rng: np.random.Generator, labels: NDArray[np.int16]) -> _Floats:
+def _shadow(rng: np.random.Generator, labels: _Labels) -> _Floats:
     """Remaining light, (H, W), where a higher leaf shades lower ones."""
     size = len(labels)
     reach = max(1, round(size * rng.uniform(0.004, 0.02)))

@@ -14,9 +14,10 @@ import signal
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,8 @@ from cdjax.data.dead_leaves import dead_leaves
 from cdjax.data.sources import Folder, TfdsImages
 from cdjax.errors import BrokenImageError, DataError
 
-DEAD_LEAVES_PER_EPOCH = 10_000
-"""Dead-leaves images never repeat; this many are called an epoch."""
-
 _MOST_NAMED = 10  # Broken images whose names are kept.
 _MOST_TRIED = 64  # Broken images in a row after which the run ends.
-_ENDLESS = 2**40  # Number of batches; Grain's data sets need a length.
 _ORDER, _REPLACEMENT, _CROP, _SCALE = range(4)  # Independent random streams of a seed.
 
 
@@ -81,7 +78,7 @@ class DataConfig:
             )
 
 
-class Batches(Iterator[NDArray[np.uint8]]):
+class Batches(Iterator[NDArray[np.uint8]], AbstractContextManager["Batches"]):
     """Endless iterator over batches, (batch / process_count, crop, crop, 3) uint8.
 
     Worker processes start at the first `next`. They end at `close`, at the end of a `with` block,
@@ -115,6 +112,11 @@ class Batches(Iterator[NDArray[np.uint8]]):
         self._part = config.batch // process_count
         self._offset = process_index * self._part
         self._examples = _open(config)
+        self._identity = {
+            "source": self._examples.fingerprint,
+            "seed": config.seed,
+            "batch_size": config.batch,
+        }
         self._batch = 0
         self._skipped: set[int] = set()
         self._broken: list[str] = []
@@ -137,7 +139,7 @@ class Batches(Iterator[NDArray[np.uint8]]):
     def state(self) -> dict[str, Any]:
         """The position after the last batch, for `restore`: a JSON object."""
         return {
-            **self._identity(),
+            **self._identity,
             "batch": self._batch,
             "skipped": sorted(self._skipped),
             "broken": list(self._broken),
@@ -151,7 +153,7 @@ class Batches(Iterator[NDArray[np.uint8]]):
         Raises:
             DataError: if the state belongs to other images, another batch size or another seed.
         """
-        for name, mine in self._identity().items():
+        for name, mine in self._identity.items():
             if state.get(name) != mine:
                 raise DataError(
                     f"the saved position belongs to other data: {name} was {state.get(name)}, not "
@@ -185,18 +187,8 @@ class Batches(Iterator[NDArray[np.uint8]]):
             self._skipped.add(index)
         return batch.images
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "source": self._examples.fingerprint,
-            "seed": self._config.seed,
-            "batch_size": self._config.batch,
-        }
 
     def _start(self) -> Any:
         import grain
@@ -247,7 +239,7 @@ class _Parts:
     first: int
 
     def __len__(self) -> int:
-        return _ENDLESS
+        return 2**40  # Endless, but Grain's data sets need a length.
 
     def __getitem__(self, index: int) -> _Batch:
         start = (self.first + index) * self.batch + self.offset
@@ -262,7 +254,7 @@ class _DeadLeaves:
     fingerprint: str = "dead-leaves"
 
     def __len__(self) -> int:
-        return DEAD_LEAVES_PER_EPOCH
+        return 10_000  # They never repeat; this many are called an epoch.
 
     def example(self, position: int, broken: list[tuple[int, str]]) -> NDArray[np.uint8]:
         return dead_leaves(self.config.seed, position, size=self.config.crop)
@@ -295,37 +287,27 @@ class _Photographs:
         return image[:, ::-1] if rng.random() < 0.5 and self.config.flip else image
 
     def _image(self, position: int, side: int, broken: list[tuple[int, str]]) -> NDArray[np.uint8]:
-        tried = 0
-        for index in self._candidates(position):
+        seed, count = self.config.seed, len(self.source)
+        epoch, place = divmod(position, count)
+        # The next in the order would replace a broken image by one that is in the batch already.
+        start = int(np.random.default_rng([seed, _REPLACEMENT, position]).integers(count))
+        places = [place, *((start + i) % count for i in range(min(count, _MOST_TRIED)))]
+        for index in _order(seed, epoch, count)[places].tolist():
             try:
                 return self.source.read(index, shorter_side=side)
             except BrokenImageError as error:
                 broken.append((index, str(error)))
-                tried += 1
-        raise DataError(
-            f"{self.config.source}: {tried} images in a row are broken; the last: {broken[-1][1]}"
-        )
-
-    def _candidates(self, position: int) -> Iterator[int]:
-        """Indices for a position: the image itself, then replacements in case it is broken."""
-        seed, count = self.config.seed, len(self.source)
-        epoch, place = divmod(position, count)
-        order = _order(seed, epoch, count)
-        yield int(order[place])
-        # Not the next in the order, which is usually in the same batch already.
-        start = int(np.random.default_rng([seed, _REPLACEMENT, position]).integers(count))
-        for i in range(min(count, _MOST_TRIED)):
-            yield int(order[(start + i) % count])
+        found = f"{len(places)} images in a row are broken; the last: {broken[-1][1]}"
+        raise DataError(f"{self.config.source}: {found}")
 
 
 def _open(config: DataConfig) -> _DeadLeaves | _Photographs:
     if config.source == "dead-leaves":
         return _DeadLeaves(config)
     scheme, _, name = config.source.partition(":")
-    if scheme == "tfds":
-        tfds = TfdsImages(name, split=config.split, data_dir=config.data_dir)
-        return _Photographs(config, tfds)
-    return _Photographs(config, Folder(config.source))
+    if scheme != "tfds":
+        return _Photographs(config, Folder(config.source))
+    return _Photographs(config, TfdsImages(name, split=config.split, data_dir=config.data_dir))
 
 
 @lru_cache(maxsize=2)  # A batch may span the end of an epoch.

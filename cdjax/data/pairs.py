@@ -1,8 +1,9 @@
 """Batches of pairs of a content and a style, from two sources of images."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from cdjax.data.loader import Batches, DataConfig
 from cdjax.errors import DataError
 
 
-class Pairs(Iterator[NDArray[np.uint8]]):
+class Pairs(Iterator[NDArray[np.uint8]], AbstractContextManager["Pairs"]):
     """Endless batches (N, 2, crop, crop, 3), uint8 RGB: a content and a style each.
 
     Positions, broken images and worker processes are handled as by `cdjax.data.loader.Batches`.
@@ -47,9 +48,7 @@ class Pairs(Iterator[NDArray[np.uint8]]):
                 contents, seed=styles.seed + 1, scales=styles.scales
             )
         hosts = {"process_index": process_index, "process_count": process_count}
-        self._sides: dict[str, Batches] = {
-            name: Batches(config, **hosts) for name, config in configs.items()
-        }
+        self._sides = {name: Batches(config, **hosts) for name, config in configs.items()}
         self._share, self._styles = contents_as_styles, styles
         self._first = process_index * (styles.batch // process_count)
 
@@ -93,9 +92,6 @@ class Pairs(Iterator[NDArray[np.uint8]]):
         except BaseException:
             self.restore(before)  # Neither side may be a batch ahead.
             raise
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()

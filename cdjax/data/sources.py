@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from cdjax.errors import BrokenImageError, DataError
+from cdjax.errors import BrokenImageError, DataError, first_line
 from cdjax.io.images import READABLE, picture_of, resize
 
 _MOST_ELONGATED = 50
@@ -65,7 +65,7 @@ class Folder:
         try:
             return decode(self._root / name, shorter_side=shorter_side)
         except _BROKEN as error:
-            raise BrokenImageError(f"{name}: {_reason(error)}") from error
+            raise BrokenImageError(f"{name}: {first_line(error)}") from error
 
 
 class TfdsImages:
@@ -85,11 +85,8 @@ class TfdsImages:
             prepares it), or has no such split or no images.
     """
 
-    def __init__(
-        self, name: str, *, split: str, data_dir: str | os.PathLike[str] | None = None
-    ) -> None:
-        self._name, self._split = name, split
-        self._data_dir = None if data_dir is None else os.fspath(data_dir)
+    def __init__(self, name: str, *, split: str, data_dir: str | None = None) -> None:
+        self._name, self._split, self._data_dir = name, split, data_dir
         self._open()
         self.fingerprint = _digest(self._full_name, split, str(self._length))
 
@@ -112,7 +109,7 @@ class TfdsImages:
             return decode(io.BytesIO(example[self._key]), shorter_side=shorter_side)
         except _BROKEN as error:
             name = f"{self._full_name} {self._split} {index}"
-            raise BrokenImageError(f"{name}: {_reason(error)}") from error
+            raise BrokenImageError(f"{name}: {first_line(error)}") from error
 
     def _open(self) -> None:
         import tensorflow_datasets as tfds
@@ -120,8 +117,12 @@ class TfdsImages:
 
         label = f"tfds:{self._name}"
         option = "" if self._data_dir is None else f" --data_dir={self._data_dir}"
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
         try:
             builder = builder_from_files(self._name, data_dir=self._data_dir)
+            self._records = builder.as_data_source(self._split, deserialize_method=raw)
+            info = builder.info
+            missing = [p for p in info.splits[self._split].filepaths if not p.exists()]
         except (tfds.core.DatasetNotFoundError, FileNotFoundError, NotADirectoryError) as error:
             folder = self._data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
             raise DataError(
@@ -129,15 +130,6 @@ class TfdsImages:
                 f"{self._name} --file_format=array_record{option} (this command, unlike cdjax, "
                 "may need TensorFlow: pip install tensorflow in an environment of its own)"
             ) from error
-        except (ValueError, RuntimeError) as error:
-            raise DataError(f"{label}: {_reason(error)}") from error
-        info = builder.info
-        self._full_name = info.full_name
-        self._key = _image_feature(label, info.features, tfds.features.Image)
-        raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        try:
-            self._records = builder.as_data_source(self._split, deserialize_method=raw)
-            missing = [p for p in info.splits[self._split].filepaths if not p.exists()]
         except NotImplementedError as error:
             raise DataError(
                 f"{label}: prepared, but not as ArrayRecords; convert it with: tfds convert_format "
@@ -148,8 +140,10 @@ class TfdsImages:
                 f"{label}: needs the package array_record, which has no build for this system; "
                 "use a folder of images"
             ) from error
-        except (ValueError, KeyError) as error:
-            raise DataError(f"{label}: {_reason(error)}") from error
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise DataError(f"{label}: {first_line(error)}") from error
+        self._full_name = info.full_name
+        self._key = _image_feature(label, info.features, tfds.features.Image)
         if missing:
             raise DataError(f"{label}: {missing[0]} is missing; prepare the dataset again")
         self._length = len(self._records)
@@ -217,10 +211,6 @@ def _image_feature(label: str, features: Any, image: type) -> str:
 
 def _is_image(name: str) -> bool:
     return Path(name).suffix.lower() in READABLE and not name.startswith(".")
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
 
 
 def _digest(*names: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cdjax.data.loader import DataConfig
 from cdjax.networks.spec import Spec
@@ -20,19 +20,17 @@ Phase = Literal[
     "student_decoder",
     "student_transfer",
 ]
-STAGE_PHASES: tuple[Phase, ...] = (
-    "teacher_decoder",
-    "student_encoder",
-    "student_autoencoder",
-    "student_decoder",
-)
-"""The phases of each stage, in the order in which they run."""
-PHASES: tuple[Phase, ...] = (*STAGE_PHASES, "student_transfer")
+PHASES: tuple[Phase, ...] = get_args(Phase)
+"""The phases in the order in which they run."""
+STAGE_PHASES = PHASES[:-1]
+"""The phases of each stage; `student_transfer` trains all stages together."""
 
 
 @dataclass(frozen=True)
 class Weights:
     """Weights of a phase's losses; those of losses that the phase does not have are ignored.
+
+    The defaults are the paper's, except for `student_decoder`, whose perceptual weight is 0.01.
 
     Attributes:
         embedding: of the linear embedding loss (phases that train an encoder of one stage).
@@ -54,13 +52,6 @@ class Weights:
     sliced: float = 0.0
     shallow_tap_weight: float = 1.0
 
-
-PAPER_WEIGHTS: dict[Phase, Weights] = {
-    "teacher_decoder": Weights(),
-    "student_encoder": Weights(),
-    "student_autoencoder": Weights(),
-    "student_decoder": Weights(perceptual=0.01),
-}
 
 COLLABORATION_LOSSES: dict[TransferMethod, tuple[str, ...]] = {
     "wct": ("pixel", "perceptual"),
@@ -102,6 +93,10 @@ class PhaseConfig:
     first_layer_lr_scale: float = 1.0
     relu_embedding: bool = False
     perceptual_encoder: Literal["teacher", "student"] = "teacher"
+
+    def collaborates(self, method: TransferMethod) -> bool:
+        """Whether a loss of decoded images has a weight."""
+        return any(getattr(self.weights, name) for name in COLLABORATION_LOSSES[method])
 
 
 @dataclass(frozen=True)
@@ -152,7 +147,7 @@ class TrainTask:
 
     def to_json(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued, as JSON."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        plain = _as_json(self)
         if not self.config.decay:
             del plain["config"]["steps"]  # It has no influence on a step.
         return plain
@@ -267,14 +262,13 @@ class DistillationConfig:
 
     def _check_numbers(self) -> None:
         """Refuses numbers that would fail only after hours, or maximise a loss."""
-        counts = ("images", "crop", "decoder_images", "positions")
-        least = {f"start.{name}": 1.0 for name in counts}
-        least |= dict.fromkeys(("microbatches", "save_every", "keep", "pictures_every"), 1.0)
-        least |= dict.fromkeys(("start.iterations", "start.image_weight"), 0.0)
+        least = dict.fromkeys(("microbatches", "save_every", "keep", "pictures_every"), 1)
+        least |= {f"start.{name}": 1 for name in ("images", "crop", "decoder_images", "positions")}
+        least |= dict.fromkeys(("start.iterations", "start.image_weight"), 0)
+        weights = (f"weights.{each.name}" for each in fields(Weights))
+        numbers = ("steps", "clip", "first_layer_lr_scale", *weights)
         for phase in PHASES:
-            numbers = ("steps", "clip", "first_layer_lr_scale")
-            least |= {f"{phase}.{name}": 0.0 for name in numbers}
-            least |= {f"{phase}.weights.{each.name}": 0.0 for each in fields(Weights)}
+            least |= {f"{phase}.{name}": 0 for name in numbers}
             rate = self.phase(phase).learning_rate
             if not 0 < rate < math.inf:
                 raise ValueError(f"{phase}.learning_rate must be above 0, not {rate}")
@@ -285,20 +279,17 @@ class DistillationConfig:
 
     def phase(self, name: Phase) -> PhaseConfig:
         """The configuration of a phase."""
-        config: PhaseConfig = getattr(self, name)
-        return config
+        return getattr(self, name)
 
     def task(self, phase: Phase, students: Sequence[Spec], teacher: Spec) -> TrainTask:
         """The training of networks in a phase."""
-        specs, config = tuple(students), self.phase(phase)
-        return TrainTask(phase, specs, teacher, config, self.method, self.dtype, self.microbatches)
+        own = self.phase(phase), self.method, self.dtype, self.microbatches
+        return TrainTask(phase, tuple(students), teacher, *own)
 
     @property
     def needs_teacher_decoder(self) -> bool:
         """Whether a phase trains or uses the teacher's decoder, or it is pruned for the start."""
-        weights = self.student_encoder.weights
-        names = COLLABORATION_LOSSES[self.method]
-        through = self.student_encoder.steps and any(getattr(weights, name) for name in names)
+        through = self.student_encoder.steps and self.student_encoder.collaborates(self.method)
         return bool(through or self.teacher_decoder.steps) or self.start.origin == "l1"
 
     @property
@@ -310,5 +301,9 @@ class DistillationConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return _as_json(self)
+
+
+def _as_json(config: TrainTask | DistillationConfig) -> dict[str, Any]:
+    # Tuples become lists, as in a file.
+    return json.loads(json.dumps(asdict(config)))

@@ -12,13 +12,16 @@ from jax import Array
 
 from cdjax.ops.matmul import mean_squared_error, product
 
+Taps = Mapping[str, Array]
+"""{name of the tap: features (N, h, w, C)}."""
+
 _EPSILON = 1e-6
 _DIRECTIONS = 32
 _SORTED_POSITIONS = 4096
 _DEEP_TAPS = ("relu3_1", "relu4_1", "relu5_1")
 
 
-def tap_losses(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> dict[str, Array]:
+def tap_losses(taps: Taps, targets: Taps) -> dict[str, Array]:
     """Mean squared error at each tap relu{j}_1.
 
     With the embedded taps Q_j F'_j(x) of a student and the teacher's F_j(x), the sum is the linear
@@ -35,15 +38,13 @@ def tap_losses(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> dict[
     return {name: mean_squared_error(values, targets[name]) for name, values in taps.items()}
 
 
-def tap_loss(
-    taps: Mapping[str, Array], targets: Mapping[str, Array], *, shallow_tap_weight: float = 1.0
-) -> Array:
+def tap_loss(taps: Taps, targets: Taps, *, shallow_tap_weight: float = 1.0) -> Array:
     """The sum of `tap_losses`, all but the last one's multiplied by `shallow_tap_weight`."""
     *others, deepest = tap_losses(taps, targets).values()
     return jnp.stack([*(shallow_tap_weight * loss for loss in others), deepest]).sum()
 
 
-def relative_tap_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
+def relative_tap_loss(taps: Taps, targets: Taps) -> Array:
     """The sum of `tap_losses`, each divided by the mean square of its target."""
     losses = tap_losses(taps, targets)
     sizes = [mean_squared_error(targets[name], jnp.zeros(())) for name in losses]
@@ -60,7 +61,7 @@ def _statistics(features: Array) -> tuple[Array, Array, Array]:
     return mean, deviation, gram
 
 
-def relative_style_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
+def relative_style_loss(taps: Taps, targets: Taps) -> Array:
     """Distance of taps' statistics from a style's, relative to the style's own.
 
     Args:
@@ -73,9 +74,8 @@ def relative_style_loss(taps: Mapping[str, Array], targets: Mapping[str, Array])
     """
     total = jnp.zeros(())
     for name, target in targets.items():
-        (mean, deviation, gram), (mean_to, deviation_to, gram_to) = (
-            _statistics(features) for features in (taps[name], target)
-        )
+        mean, deviation, gram = _statistics(taps[name])
+        mean_to, deviation_to, gram_to = _statistics(target)
         size = jnp.sum(jnp.square(gram_to), (1, 2)) + _EPSILON
         total += jnp.sqrt(jnp.sum(jnp.square(gram - gram_to), (1, 2)) / size + _EPSILON)
         error = jnp.square(mean - mean_to) + jnp.square(deviation - deviation_to)
@@ -84,9 +84,7 @@ def relative_style_loss(taps: Mapping[str, Array], targets: Mapping[str, Array])
     return total
 
 
-def sliced_wasserstein_loss(
-    taps: Mapping[str, Array], targets: Mapping[str, Array], *, seed: Array | int = 0
-) -> Array:
+def sliced_wasserstein_loss(taps: Taps, targets: Taps, *, seed: Array | int = 0) -> Array:
     """Sliced Wasserstein distance of taps from a style's, relative to the style's variance.
 
     Statistics of second order do not tell two distributions of features apart; sorted projections
@@ -118,7 +116,7 @@ def sliced_wasserstein_loss(
     return total
 
 
-def correlation_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
+def correlation_loss(taps: Taps, targets: Taps) -> Array:
     """1 - the correlation of instance-normalised features, the mean over the deep taps.
 
     Args:
@@ -137,7 +135,6 @@ def correlation_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) ->
         return centred / (jnp.sqrt(variance + _EPSILON) + 1e-3)
 
     names = [name for name in targets if name in _DEEP_TAPS] or list(targets)[-1:]
-    parts = [
-        1 - (normalised(taps[name]) * normalised(targets[name])).mean((1, 2, 3)) for name in names
-    ]
+    both = ((normalised(taps[name]), normalised(targets[name])) for name in names)
+    parts = [1 - (own * other).mean((1, 2, 3)) for own, other in both]
     return jnp.stack(parts).mean(0)

@@ -9,7 +9,7 @@ compares the channels' means and deviations of F_j(g) and F_j(s) at every tap. F
 the perceptual encoder: the teacher's, or those of the student's own encoder.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cdjax.distillation.config import COLLABORATION_LOSSES, Phase, TrainTask, TransferMethod
+from cdjax.distillation.config import Phase, TrainTask, TransferMethod
 from cdjax.distillation.losses import relative_tap_loss, tap_loss
 from cdjax.model import Params
 from cdjax.networks.embedding import Embedding
@@ -31,6 +31,8 @@ from cdjax.transfer.stages import decode_stage, encode_stage
 from cdjax.transfer.transforms import adain_features
 
 Metrics = dict[str, Array]
+Networks = dict[str, Params]
+"""Parameters by the name of the network in a phase, such as `"encoder"` or `"teacher"`."""
 PerceptualEncoder = tuple[Spec, Params]
 """An encoder whose features are compared."""
 
@@ -80,9 +82,7 @@ def encoder_of(task: TrainTask, spec: Spec) -> Encoder:
     return Encoder(spec, task.dtype, algorithm="winograd")
 
 
-def encode(
-    task: TrainTask, networks: Mapping[str, Params], images: Array
-) -> tuple[Array, dict[str, Array]]:
+def encode(task: TrainTask, networks: Networks, images: Array) -> tuple[Array, dict[str, Array]]:
     """Features of images (N, H, W, 3), float32 in [0, 1], by the encoder of a phase.
 
     Returns:
@@ -103,7 +103,7 @@ def encode(
     return features, embedded
 
 
-def decode(task: TrainTask, networks: Mapping[str, Params], features: Array) -> Array:
+def decode(task: TrainTask, networks: Networks, features: Array) -> Array:
     """The images that a phase decodes from the features of `encode`, transformed first."""
     spec = task.teacher if NETWORKS[task.phase].decoder == "teacher" else task.student
     transformed = OBJECTIVES[task.method].transform(features)
@@ -111,7 +111,7 @@ def decode(task: TrainTask, networks: Mapping[str, Params], features: Array) -> 
 
 
 def stage_loss(
-    task: TrainTask, params: Mapping[str, Params], frozen: Mapping[str, Params], batch: Array
+    task: TrainTask, params: Networks, frozen: Networks, batch: Array
 ) -> tuple[Array, Metrics]:
     """The loss of a phase of a stage; see `train_step.loss`."""
     objective, weights = OBJECTIVES[task.method], task.config.weights
@@ -124,17 +124,13 @@ def stage_loss(
         losses["embedding"] = tap_loss(
             embedded, targets, shallow_tap_weight=weights.shallow_tap_weight
         )
-    if any(getattr(weights, name) for name in COLLABORATION_LOSSES[task.method]):
+    if task.config.collaborates(task.method):
+        own = task.phase == "student_decoder" and task.config.perceptual_encoder == "student"
+        spec, name = (task.student, "encoder") if own else (task.teacher, "teacher")
         decoded = decode(task, networks, features)
-        losses |= objective.losses(task, _perceptual_encoder(task, networks), batch, decoded)
+        losses |= objective.losses(task, (spec, networks[name]), batch, decoded)
     total = jnp.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
     return total, {"loss": total, **losses}
-
-
-def _perceptual_encoder(task: TrainTask, networks: Mapping[str, Params]) -> PerceptualEncoder:
-    if task.phase == "student_decoder" and task.config.perceptual_encoder == "student":
-        return task.student, networks["encoder"]
-    return task.teacher, networks["teacher"]
 
 
 def _reconstruction_losses(

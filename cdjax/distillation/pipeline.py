@@ -21,23 +21,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from cdjax.checkpoints.combine import combine_models
 from cdjax.checkpoints.load import load_model
 from cdjax.checkpoints.store import save_model
-from cdjax.distillation.config import (
-    PHASES,
-    STAGE_PHASES,
-    DistillationConfig,
-    Initialization,
-    Phase,
-    TrainTask,
-)
-from cdjax.distillation.images import open_batches, preview_images, sample_images
-from cdjax.distillation.initialization.initialize import (
-    existing_student,
-    initialize_decoder,
-    initialize_encoder,
-)
-from cdjax.distillation.previews import make_previews
+from cdjax.distillation.config import PHASES, STAGE_PHASES, DistillationConfig, Phase, TrainTask
+from cdjax.distillation.images import make_previews, open_batches, preview_images, sample_images
+from cdjax.distillation.initialization import initialize
+from cdjax.distillation.objectives import Networks
 from cdjax.distillation.train_loop import train
 from cdjax.distillation.train_step import State, initial_state
 from cdjax.distillation.transfer_objective import TRAINED, as_model, as_trained
@@ -138,11 +128,9 @@ def distill(config: DistillationConfig, folder: Path, observer: Observer | None 
     for stage in stages:
         teacher_encoder(run.teacher, stage)
         if config.start.model and stage in unfinished:
-            existing_student(config.start.model, student(stage, depths=run.depths))
+            initialize.existing_student(config.start.model, student(stage, depths=run.depths))
     made = [run.saved(f"stage{k}/model", partial(_make_stage, run, k)) for k in stages]
-    specs = tuple(model.config.specs[0] for model in made)
-    params = {name: networks for model in made for name, networks in model.params.items()}
-    model = Model(params, ModelConfig(config.method, specs, run.teacher.config.teacher))
+    model = combine_models(made) if len(made) > 1 else made[0]
     if config.student_transfer.steps:
         model = run.saved("student_transfer/model", partial(_train_transfer, run, model))
     save_model(folder / "model", model, overwrite=True)
@@ -164,32 +152,33 @@ def _make_stage(run: _Run, stage: int) -> Model:
     config = run.config
     spec, name = student(stage, depths=run.depths), f"stage{stage}"
     if config.start.model and not any(config.phase(phase).steps for phase in STAGE_PHASES):
-        networks = existing_student(config.start.model, spec)
+        networks = initialize.existing_student(config.start.model, spec)
         return _model(run, spec, {part: networks[part] for part in TRAINED})
     teacher = {"teacher": teacher_encoder(run.teacher, stage)[1]}
-    big: Params | None = None
     if config.needs_teacher_decoder:
-        big = _teacher_decoder(run, stage, teacher)
+        teacher["decoder"] = _teacher_decoder(run, stage, teacher)
     start = _encoder_start(run, spec)
     trained = {part: start.params[name][part] for part in ("encoder", "embedding")}
-    frozen = teacher if big is None else {**teacher, "decoder": big}
-    trained = _train(run, spec, "student_encoder", trained, frozen)
-    start = run.saved(f"{name}/decoder_start", partial(_decoder_start, run, spec, trained, big))
+    trained = _train(run, spec, "student_encoder", trained, teacher)
+    begin = partial(_decoder_start, run, spec, trained, teacher.get("decoder"))
+    start = run.saved(f"{name}/decoder_start", begin)
     trained["decoder"] = start.params[name]["decoder"]
-    trained = _train(run, spec, "student_autoencoder", trained, teacher, shown=big)
+    trained = _train(run, spec, "student_autoencoder", trained, teacher)
     decoder = {"decoder": trained["decoder"]}
     frozen = {**teacher, "encoder": trained["encoder"]}
-    trained |= _train(run, spec, "student_decoder", decoder, frozen, shown=big)
+    trained |= _train(run, spec, "student_decoder", decoder, frozen)
     return _model(run, spec, trained)
 
 
-def _model(run: _Run, spec: Spec, networks: dict[str, Params]) -> Model:
+def _model(run: _Run, spec: Spec, networks: Networks) -> Model:
     method: Method = run.config.method if "decoder" in networks else "encoder"
-    config = ModelConfig(method, (spec,), run.teacher.config.teacher)
+    # A stage that the teacher lacks is taught by its next deeper one; see `teacher_encoder`.
+    taught_by = min(each.stage for each in run.teacher.config.specs if each.stage >= spec.stage)
+    config = ModelConfig(method, (spec,), run.teacher.config.teacher_of(taught_by))
     return Model({f"stage{spec.stage}": networks}, config)
 
 
-def _teacher_decoder(run: _Run, stage: int, frozen: dict[str, Params]) -> Params:
+def _teacher_decoder(run: _Run, stage: int, frozen: Networks) -> Params:
     """The teacher's own decoder, or one trained to invert its encoder."""
     config, own = run.config, run.teacher.params.get(f"stage{stage}", {})
     if "decoder" in own and run.teacher.config.method == config.method:
@@ -204,10 +193,10 @@ def _teacher_decoder(run: _Run, stage: int, frozen: dict[str, Params]) -> Params
 
     def make() -> Model:
         # A teacher's decoder cannot be pruned from a larger one.
-        method: Initialization = "lsq" if config.start.method == "lsq" else "random"
-        run.say(f"stage {stage}", f"{method} start of the teacher's decoder")
-        start = replace(config.start, method=method, model=None)
-        decoder = initialize_decoder(
+        method = config.start.method
+        start = replace(config.start, method="random" if method == "l1" else method, model=None)
+        run.say(f"stage {stage}", f"{start.method} start of the teacher's decoder")
+        decoder = initialize.initialize_decoder(
             run.key(stage, 2), spec, frozen["teacher"], run.images,
             start=start, on_progress=run.observer.on_progress,
         )  # fmt: skip
@@ -226,43 +215,35 @@ def _encoder_start(run: _Run, spec: Spec) -> Model:
 
     def make() -> Model:
         run.say(f"stage {whole.stage}", f"{start.origin} start of the student's encoder")
-        networks = initialize_encoder(
+        networks = initialize.initialize_encoder(
             run.key(whole.stage, 0), whole, teacher_encoder(run.teacher, whole.stage), run.images,
             start=start, on_progress=run.observer.on_progress,
         )  # fmt: skip
         return _model(run, whole, networks)
 
-    networks = run.saved(f"stage{whole.stage}/encoder_start", make).params[f"stage{whole.stage}"]
-    layers = ("conv0", *(conv.name for conv in spec.encoder))
-    encoder = {name: networks["encoder"][name] for name in layers}
-    embedding = {name: networks["embedding"][name] for name, _ in spec.taps}
+    begin = run.saved(f"stage{whole.stage}/encoder_start", make)
+    _, encoder = teacher_encoder(begin, spec.stage)
+    of_taps = begin.params[f"stage{whole.stage}"]["embedding"]
+    embedding = {name: of_taps[name] for name, _ in spec.taps}
     return _model(run, spec, {"encoder": encoder, "embedding": embedding})
 
 
-def _decoder_start(run: _Run, spec: Spec, networks: dict[str, Params], big: Params | None) -> Model:
+def _decoder_start(run: _Run, spec: Spec, networks: Networks, big: Params | None) -> Model:
     """The student's decoder before training, with its encoder."""
     start = run.config.start
     run.say(f"stage {spec.stage}", f"{start.origin} start of the student's decoder")
     teacher = None if big is None else (teacher_encoder(run.teacher, spec.stage)[0], big)
-    decoder = initialize_decoder(
+    decoder = initialize.initialize_decoder(
         run.key(spec.stage, 1), spec, networks["encoder"], run.images,
         start=start, teacher=teacher, on_progress=run.observer.on_progress,
     )  # fmt: skip
     return _model(run, spec, {**networks, "decoder": decoder})
 
 
-def _train(
-    run: _Run,
-    spec: Spec,
-    phase: Phase,
-    networks: dict[str, Params],
-    frozen: dict[str, Params],
-    *,
-    shown: Params | None = None,
-) -> dict[str, Params]:
+def _train(run: _Run, spec: Spec, phase: Phase, networks: Networks, frozen: Networks) -> Networks:
     """The networks after a phase; unchanged if it has no steps.
 
-    `shown` is the teacher's decoder, for the previews of phases that do not need it themselves.
+    The teacher's decoder may be among the frozen networks for the previews alone.
     """
     if not run.config.phase(phase).steps:
         return networks
@@ -276,7 +257,7 @@ def _train(
             own = {part: frozen[part] for part in ("encoder",) if part in frozen} | networks
             factors = input_factors(own, run.images[:_WHITENED_OVER], student=spec)
             held["factors"] = {part: factors[part] for part in networks}
-        state = _run_phase(run, task, run.folder / folder, networks, held, shown=shown)
+        state = _run_phase(run, task, run.folder / folder, networks, held)
         # A model is whole: a decoder is stored with the encoder that it inverts.
         beside = {"encoder": frozen.get("encoder", frozen["teacher"])}
         return _model(run, spec, beside | state.params)
@@ -290,33 +271,25 @@ def _train_transfer(run: _Run, model: Model) -> Model:
     specs = model.config.specs
     spec, teacher = teacher_encoder(run.teacher, specs[0].stage)
     task = run.config.task("student_transfer", specs, spec)
-    held: dict[str, Params] = {"teacher": teacher}
+    held: Networks = {"teacher": teacher}
     if task.config.whitened:
-        held["factors"] = {}
+        factors, few = {}, run.images[:_WHITENED_OVER]
         for each in specs:
-            parts = {part: model.params[f"stage{each.stage}"][part] for part in TRAINED}
-            factors = input_factors(parts, run.images[:_WHITENED_OVER], student=each)
-            held["factors"] |= as_trained({f"stage{each.stage}": factors})
+            name = f"stage{each.stage}"
+            factors[name] = input_factors(model.params[name], few, student=each)
+        held["factors"] = as_trained(factors)
     networks = as_trained(model.params)
     state = _run_phase(run, task, run.folder / "student_transfer", networks, held)
     return Model(as_model(state.params), model.config)
 
 
 def _run_phase(
-    run: _Run,
-    task: TrainTask,
-    folder: Path,
-    networks: dict[str, Params],
-    held: dict[str, Params],
-    *,
-    shown: Params | None = None,
+    run: _Run, task: TrainTask, folder: Path, networks: Networks, held: Networks
 ) -> State:
     """Trains the networks of a task beside those that are held frozen."""
     config = run.config
     images = preview_images(config, task.phase)
-    seen = held if shown is None else {**held, "decoder": shown}
-    # The state is donated and needs arrays of its own.
-    own = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), networks)
+    own = jax.tree.map(jnp.copy, networks)  # The state is donated.
     hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     with (
         open_batches(config, task.phase, **hosts) as batches,
@@ -326,7 +299,7 @@ def _run_phase(
             initial_state(own, task=task), held, batches, folder / "checkpoints",
             task=task, config=config, on_progress=watch.on_progress,
             on_preview=lambda step, state: watch.on_preview(
-                step, make_previews(task, images, seen, jax.device_get(state.params))
+                step, make_previews(task, images, held, jax.device_get(state.params))
             ),
         )  # fmt: skip
         if batches.skipped:

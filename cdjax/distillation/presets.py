@@ -3,58 +3,33 @@
 from dataclasses import replace
 
 from cdjax.data.loader import DataConfig
-from cdjax.distillation.config import (
-    PAPER_WEIGHTS,
-    DistillationConfig,
-    Phase,
-    PhaseConfig,
-    Start,
-    Styles,
-    TransferMethod,
-    Weights,
-)
+from cdjax.distillation.config import DistillationConfig, PhaseConfig, Start, Styles, Weights
 
-_PAPER_STEPS = 103_479
+_PAPER_PHASE = PhaseConfig(steps=103_479)
 """20 epochs of the 82,783 images of COCO train2014 in batches of 16."""
-
-
-def _paper_phase(phase: Phase) -> PhaseConfig:
-    return PhaseConfig(_PAPER_STEPS, PAPER_WEIGHTS[phase])
-
 
 _PAPER = DistillationConfig(
     teacher="vgg19.pth",
     data=DataConfig("tfds:coco/2014", shorter_side=300, crop=256, batch=16, workers=8),
     start=Start("l1"),
-    teacher_decoder=_paper_phase("teacher_decoder"),
-    student_encoder=_paper_phase("student_encoder"),
-    student_decoder=_paper_phase("student_decoder"),
+    teacher_decoder=_PAPER_PHASE,
+    student_encoder=_PAPER_PHASE,
+    student_decoder=replace(_PAPER_PHASE, weights=Weights(perceptual=0.01)),
     pictures_every=2000,
 )
-_ADAIN_PAPER_PHASE = PhaseConfig(_PAPER_STEPS)
 _ADAIN_PAPER = replace(
-    _PAPER,
-    method="adain",
-    styles=Styles("wikiart"),
-    stages=(4,),
-    teacher_decoder=_ADAIN_PAPER_PHASE,
-    student_encoder=_ADAIN_PAPER_PHASE,
-    student_decoder=_ADAIN_PAPER_PHASE,
+    _PAPER, method="adain", styles=Styles("wikiart"), stages=(4,), student_decoder=_PAPER_PHASE
 )
 
-_AUTOENCODER = PhaseConfig(
-    3000,
-    Weights(embedding=1.0, pixel=200.0, perceptual=0.0),
-    learning_rate=0.003,
-    decay=True,
-    whitened=True,
+_WHITENED = PhaseConfig(learning_rate=0.003, decay=True, whitened=True)
+_AUTOENCODER = replace(
+    _WHITENED, steps=3000, weights=Weights(embedding=1.0, pixel=200.0, perceptual=0.0)
 )
-_DECODER = PhaseConfig(
-    1000,
-    Weights(embedding=0.0, pixel=1.0, perceptual=0.003),
+_DECODER = replace(
+    _WHITENED,
+    steps=1000,
+    weights=Weights(embedding=0.0, pixel=1.0, perceptual=0.003),
     learning_rate=0.001,
-    decay=True,
-    whitened=True,
     perceptual_encoder="student",
 )
 _ADAIN_AUTOENCODER = replace(
@@ -97,7 +72,7 @@ _ADAIN_QUICK = replace(
     student_decoder=PhaseConfig(),
 )
 
-PRESETS: dict[TransferMethod, dict[str, DistillationConfig]] = {
+PRESETS = {
     "wct": {"quick": _QUICK, "paper": _PAPER, "bundled": _BUNDLED},
     "adain": {"quick": _ADAIN_QUICK, "paper": _ADAIN_PAPER, "bundled": _ADAIN_BUNDLED},
 }

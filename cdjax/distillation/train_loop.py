@@ -8,36 +8,26 @@ not stopped. A state that is not finite is never saved.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
+from cdjax.data.loader import Batches
+from cdjax.data.pairs import Pairs
 from cdjax.distillation.config import DistillationConfig, TrainTask
+from cdjax.distillation.objectives import Networks
 from cdjax.distillation.train_step import State, train_step
 from cdjax.errors import TrainingError
-from cdjax.model import Params
 from cdjax.progress import OnProgress, Progress, ignore_progress
-
-
-class ResumableBatches(Protocol):
-    """This process's batches of images, (N, S, S, 3), or of pairs, (N, 2, S, S, 3), uint8."""
-
-    def __next__(self) -> NDArray[np.uint8]: ...
-
-    def state(self) -> Any:
-        """The position after the last batch, as JSON."""
-
-    def restore(self, state: Any) -> None:
-        """Goes to a position, so that the same batches follow."""
 
 
 def train(
     state: State,
-    frozen: dict[str, Params],
-    batches: ResumableBatches,
+    frozen: Networks,
+    batches: Batches | Pairs,
     folder: str | os.PathLike[str],
     *,
     task: TrainTask,
@@ -52,7 +42,7 @@ def train(
     Args:
         state: where a new run starts; it is donated.
         frozen: networks that the task uses and does not train.
-        batches: this process's share of each global batch.
+        batches: this process's share of each global batch, of images or of pairs.
         folder: of the checkpoints; created if missing.
         task: what to train, and for how many steps.
         config: of the distillation, with when to save and preview; stored with every checkpoint.
@@ -106,7 +96,7 @@ def _checkpointer(folder: Path, keep: int) -> Any:
 
 
 def _restore(
-    checkpoints: Any, state: State, batches: ResumableBatches, task: TrainTask, folder: Path
+    checkpoints: Any, state: State, batches: Batches | Pairs, task: TrainTask, folder: Path
 ) -> State:
     """The state of the newest checkpoint, or the one passed in if there is none."""
     if checkpoints.latest is None:
@@ -118,8 +108,7 @@ def _restore(
             f"{folder}: its checkpoints are of another task; choose another folder or remove them"
         )
     batches.restore(stored["data"])
-    restored: State = checkpoints.load(step, state)
-    return restored
+    return checkpoints.load(step, state)
 
 
 def _divide(batch: NDArray[np.uint8], sharding: NamedSharding) -> jax.Array:

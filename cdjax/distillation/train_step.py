@@ -28,10 +28,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from cdjax.distillation.config import TrainTask
-from cdjax.distillation.objectives import Metrics, stage_loss
+from cdjax.distillation.objectives import Metrics, Networks, stage_loss
 from cdjax.distillation.transfer_objective import transfer_loss
 from cdjax.distillation.whitened_adam import whitened_adam
-from cdjax.model import Params
 from cdjax.ops.jit import FAST, compiled
 
 
@@ -47,17 +46,12 @@ class State:
     """
 
     step: Array
-    params: dict[str, Params]
+    params: Networks
     optimizer: Any
 
 
 def loss(
-    params: dict[str, Params],
-    frozen: dict[str, Params],
-    images: ArrayLike,
-    step: ArrayLike = 0,
-    *,
-    task: TrainTask,
+    params: Networks, frozen: Networks, images: ArrayLike, step: ArrayLike = 0, *, task: TrainTask
 ) -> tuple[Array, Metrics]:
     """The loss of a phase (paper, eqs. 2 to 5).
 
@@ -66,7 +60,7 @@ def loss(
             `student_transfer` as `transfer_objective.as_trained` does.
         frozen: the other networks of the phase: `"teacher"` (an encoder), `"decoder"` (the
             teacher's) for student_encoder, `"encoder"` (the student's) for student_decoder. Those
-            that only losses of weight 0 need may be missing.
+            that only losses of weight 0 need may be missing; others are ignored.
         images: (N, H, W, 3), uint8 or float32 in [0, 1]; for AdaIN and `student_transfer` pairs of
             a content and a style, (N, 2, H, W, 3).
         step: number of the batch, which determines the alphas of `student_transfer`.
@@ -88,7 +82,7 @@ def optimizer(task: TrainTask) -> optax.GradientTransformationExtraArgs:
     """Adam for everything but the colour convolution conv0, which stays the teacher's."""
     config = task.config
 
-    def labels(params: dict[str, Params]) -> Any:
+    def labels(params: Networks) -> Any:
         return jax.tree_util.tree_map_with_path(
             lambda path, _: "frozen" if any(key.key == "conv0" for key in path) else "trained",
             params,
@@ -106,14 +100,14 @@ def optimizer(task: TrainTask) -> optax.GradientTransformationExtraArgs:
     return optax.chain(optax.clip_by_global_norm(config.clip), adam) if config.clip else adam
 
 
-def initial_state(params: dict[str, Params], *, task: TrainTask) -> State:
+def initial_state(params: Networks, *, task: TrainTask) -> State:
     """The state at step 0 of training `params`."""
     return State(jnp.zeros((), jnp.int32), params, optimizer(task).init(params))
 
 
 @partial(compiled, settings=FAST, static_argnames="task", donate_argnums=0)
 def train_step(
-    state: State, frozen: dict[str, Params], images: ArrayLike, *, task: TrainTask
+    state: State, frozen: Networks, images: ArrayLike, *, task: TrainTask
 ) -> tuple[State, Metrics]:
     """One optimisation step; the state passed in is donated.
 
@@ -136,7 +130,6 @@ def train_step(
         raise ValueError(f"a batch of {images.shape[0]} cannot be cut into {task.microbatches}")
     parts = images.reshape(task.microbatches, -1, *images.shape[1:])
     gradient = jax.grad(partial(loss, task=task), has_aux=True)
-
     numbers = state.step * task.microbatches + jnp.arange(task.microbatches)
 
     def accumulate(total: Any, part: tuple[Array, Array]) -> tuple[Any, None]:

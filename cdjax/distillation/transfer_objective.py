@@ -14,14 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cdjax.distillation import losses
 from cdjax.distillation.config import TrainTask
-from cdjax.distillation.losses import (
-    correlation_loss,
-    relative_style_loss,
-    sliced_wasserstein_loss,
-)
-from cdjax.distillation.objectives import Metrics, encoder_of
-from cdjax.model import Params
+from cdjax.distillation.objectives import Metrics, Networks, encoder_of
 from cdjax.networks.layers import apply
 from cdjax.networks.spec import Spec
 from cdjax.ops.matmul import mean_squared_error
@@ -36,14 +31,14 @@ _GOLDEN_RATIO = 0.6180339887498949
 _PLAIN, _FULL, _LEAST = 0.2, 0.7, 0.4
 
 
-def as_trained(params: Mapping[str, Mapping[str, Params]]) -> dict[str, Params]:
+def as_trained(params: Mapping[str, Networks]) -> Networks:
     """A model's encoders and decoders as the phase trains them: `{"stage5/encoder": ...}`."""
     return {f"{stage}/{part}": parts[part] for stage, parts in params.items() for part in TRAINED}
 
 
-def as_model(trained: Mapping[str, Params]) -> dict[str, dict[str, Params]]:
+def as_model(trained: Networks) -> dict[str, Networks]:
     """The inverse of `as_trained`."""
-    params: dict[str, dict[str, Params]] = {}
+    params: dict[str, Networks] = {}
     for name, network in trained.items():
         stage, _, part = name.partition("/")
         params.setdefault(stage, {})[part] = network
@@ -66,7 +61,7 @@ def alphas(step: Array | int, count: int) -> Array:
 
 
 def cascade(
-    task: TrainTask, params: Mapping[str, Params], contents: Array, styles: Array, alpha: Array
+    task: TrainTask, params: Networks, contents: Array, styles: Array, alpha: Array
 ) -> Array:
     """Stylises contents through all stages; gradients reach encoders and decoders.
 
@@ -89,11 +84,7 @@ def cascade(
 
 
 def transfer_loss(
-    task: TrainTask,
-    params: Mapping[str, Params],
-    frozen: Mapping[str, Params],
-    pairs: Array,
-    step: Array | int,
+    task: TrainTask, params: Networks, frozen: Networks, pairs: Array, step: Array | int
 ) -> tuple[Array, Metrics]:
     """The loss of `student_transfer`; arguments as for `train_step.loss`.
 
@@ -108,11 +99,11 @@ def transfer_loss(
     _, taps = apply(encode, frozen["teacher"], made)
     plain = alpha == 0
     of_styles = {name: tap[len(pairs) :] for name, tap in seen.items()}
-    style = relative_style_loss(taps, of_styles)
+    style = losses.relative_style_loss(taps, of_styles)
     # The parts of a batch are compared along the same directions.
     seed = step // task.microbatches
-    sliced = sliced_wasserstein_loss(taps, of_styles, seed=seed)
-    content = correlation_loss(taps, {name: tap[: len(pairs)] for name, tap in seen.items()})
+    sliced = losses.sliced_wasserstein_loss(taps, of_styles, seed=seed)
+    content = losses.correlation_loss(taps, {name: tap[: len(pairs)] for name, tap in seen.items()})
     pixel = jax.vmap(mean_squared_error)(made, contents)
     weights = task.config.weights
     total = (
@@ -124,10 +115,6 @@ def transfer_loss(
     def mean_where(values: Array, where: Array) -> Array:
         return jnp.where(where, values, 0.0).sum() / jnp.maximum(where.sum(), 1)
 
-    return total, {
-        "loss": total,
-        "style": mean_where(style, ~plain),
-        "sliced": mean_where(sliced, ~plain),
-        "content": mean_where(content, ~plain),
-        "pixel": mean_where(pixel, plain),
-    }
+    parts = {"style": style, "sliced": sliced, "content": content}
+    metrics = {name: mean_where(values, ~plain) for name, values in parts.items()}
+    return total, {"loss": total, **metrics, "pixel": mean_where(pixel, plain)}

@@ -18,17 +18,11 @@ import scipy.linalg
 from jax import Array
 from numpy.typing import NDArray
 
-from cdjax.distillation.initialization.layer_samples import (
-    coloured,
-    patches,
-    positions_of,
-    sample_positions,
-)
+from cdjax.distillation.initialization import layer_samples
 from cdjax.model import Images, Params
 from cdjax.networks.layers import run_layers
-from cdjax.networks.spec import Conv, Spec
+from cdjax.networks.spec import Spec
 from cdjax.ops.matmul import product
-from cdjax.ops.padding import Padding
 
 Factors = dict[str, dict[str, dict[str, Array]]]
 _DAMPING = 1e-3
@@ -41,38 +35,25 @@ def _gram(inputs: Array) -> Array:
     return product(vectors.T, vectors)
 
 
-def _walk(
-    features: Array,
-    params: Params,
-    convs: tuple[Conv, ...],
-    where: tuple[Array, ...],
-    padding: Padding,
-) -> tuple[Array, dict[str, Array], dict[str, Array]]:
-    """A network's output, the Gram matrix of each convolution's inputs, and of each tap."""
-    grams, taps = {}, {}
-    features, layers = run_layers(params, convs, features, padding=padding)
-    for conv, positions in zip(convs, where, strict=True):
-        layer = layers[conv.name]
-        grams[conv.name] = _gram(patches(layer.inputs, positions, conv, padding))
-        if conv.is_tap:
-            taps[conv.layer] = _gram(positions_of(layer.outputs, positions))
-    return features, grams, taps
-
-
 @partial(jax.jit, static_argnames="student")
 def _grams(
-    networks: Mapping[str, Params],
-    images: Array,
-    where: tuple[tuple[Array, ...], tuple[Array, ...]],
-    *,
-    student: Spec,
+    networks: dict[str, Params], images: Array, where: dict[str, tuple[Array, ...]], student: Spec
 ) -> dict[str, dict[str, Array]]:
-    encoder, padding = networks["encoder"], student.padding
-    features = coloured(encoder, images)
-    features, grams, taps = _walk(features, encoder, student.encoder, where[0], padding)
-    found = {"encoder": grams, "embedding": taps}
-    if decoder := networks.get("decoder"):
-        _, found["decoder"], _ = _walk(features, decoder, student.decoder, where[1], padding)
+    """The Gram matrices of the inputs of each convolution, and of each tap, by network."""
+    found: dict[str, dict[str, Array]] = {"embedding": {}}
+    features = layer_samples.coloured(networks["encoder"], images)
+    for network, convs in (("encoder", student.encoder), ("decoder", student.decoder)):
+        if network not in networks:
+            continue
+        params, grams = networks[network], found.setdefault(network, {})
+        features, layers = run_layers(params, convs, features, padding=student.padding)
+        for conv, positions in zip(convs, where[network], strict=True):
+            inputs, outputs = layers[conv.name]
+            vectors = layer_samples.patches(inputs, positions, conv, student.padding)
+            grams[conv.name] = _gram(vectors)
+            if conv.is_tap and network == "encoder":
+                tap = layer_samples.positions_of(outputs, positions)
+                found["embedding"][conv.layer] = _gram(tap)
     return found
 
 
@@ -81,7 +62,6 @@ def input_factors(
     images: Images,
     *,
     student: Spec,
-    seed: int = 0,
     samples: int = 60_000,
     batch: int = 8,
 ) -> Factors:
@@ -91,7 +71,6 @@ def input_factors(
         networks: `"encoder"`, and those of `"embedding"` and `"decoder"` that are trained.
         images: (N, H, W, 3) uint8 RGB.
         student: their spec.
-        seed: of the choice of positions.
         samples: positions of each layer over all images, at most.
         batch: images at a time.
 
@@ -101,16 +80,16 @@ def input_factors(
         root mean square of each column of L^T W, at least a tenth of their median. Keys as in
         `networks`.
     """
-    generator = np.random.default_rng(seed)
-    where = tuple(
-        sample_positions(generator, convs, images.shape[:3], most=samples)
-        for convs in (student.encoder, student.decoder)
-    )
+    generator = np.random.default_rng(0)
+    where = {
+        network: layer_samples.sample_positions(generator, convs, images.shape[:3], most=samples)
+        for network, convs in (("encoder", student.encoder), ("decoder", student.decoder))
+    }
     total: Any = None
     for start in range(0, len(images), batch):
         part = slice(start, start + batch)
-        here = tuple(tuple(positions[part] for positions in each) for each in where)
-        grams = _grams(dict(networks), images[part], here, student=student)
+        here = jax.tree.map(lambda positions: positions[part], where)  # noqa: B023
+        grams = _grams(dict(networks), images[part], here, student)
         wide = jax.tree.map(lambda gram: np.asarray(gram, np.float64), grams)
         total = wide if total is None else jax.tree.map(np.add, total, wide)
     return {
@@ -151,19 +130,17 @@ def _each(function: Callable[..., Any], factors: Factors, *trees: Any) -> Any:
     }
 
 
-def whitened_adam(
-    learning_rate: optax.ScalarOrSchedule,
-) -> optax.GradientTransformationExtraArgs:
+def whitened_adam(rate: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
     """Adam over V = L^T W of every layer.
 
     Args:
-        learning_rate: relative to the size of each column of V.
+        rate: the learning rate, relative to the size of each column of V.
 
     Returns:
         A transformation whose `update` takes `factors` of `input_factors`. Layers without factors
         (conv0) are not changed.
     """
-    adam = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(learning_rate))
+    adam = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(rate))
 
     def trained(params: Any) -> Any:
         return {
@@ -171,9 +148,7 @@ def whitened_adam(
             for network, layers in params.items()
         }
 
-    def update(
-        gradients: Any, state: Any, params: Any = None, *, factors: Factors
-    ) -> tuple[Any, Any]:
+    def update(gradients: Any, state: Any, params: Any, *, factors: Factors) -> tuple[Any, Any]:
         def turn(factor: dict[str, Array], gradient: Params) -> Array:
             return product(factor["inverse"], _matrix(gradient))
 

@@ -8,6 +8,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -155,11 +156,9 @@ def measured_size(model: Model) -> Size:
     """Counts parameters and operations; see `Size`."""
     rows = layer_rows(model)
     networks = sum(row.parameters for row in rows if row.network != "embedding")
-    flops = None
-    if model.config.method != "encoder":
-        macs = sum(3 * spec.encoder_macs for spec in model.config.specs)
-        flops = 2 * macs * FLOPS_SIZE**2 / 1e9
-    return Size(networks, sum(row.parameters for row in rows) - networks, flops)
+    gflops = 2 * sum(3 * spec.encoder_macs for spec in model.config.specs) * FLOPS_SIZE**2 / 1e9
+    embeddings = sum(row.parameters for row in rows) - networks
+    return Size(networks, embeddings, None if model.config.method == "encoder" else gflops)
 
 
 def check_comparable(
@@ -182,9 +181,8 @@ def check_comparable(
         covered = [spec for spec in model.config.specs if spec.stage <= deepest]
         for spec in covered:
             of_teacher = teacher_encoder(teacher, spec.stage)[0]
-            depths = [s.depths[: s.stage - 1] for s in (spec, of_teacher)]
-            if depths[0] != depths[1]:
-                own, other = (", ".join(map(str, d)) for d in depths)
+            own, other = (", ".join(map(str, s.depths[: s.stage - 1])) for s in (spec, of_teacher))
+            if own != other:
                 raise EvaluationError(
                     f"{name}: its stage {spec.stage} has {own} convolutions in the blocks before "
                     f"relu{spec.stage}_1, the teacher {teacher.config.teacher} has {other}; give "
@@ -197,11 +195,10 @@ def check_comparable(
             )
     everything = [*models.values(), teacher]
     stride = max(model.config.specs[0].stride for model in everything)
-    if size % stride or size < max(2 * stride, 16):
-        raise EvaluationError(
-            f"sides of images must be a multiple of {stride} pixels and at least "
-            f"{max(2 * stride, 16)}, not {size}"
-        )
+    least = max(2 * stride, 16)
+    if size % stride or size < least:
+        wanted = f"a multiple of {stride} pixels and at least {least}"
+        raise EvaluationError(f"sides of images must be {wanted}, not {size}")
     if pairs and all(model.config.method == "encoder" for model in everything):
         raise EvaluationError("styles are given, but no model has decoders to stylise with")
 
@@ -236,7 +233,8 @@ def compare(
     pairs = None if contents is None or styles is None else (contents, styles)
     check_comparable(models, teacher, size=test_images.shape[1], pairs=pairs is not None)
     measuring = teacher_encoder(teacher, teacher.config.specs[0].stage)
-    unexplained = _unexplained(models, teacher, fit_images, test_images, batch, on_progress)
+    options: Any = {"batch": batch, "on_progress": on_progress}
+    unexplained = _unexplained(models, teacher, fit_images, test_images, **options)
 
     def evaluation(name: str, model: Model, explained: Unexplained) -> Evaluation:
         result = Evaluation(model.config, measured_size(model), explained)
@@ -244,21 +242,17 @@ def compare(
             return result
         specs = model.config.specs
         alone = [(spec,) for spec in specs] if model.config.method == "wct" else []
-        named = f"{name}: reconstruction"
+        task = f"{name}: reconstruction"
         qualities = {
-            part: reconstruction(
-                model, part, test_images, batch=batch, name=named, on_progress=on_progress
-            )
+            part: reconstruction(model, part, test_images, name=task, **options)
             for part in dict.fromkeys([*alone, specs])
         }
-        stylized = pairs and stylization_quality(
-            model, measuring, *pairs, batch=batch, name=f"{name}: pairs", on_progress=on_progress
-        )
+        task = f"{name}: pairs"
         return dataclasses.replace(
             result,
             reconstruction={part[0].stage: qualities[part] for part in alone},
             cascade=qualities[specs],
-            stylized=stylized,
+            stylized=pairs and stylization_quality(model, measuring, *pairs, name=task, **options),
         )
 
     return Comparison(
@@ -276,32 +270,19 @@ def _beside(teacher: Model, models: Mapping[str, Model]) -> Model:
 
 
 def _unexplained(
-    models: Mapping[str, Model],
-    teacher: Model,
-    fit_images: Images,
-    test_images: Images,
-    batch: int,
-    on_progress: OnProgress,
+    models: Mapping[str, Model], teacher: Model, *images: Images, **options: Any
 ) -> dict[str, Unexplained]:
-    deepest = teacher.config.specs[0].stage
-    students = [
-        (name, spec, model.params[f"stage{spec.stage}"]["encoder"])
-        for name, model in models.items()
-        for spec in model.config.specs
-        if spec.stage <= deepest
-    ]
+    """By name; images and options are those of `fraction_variance_unexplained`."""
     found: dict[str, Unexplained] = {name: {} for name in models}
-    if not students:
+    of_stages = [(name, spec) for name, model in models.items() for spec in model.config.specs]
+    deepest = teacher.config.specs[0].stage
+    covered = [(name, spec) for name, spec in of_stages if spec.stage <= deepest]
+    if not covered:
         return found
-    shares = fraction_variance_unexplained(
-        [(spec, params) for _, spec, params in students],
-        teacher_encoder(teacher, max(spec.stage for _, spec, _ in students)),
-        fit_images,
-        test_images,
-        batch=batch,
-        on_progress=on_progress,
-    )
-    for (name, spec, _), forms in zip(students, shares, strict=True):
+    students = [teacher_encoder(models[name], spec.stage) for name, spec in covered]
+    measuring = teacher_encoder(teacher, max(spec.stage for _, spec in covered))
+    shares = fraction_variance_unexplained(students, measuring, *images, **options)
+    for (name, spec), forms in zip(covered, shares, strict=True):
         for form, taps in forms.items():
             found[name].setdefault(form, {})[spec.stage] = taps
     return found

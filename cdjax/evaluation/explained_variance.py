@@ -9,7 +9,7 @@ every stage, so it sees each photograph once for all students, stages and forms 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from cdjax.model import Images, Params
 from cdjax.networks.encoder import Encoder
 from cdjax.networks.layers import apply
 from cdjax.networks.spec import Spec
-from cdjax.ops.least_squares import Floats, fit_relu, ridge, squared_error
+from cdjax.ops.least_squares import fit_relu, ridge, squared_error
 from cdjax.ops.matmul import product
 from cdjax.ops.samples import make_samples, moments
 from cdjax.progress import OnProgress, Progress, ignore_progress
@@ -36,16 +36,15 @@ _RIDGE = 1e-6
 class _Sums:
     """Moments of the inputs H of a regression, and of H with its targets T."""
 
-    gram: Floats = field(default_factory=lambda: np.zeros(()))
-    cross: Floats = field(default_factory=lambda: np.zeros(()))
+    gram: Any = 0.0
+    cross: Any = 0.0
 
     def add(self, features: Array, targets: Array) -> Array:
         """Adds a batch of (N, h, w, C); returns H: its features with the constant appended."""
         inputs = _with_constant(features)
-        chunks = targets.reshape(-1, *targets.shape[2:])
         with jax.enable_x64(True):
-            self.gram = self.gram + np.asarray(moments(inputs, inputs))
-            self.cross = self.cross + np.asarray(moments(inputs, chunks))
+            self.gram += np.asarray(moments(inputs, inputs))
+            self.cross += np.asarray(moments(inputs, targets.reshape(-1, *targets.shape[2:])))
         return inputs
 
 
@@ -82,13 +81,9 @@ class _Tap:
         return max(squared_error(gram, cross, self.square, self.affine), 0.0) / variance
 
 
-_Taps = Mapping[str, _Tap]
-
-
 @partial(jax.jit, static_argnames="spec")
 def _features(spec: Spec, params: Params, images: Array) -> dict[str, Array]:
-    taps: dict[str, Array] = apply(Encoder(spec), params, images.astype(jnp.float32) / 255)[1]
-    return taps
+    return apply(Encoder(spec), params, images.astype(jnp.float32) / 255)[1]
 
 
 @jax.jit
@@ -185,7 +180,7 @@ def fraction_variance_unexplained(
         for name, tap, features in _each(students, taps, images, count):
             tap.fit.add(features, wanted[name])
             tap.samples.append(np.asarray(_chosen(features, positions[name])))
-    everything = [(name, tap) for of_student in taps for name, tap in of_student.items()]
+    everything = [item for of_student in taps for item in of_student.items()]
     for done, (name, tap) in enumerate(everything):
         on_progress(Progress("embeddings", done, len(everything)))
         tap.solve(targets[name])
@@ -198,7 +193,7 @@ def fraction_variance_unexplained(
 
 
 def _each(
-    students: Sequence[Network], taps: Sequence[_Taps], images: Images, count: int
+    students: Sequence[Network], taps: Sequence[Mapping[str, _Tap]], images: Images, count: int
 ) -> Iterator[tuple[str, _Tap, Array]]:
     """Every tap of every student, with its features of a batch."""
     for student, of_student in zip(students, taps, strict=True):
@@ -206,6 +201,6 @@ def _each(
         yield from ((name, tap, found[name]) for name, tap in of_student.items())
 
 
-def _fractions(taps: _Taps) -> Mapping[Form, dict[str, float]]:
-    forms: tuple[Form, ...] = ("affine", "relu")
+def _fractions(taps: Mapping[str, _Tap]) -> Mapping[Form, dict[str, float]]:
+    forms: tuple[Form, ...] = get_args(Form)
     return {form: {name: tap.fraction(form) for name, tap in taps.items()} for form in forms}

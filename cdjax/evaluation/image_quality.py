@@ -32,8 +32,8 @@ class Quality:
     """Similarity of images to their references: means over images.
 
     Attributes:
-        psnr: mean peak signal-to-noise ratio, in dB.
-        ssim: mean structural similarity.
+        psnr: peak signal-to-noise ratio in dB, at least 0; infinite for equal images.
+        ssim: structural similarity, -1 to 1; 1 for equal images.
     """
 
     psnr: float
@@ -44,14 +44,16 @@ class Quality:
 class Stylized:
     """Quality of stylised images: means over pairs, in the features of a teacher.
 
+    Distances and losses are at least 0, and 0 is best.
+
     Attributes:
         style_distance: {tap: mean squared difference between the Gram matrices of the result and
-            of the style}.
+            of the style}, for every tap of the teacher.
         content_loss: AdaIN's content loss (Huang and Belongie 2017, eq. 12): the mean squared
             difference between the result's features and the AdaIN of the content's and the
             style's, at relu4_1 or, if the teacher is shallower, its last tap.
         style_loss: AdaIN's style loss at the taps up to that one (`cdjax.transfer.losses`).
-        content_ssim: structural similarity of the result and the content, in pixels.
+        content_ssim: structural similarity of the result and the content in pixels, -1 to 1.
     """
 
     style_distance: dict[str, float]
@@ -70,17 +72,10 @@ def _reconstruction(
     return {"psnr": psnr(result, images), "ssim": ssim(result, images)}
 
 
-def _means(
-    measure: Callable[[Images], Any],
-    images: Images,
-    *,
-    batch: int,
-    name: str,
-    on_progress: OnProgress,
-) -> Any:
+def _means(measure: Callable[[Images], Any], images: Images, batch: int, **options: Any) -> Any:
     """Means over all images of the measures of batches, a pytree of (N,) arrays."""
     found = []
-    for part, count in in_full_batches(images, batch, task=name, on_progress=on_progress):
+    for part, count in in_full_batches(images, batch, **options):
         measures = jax.device_get(measure(part))
         found.append(jax.tree.map(lambda values: values[:count], measures))  # noqa: B023
     return jax.tree.map(lambda *parts: float(np.concatenate(parts).mean()), *found)
@@ -98,16 +93,23 @@ def reconstruction(
     """The quality of images that ran through stages of a model without a transform.
 
     Args:
-        model: with decoders.
-        specs: of the stages, in the order in which they run.
-        images: (N, H, W, 3), uint8; H and W multiples of the largest stride.
+        model: of method wct or adain.
+        specs: of some of its stages, in the order in which they run.
+        images: (N, H, W, 3), uint8 RGB, at least one; H and W multiples of the largest stride, at
+            least twice it and at least 11, the window of SSIM.
         batch: images at a time.
         name: of the task in reports of progress.
         on_progress: called for every batch.
+
+    Returns:
+        Means over the N images of their similarity to the images themselves.
+
+    Raises:
+        KeyError: if the model lacks one of the stages or its decoder.
+        ValueError: if there are no images, or they are too small.
     """
-    params = {f"stage{spec.stage}": model.params[f"stage{spec.stage}"] for spec in specs}
-    measure = partial(_reconstruction, tuple(specs), params)
-    return Quality(**_means(measure, images, batch=batch, name=name, on_progress=on_progress))
+    measure = partial(_reconstruction, tuple(specs), model.params)
+    return Quality(**_means(measure, images, batch, task=name, on_progress=on_progress))
 
 
 @partial(jax.jit, static_argnames="spec")
@@ -145,11 +147,19 @@ def stylization_quality(
     Args:
         model: of method wct or adain; None to measure the unchanged contents.
         teacher: spec and parameters of the encoder whose features are compared.
-        contents: (N, H, W, 3), uint8.
+        contents: (N, H, W, 3), uint8 RGB, at least one; H and W at least 11, the window of SSIM,
+            and at least twice the teacher's stride.
         styles: of the same shape, one per content.
         batch: pairs at a time.
         name: of the task in reports of progress.
         on_progress: called for every batch.
+
+    Returns:
+        Means over the N pairs.
+
+    Raises:
+        ValueError: if the shapes differ, there are no pairs, images are too small, or the model is
+            a lone encoder.
     """
 
     def measure(pairs: Images) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -161,5 +171,5 @@ def stylization_quality(
         return _pair_measures(*teacher, results, contents, styles)
 
     pairs = np.stack([contents, styles], axis=1)
-    found = _means(measure, pairs, batch=batch, name=name, on_progress=on_progress)
+    found = _means(measure, pairs, batch, task=name, on_progress=on_progress)
     return Stylized(found[0], **found[1])

@@ -25,12 +25,10 @@ def psnr(images: ArrayLike, references: ArrayLike) -> Array:
 
 def _blurred(images: Array, window: Array) -> Array:
     """The valid part of a separable filter over the axes -3 and -2."""
-    for axis in (-3, -2):
+    for axis in (images.ndim - 3, images.ndim - 2):
         size = images.shape[axis] - len(window) + 1
-        parts = [
-            weight * jax.lax.slice_in_dim(images, i, i + size, axis=axis % images.ndim)
-            for i, weight in enumerate(window)
-        ]
+        cut = partial(jax.lax.slice_in_dim, images, axis=axis)
+        parts = [weight * cut(i, i + size) for i, weight in enumerate(window)]
         images = sum(parts[1:], parts[0])
     return images
 
@@ -49,8 +47,7 @@ def ssim(images: ArrayLike, references: ArrayLike) -> Array:
         raise ValueError(f"ssim needs images of at least 11x11 pixels, not {x.shape}")
     offsets = jnp.arange(_WINDOW) - _WINDOW // 2
     window = jnp.exp(-0.5 * jnp.square(offsets / _SIGMA))
-    window = window / window.sum()
-    blurred = partial(_blurred, window=window)
+    blurred = partial(_blurred, window=window / window.sum())
     mean_x, mean_y = blurred(x), blurred(y)
     variance_x = blurred(x * x) - mean_x**2
     variance_y = blurred(y * y) - mean_y**2

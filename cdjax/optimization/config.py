@@ -61,9 +61,7 @@ class Optimization:
             if shares is not None and len(shares) != len(layers):
                 raise OptimizationError(f"{len(shares)} shares for {len(layers)} {role} layers")
             if shares and not (_weighs(*shares) and any(shares)):
-                raise OptimizationError(
-                    f"shares of {role} layers must be at least 0, and not all 0"
-                )
+                raise OptimizationError(f"shares of {role} layers must be at least 0, not all 0")
         if not _weighs(self.content_weight, self.style_weight, self.tv_weight):
             raise OptimizationError("weights of losses must be at least 0")
         if not (self.content_layers and self.content_weight) and not (
@@ -100,10 +98,8 @@ def weights_of(settings: Optimization) -> Weights:
     """The weight of each layer's loss in `cdjax.optimization.losses`."""
 
     def each(role: str) -> dict[str, Array]:
-        weight, layers, shares = (
-            getattr(settings, f"{role}_{name}") for name in ("weight", "layers", "shares")
-        )
-        shares = shares or (1.0,) * len(layers)
+        weight, layers = getattr(settings, f"{role}_weight"), getattr(settings, f"{role}_layers")
+        shares = getattr(settings, f"{role}_shares") or (1.0,) * len(layers)
         parts = zip(layers, shares, strict=True)
         return {name: jnp.float32(weight * share / sum(shares)) for name, share in parts}
 

@@ -5,7 +5,6 @@ the same weights have the same effect in every network, normalised or not, wide 
 every image size.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,13 +34,10 @@ class Weights:
     total_variation: Array
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Targets:
-    """Targets of the losses; a pytree."""
-
-    content: dict[str, Array]  # {layer: (1, h, w, C)}, the content's features
-    style: dict[str, Array]  # {layer: (1, C, C)}, the style's Gram matrices
+Layers = tuple[str, ...]
+Targets = tuple[dict[str, Array], dict[str, Array]]
+"""The content's features, {layer: (1, h, w, C)}, and the style's Gram matrices, {layer: (1, C, C)}.
+"""
 
 
 def relative_loss(values: Array, target: Array) -> Array:
@@ -59,30 +55,22 @@ def total_variation(images: Array) -> Array:
     return jnp.mean(jnp.square(down)) + jnp.mean(jnp.square(across))
 
 
-def features_of(
-    spec: Spec, params: Params, layers: tuple[str, ...], image: Array
-) -> Mapping[str, Array]:
+def features_of(spec: Spec, params: Params, layers: Layers, image: Array) -> dict[str, Array]:
     """{layer: (1, h, w, C)} of an image (H, W, 3) in [0, 1]."""
-    taps: Mapping[str, Array] = apply(Encoder(spec, layers=layers), params, image[None])[1]
+    _, taps = apply(Encoder(spec, layers=layers), params, image[None])
     return {name: taps[name] for name in layers}
 
 
-@partial(compiled, settings=FAST, static_argnames=("spec", "content_layers", "style_layers"))
+@partial(compiled, settings=FAST, static_argnames=("spec", "layers"))
 def find_targets(
-    spec: Spec,
-    params: Params,
-    content: Array,
-    style: Array,
-    *,
-    content_layers: tuple[str, ...],
-    style_layers: tuple[str, ...],
+    spec: Spec, params: Params, content: Array, style: Array, layers: tuple[Layers, Layers]
 ) -> Targets:
-    """The targets of a content and a style, (H, W, 3) float in [0, 1] each, of any sizes."""
-    grams = features_of(spec, params, style_layers, style)
-    return Targets(
-        dict(features_of(spec, params, content_layers, content)),
-        {name: gram(features) for name, features in grams.items()},
-    )
+    """The targets of a content and a style, (H, W, 3) float in [0, 1] each, of any sizes.
+
+    `layers` are those of the content and of the style.
+    """
+    of_style = features_of(spec, params, layers[1], style)
+    return features_of(spec, params, layers[0], content), jax.tree.map(gram, of_style)
 
 
 def image_losses(
@@ -93,18 +81,12 @@ def image_losses(
     `weights` are those of the layers of `targets`. Returns scalars by the names `"content"`,
     `"style"` and `"total_variation"`.
     """
-    layers = tuple(name for name in spec.layers if name in targets.content | targets.style)
+    of_content, of_style = targets
+    layers = tuple(name for name in spec.layers if name in of_content | of_style)
     features = features_of(spec, params, layers, image)
-    content = [
-        weights.content[name] * relative_loss(features[name], target)
-        for name, target in targets.content.items()
-    ]
-    style = [
-        weights.style[name] * relative_loss(gram(features[name]), target)
-        for name, target in targets.style.items()
-    ]
-    return {
-        "content": sum(content, jnp.zeros(())),
-        "style": sum(style, jnp.zeros(())),
-        "total_variation": weights.total_variation * total_variation(image[None]),
-    }
+    losses = {"content": jnp.zeros(()), "style": jnp.zeros(())}
+    for name, target in of_content.items():
+        losses["content"] += weights.content[name] * relative_loss(features[name], target)
+    for name, target in of_style.items():
+        losses["style"] += weights.style[name] * relative_loss(gram(features[name]), target)
+    return losses | {"total_variation": weights.total_variation * total_variation(image[None])}

@@ -60,8 +60,7 @@ def total(losses: Losses) -> Array:
 
 def _evaluate(objective: Objective, variable: Array) -> Point:
     def with_losses(variable: Array) -> tuple[Array, Losses]:
-        losses = objective(variable)
-        return total(losses), losses
+        return total(losses := objective(variable)), losses
 
     (_, losses), gradient = jax.value_and_grad(with_losses, has_aux=True)(variable)
     return Point(variable, losses, gradient)
@@ -102,8 +101,8 @@ def descend(
     solver = _solver(method, learning_rate)
 
     def step(state: tuple[Array, Descent]) -> tuple[Array, Descent]:
-        count, (point, memory) = state[0], (state[1].point, state[1].memory)
-        change, memory = solver.update(point.gradient, memory, point.variable)
+        count, point = state[0], state[1].point
+        change, memory = solver.update(point.gradient, state[1].memory, point.variable)
         if method == "adam":
             after = _evaluate(objective, point.variable + change)
             return count + 1, Descent(after, memory, jnp.zeros((), bool))
@@ -113,9 +112,7 @@ def descend(
     def unfinished(state: tuple[Array, Descent]) -> Array:
         return (state[0] < steps) & ~state[1].ended
 
-    zero = jnp.zeros((), jnp.int32)
-    final: Descent = jax.lax.while_loop(unfinished, step, (zero, descent))[1]
-    return final
+    return jax.lax.while_loop(unfinished, step, (jnp.zeros((), jnp.int32), descent))[1]
 
 
 def _search(objective: Objective, start: Point, change: Array) -> tuple[Point, Array]:

@@ -21,17 +21,15 @@ from cdjax.optimization.config import Optimization, weights_of
 from cdjax.optimization.losses import Targets, Weights, find_targets, image_losses
 from cdjax.optimization.minimize import Descent, Losses, Method, begin, descend
 from cdjax.progress import OnProgress, Progress, ignore_progress
-from cdjax.transfer.pixels import LEVEL, as_pixels
+from cdjax.transfer.pixels import as_pixels, to_float
 from cdjax.transfer.stylize import stylize
 
 CHUNK = 10
 """Steps in one run of the compiled loop, after which the host reads the losses."""
 
-_FIRST_CHANGE = 0.02
-"""Root mean square, in [0, 1], of the first change that L-BFGS tries."""
-
-_NEAR_CHANGE = 0.003
-"""The same for a picture that is already near the result."""
+_FIRST_CHANGE, _NEAR_CHANGE = 0.02, 0.003
+"""Root mean square, in [0, 1], of the first change that L-BFGS tries; near the result it is less.
+"""
 
 
 def optimize_image(
@@ -97,22 +95,19 @@ def optimize_image(
 
 
 def _course(
-    model: Model,
-    content: ArrayLike,
-    style: ArrayLike,
-    settings: Optimization,
-    finish: Model | None,
+    model: Model, content: ArrayLike, style: ArrayLike, settings: Optimization, finish: Model | None
 ) -> Iterator[tuple[Progress, Array]]:
     """Progress and picture at every start of an encoder and after every chunk."""
     parts = _parts(model, finish, settings)
-    deepest = max((part.spec for part in parts), key=lambda spec: spec.stride)
+    deepest = max((spec for spec, *_ in parts), key=lambda spec: spec.stride)
     whole, painting = _pixels(content, "content"), _pixels(style, "style")
     sizes = scale_sizes(whole.shape[:2], deepest, scales=settings.scale_count)
     start = None
     for scale, size in enumerate(sizes):
         target = _resized(whole, size)
-        shrunk = _size_of_style(painting.shape[:2], size[0] / whole.shape[0], deepest)
-        painted = _resized(painting, shrunk)
+        height, width, _ = painting.shape
+        factor = max(size[0] / whole.shape[0], 2 * deepest.stride / min(height, width))
+        painted = _resized(painting, (round(height * factor), round(width * factor)))
         if start is not None:
             start = _resized(start, size)
         elif settings.start == "noise":
@@ -123,40 +118,26 @@ def _course(
         else:
             start = target
         made = 0
-        for part in parts:
+        for spec, params, steps, suffix in parts:
             near = made > 0 or (scale == 0 and settings.start == "stylized")
             # The first change that L-BFGS tries has norm 1, in the units of the variable.
             change = (_NEAR_CHANGE if near else _FIRST_CHANGE) * math.sqrt(start.size)
             unit = change if settings.optimizer == "lbfgs" else 1.0
-            targets = find_targets(
-                part.spec,
-                part.params,
-                target,
-                painted,
-                content_layers=settings.content_layers,
-                style_layers=settings.style_layers,
-            )
-            weights, size_of_unit = weights_of(settings), jnp.float32(unit)
-            problem = _Problem(part.spec, part.params, targets, weights, size_of_unit)
-            for step, descent in _descents(problem, start, settings, part.steps):
+            layers = settings.content_layers, settings.style_layers
+            targets = find_targets(spec, params, target, painted, layers)
+            problem = _Problem(spec, params, targets, weights_of(settings), jnp.float32(unit))
+            for step, descent in _descents(problem, start, settings, steps):
                 start = unit * descent.point.variable
                 done, total = settings.steps * scale + made + step, settings.steps * len(sizes)
-                task = f"{size[1]}x{size[0]}{', finishing' if part.finishing else ''}"
+                task = f"{size[1]}x{size[0]}{suffix}"
                 yield Progress(task, done, total, _finite_losses(descent)), start
-            made += part.steps
+            made += steps
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The steps at every scale that are made with one encoder."""
-
-    spec: Spec
-    params: Params
-    steps: int
-    finishing: bool
-
-
-def _parts(model: Model, finish: Model | None, settings: Optimization) -> list[_Part]:
+def _parts(
+    model: Model, finish: Model | None, settings: Optimization
+) -> list[tuple[Spec, Params, int, str]]:
+    """Each encoder, the steps made with it at every scale, and the end of its task's name."""
     last = settings.finish_steps
     if (finish is not None) != (last > 0):
         raise OptimizationError(
@@ -168,21 +149,19 @@ def _parts(model: Model, finish: Model | None, settings: Optimization) -> list[_
         raise OptimizationError(
             "a stylized start needs a model with decoders, such as wct-16x; this one has none"
         )
-    parts = [_part(model, settings, steps=settings.steps - last, finishing=False)]
-    if finish is not None:
-        parts.append(_part(finish, settings, steps=last, finishing=True))
-    return [part for part in parts if part.steps]
-
-
-def _part(model: Model, settings: Optimization, *, steps: int, finishing: bool) -> _Part:
-    spec = model.config.specs[0]
-    for layer in (*settings.content_layers, *settings.style_layers):
-        if layer not in spec.layers:
-            raise OptimizationError(
-                f"this encoder has no layer {layer}; choose content and style layers from "
-                f"{', '.join(spec.layers)}"
-            )
-    return _Part(spec, model.params[f"stage{spec.stage}"]["encoder"], steps, finishing)
+    parts = []
+    for each, steps, suffix in ((model, settings.steps - last, ""), (finish, last, ", finishing")):
+        if each is None:
+            continue
+        spec = each.config.specs[0]
+        for layer in (*settings.content_layers, *settings.style_layers):
+            if layer not in spec.layers:
+                raise OptimizationError(
+                    f"this encoder has no layer {layer}; choose content and style layers from "
+                    f"{', '.join(spec.layers)}"
+                )
+        parts.append((spec, each.params[f"stage{spec.stage}"]["encoder"], steps, suffix))
+    return [part for part in parts if part[2]]
 
 
 def _finite_losses(descent: Descent) -> dict[str, float]:
@@ -214,18 +193,11 @@ def scale_sizes(size: Sequence[int], spec: Spec, *, scales: int) -> list[tuple[i
     return [size for size in sizes if min(size) >= shortest]
 
 
-def _size_of_style(size: Sequence[int], factor: float, spec: Spec) -> tuple[int, int]:
-    height, width = size
-    factor = max(factor, 2 * spec.stride / min(height, width))
-    return round(height * factor), round(width * factor)
-
-
 def _pixels(image: ArrayLike, name: str) -> Array:
     pixels = as_pixels(image, name)
     if pixels.ndim != 3:
         raise ValueError(f"{name} must be one image (H, W, 3), not {pixels.shape}")
-    floating = jnp.asarray(pixels, jnp.float32)
-    return floating * LEVEL if pixels.dtype == jnp.uint8 else floating
+    return to_float(pixels)
 
 
 @partial(jax.jit, static_argnames="size")

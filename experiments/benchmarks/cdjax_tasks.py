@@ -57,14 +57,13 @@ def stylizer(task: Mapping[str, Any]) -> Work:
 def trainer(task: Mapping[str, Any]) -> Work:
     """Makes steps of the encoder of the task's `stage` on a batch of images."""
     from cdjax.cli.allocator import run_in_calling_thread
-    from cdjax.distillation.config import PAPER_WEIGHTS, PhaseConfig, TrainTask
+    from cdjax.distillation.config import PhaseConfig, TrainTask
     from cdjax.distillation.train_step import initial_state, train_step
     from experiments.benchmarks.inputs import training_networks
 
     run_in_calling_thread()
     small, big = student(task["stage"]), teacher(task["stage"])
-    config = PhaseConfig(weights=PAPER_WEIGHTS["student_encoder"])
-    step = TrainTask("student_encoder", (small,), big, config, dtype=task["dtype"])
+    step = TrainTask("student_encoder", (small,), big, PhaseConfig(), dtype=task["dtype"])
     networks = jax.device_put(training_networks(small, big))
     frozen = {name: networks.pop(name) for name in ("teacher", "decoder")}
     held = [initial_state(networks, task=step)]

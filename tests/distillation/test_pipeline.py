@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cdjax import Model, ModelConfig, Spec, encode_style, load_model, save_model, stylize
+from cdjax.checkpoints.combine import combine_models
 from cdjax.data.loader import DataConfig
 from cdjax.distillation.config import DistillationConfig, PhaseConfig, Start, TrainTask, Weights
 from cdjax.distillation.pipeline import Observer, PhaseObserver, distill
@@ -224,6 +225,28 @@ def test_a_teacher_with_decoders_keeps_its_own(tmp_path: Path) -> None:
     distill(recipe, tmp_path / "run", notes)
     assert {phase for _, phase, _ in notes.steps} == {"student_encoder"}
     assert list(notes.shown[0][2]) == ["input", "teacher", "student"]
+
+
+def test_each_stage_names_its_own_teacher(tmp_path: Path) -> None:
+    parts = []
+    shallow = Spec(1, (64,), TEACHER.depths)
+    for spec, name in ((TEACHER, "deep-normalised"), (shallow, "flat-normalised")):
+        encoder = models.random_model([spec]).params[f"stage{spec.stage}"]["encoder"]
+        config = ModelConfig("encoder", (spec,), name)
+        parts.append(Model({f"stage{spec.stage}": {"encoder": encoder}}, config))
+    save_model(tmp_path / "vgg", combine_models(parts))
+    recipe = replace(
+        SMALL,
+        teacher=str(tmp_path / "vgg"),
+        start=replace(SMALL.start, method="random"),
+        student_autoencoder=PhaseConfig(),
+        student_decoder=PhaseConfig(),
+    )
+    distill(recipe, tmp_path / "run", Notes())
+    for folder, stages in (("model", (2, 1)), ("stage1/model", (1,))):
+        config = load_model(tmp_path / "run" / folder).config
+        names = {2: "deep-normalised", 1: "flat-normalised"}
+        assert [config.teacher_of(stage) for stage in stages] == [names[k] for k in stages]
 
 
 def test_it_goes_on_from_a_student_that_is_there(

@@ -13,7 +13,6 @@ import pytest
 from cdjax import Spec
 from cdjax.checkpoints.pytorch import convert_paper_16x, convert_wct_vgg19
 from cdjax.distillation.config import (
-    PAPER_WEIGHTS,
     STAGE_PHASES,
     Phase,
     PhaseConfig,
@@ -21,6 +20,7 @@ from cdjax.distillation.config import (
     Weights,
 )
 from cdjax.distillation.losses import tap_losses
+from cdjax.distillation.presets import PRESETS
 from cdjax.distillation.train_step import initial_state, loss, optimizer, train_step
 from cdjax.distillation.whitened_adam import input_factors
 from cdjax.model import Params
@@ -29,6 +29,7 @@ from tests import models
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
+PAPER = PRESETS["wct"]["paper"]
 TEACHER, STUDENT = Spec(2, (6, 8)), Spec(2, (3, 4))
 
 
@@ -36,7 +37,7 @@ def task(
     phase: Phase, *, microbatches: int = 1, dtype: str = "float32", **changes: Any
 ) -> TrainTask:
     """A phase of the small networks, with the paper's weights unless others are given."""
-    config = PhaseConfig(**{"weights": PAPER_WEIGHTS[phase], **changes})
+    config = PhaseConfig(**{"weights": PAPER.phase(phase).weights, **changes})
     return TrainTask(phase, (STUDENT,), TEACHER, config, microbatches=microbatches, dtype=dtype)
 
 
@@ -100,7 +101,7 @@ def test_one_step_of_the_original_code(shared: Path, stage: int) -> None:
     frozen = {"teacher": big["encoder"], "decoder": big["decoder"]}
     phase: Phase = "student_encoder"
     work = TrainTask(
-        phase, (student(stage),), teacher(stage), PhaseConfig(weights=PAPER_WEIGHTS[phase])
+        phase, (student(stage),), teacher(stage), PhaseConfig(weights=PAPER.phase(phase).weights)
     )
     params = recorded(golden, "se_init")
     step = jax.jit(jax.value_and_grad(partial(loss, task=work), has_aux=True))
@@ -134,7 +135,7 @@ def test_one_decoder_gradient_of_the_original_code(shared: Path, stage: int) -> 
     decoder = recorded({f"x/{name}": value for name, value in start.items()}, "x")["encoder"]
     phase: Phase = "student_decoder"
     work = TrainTask(
-        phase, (student(stage),), teacher(stage), PhaseConfig(weights=PAPER_WEIGHTS[phase])
+        phase, (student(stage),), teacher(stage), PhaseConfig(weights=PAPER.phase(phase).weights)
     )
     frozen = {"teacher": big["encoder"], "encoder": small["encoder"]}
     step = jax.jit(jax.value_and_grad(partial(loss, task=work), has_aux=True))
@@ -182,7 +183,7 @@ def test_losses_equal_numpy(phase: Phase, relu_embedding: bool) -> None:
         sums["pixel"] += np.mean((rebuilt - image) ** 2)
         again = models.encode(TEACHER, frozen["teacher"], rebuilt)
         sums["perceptual"] += sum(np.mean((again[n] - targets[n]) ** 2) for n in targets)
-    weights = PAPER_WEIGHTS[phase]
+    weights = PAPER.phase(phase).weights
     expected = sum(getattr(weights, name) * value / 2 for name, value in sums.items())
     np.testing.assert_allclose(total, expected, rtol=1e-4)
     for name, value in parts.items():

@@ -77,8 +77,8 @@ def test_total_variation() -> None:
 
 def test_losses_of_an_image() -> None:
     content, style, image = (jnp.asarray(a, jnp.float32) for a in (CONTENT, STYLE, IMAGE))
-    layers = {"content_layers": ("relu1_2",), "style_layers": ("relu1_1", "relu2_1")}
-    targets = find_targets(SPEC, PARAMS, content, style, **layers)
+    layers = ("relu1_2",), ("relu1_1", "relu2_1")
+    targets = find_targets(SPEC, PARAMS, content, style, layers)
     shares = {"relu1_1": 5.0, "relu2_1": 7.0}
     weights = Weights(
         {"relu1_2": jnp.float32(3)}, jax.tree.map(jnp.float32, shares), jnp.float32(2)

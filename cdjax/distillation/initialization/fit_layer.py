@@ -6,7 +6,6 @@ eliminated by ridge regression at every evaluation, and L-BFGS varies the kernel
 coordinates whitened by the Gram matrix of the inputs.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -16,25 +15,9 @@ from jax import Array
 from numpy.typing import NDArray
 
 from cdjax.model import Params
-from cdjax.ops.least_squares import (
-    MASKED_PASSES,
-    Floats,
-    as_float32,
-    minimize_whitened,
-    ridge,
-    squared_error,
-    whitener,
-)
-from cdjax.ops.samples import (
-    Samples,
-    columns,
-    hidden_gradient,
-    hidden_moments,
-    moments,
-    projected_relu,
-    relu_masked_moments,
-    relu_moments,
-)
+from cdjax.ops import least_squares, samples
+from cdjax.ops.least_squares import Floats, as_float32, ridge, squared_error
+from cdjax.ops.samples import Samples, moments
 
 _RIDGES = 10.0 ** np.arange(-7, 0)
 """Candidates for the ridge of a regression, as fractions of each input's mean square."""
@@ -62,9 +45,8 @@ def select_columns(covariance: Floats, metric: Floats, count: int) -> NDArray[np
     chosen: list[int] = []
     for _ in range(count):
         spread = np.diag(rest)
-        gain = np.where(
-            spread > floor, np.square(metric.T @ rest).sum(0) / np.maximum(spread, floor), -1
-        )
+        explained = np.square(metric.T @ rest).sum(0) / np.maximum(spread, floor)
+        gain = np.where(spread > floor, explained, -1)
         gain[chosen] = -2
         best = int(np.argmax(gain))
         chosen.append(best)
@@ -77,7 +59,7 @@ def _start(
     fit: Samples, stop: Samples, gram: Floats, chosen: NDArray[np.int64]
 ) -> tuple[Floats, float]:
     """Ridge regression of the chosen pre-activations, then masked passes; and its ridge."""
-    wanted, held = (columns(rows.targets, chosen) for rows in (fit, stop))
+    wanted, held = (samples.columns(part.targets, chosen) for part in (fit, stop))
     cross = np.asarray(moments(fit.inputs, wanted))
     gram_stop = np.asarray(moments(stop.inputs, stop.inputs))
     cross_stop = np.asarray(moments(stop.inputs, held))
@@ -86,35 +68,39 @@ def _start(
     errors = [squared_error(gram_stop, cross_stop, 0.0, solution) for solution in solutions]
     best = int(np.argmin(errors))
     kernel, strength = solutions[best], float(_RIDGES[best])
-    for _ in range(MASKED_PASSES):
-        cross = np.asarray(relu_masked_moments(fit.inputs, wanted, as_float32(kernel)))
+    for _ in range(least_squares.MASKED_PASSES):
+        cross = np.asarray(samples.relu_masked_moments(fit.inputs, wanted, as_float32(kernel)))
         kernel = ridge(gram, cross, strength)
     return kernel, strength
 
 
 @dataclass
-class _Projected:
-    """min over Q, q of |T - Q relu(X W) - q|^2, as a function of W alone."""
+class _Descent:
+    """min over Q, q of |T - Q relu(X W) - q|^2, as a function of W alone.
+
+    `kernel` is the W with the least error on the held-out samples so far.
+    """
 
     fit: Samples
     stop: Samples
     matrix: Floats
     mean: Floats
+    kernel: Floats
+    seen: int = 0
+    waited: int = 0
 
     def __post_init__(self) -> None:
-        self.targets, square = self._project(self.fit)
-        self.stop_targets, stop_square = self._project(self.stop)
-        self.square, self.stop_square = float(square), float(stop_square)
+        self.targets, self.square = self._project(self.fit)
+        self.stop_targets, self.stop_square = self._project(self.stop)
+        self.first = self.error = self.held_out(self.kernel)
 
-    def _project(self, samples: Samples) -> tuple[Array, Array]:
-        return projected_relu(
-            samples.inputs, samples.targets, as_float32(self.matrix), as_float32(self.mean)
-        )
+    def _project(self, part: Samples) -> tuple[Array, float]:
+        matrix, mean = as_float32(self.matrix), as_float32(self.mean)
+        targets, square = samples.projected_relu(part.inputs, part.targets, matrix, mean)
+        return targets, float(square)
 
     def _solve(self, kernel: Floats) -> tuple[float, Floats]:
-        gram, cross = map(
-            np.asarray, hidden_moments(self.fit.inputs, self.targets, as_float32(kernel))
-        )
+        gram, cross = _hidden_moments(self.fit.inputs, self.targets, kernel)
         solution = ridge(gram, cross, _OUTPUT_RIDGE)
         penalty = _OUTPUT_RIDGE * (np.diag(gram)[:-1] @ np.square(solution[:-1])).sum()
         return (squared_error(gram, cross, self.square, solution) + penalty) / self.square, solution
@@ -122,31 +108,18 @@ class _Projected:
     def value(self, kernel: Floats) -> tuple[float, Floats]:
         """The unexplained fraction of the targets, and its gradient."""
         loss, solution = self._solve(kernel)
-        arguments = (as_float32(kernel), as_float32(solution))
-        slope = np.asarray(hidden_gradient(self.fit.inputs, self.targets, *arguments))
+        arguments = self.targets, as_float32(kernel), as_float32(solution)
+        slope = np.asarray(samples.hidden_gradient(self.fit.inputs, *arguments))
         return loss, 2 * slope / self.square
 
     def held_out(self, kernel: Floats) -> float:
         """The unexplained fraction of the held-out samples, under the Q of the fitted ones."""
         _, solution = self._solve(kernel)
-        arguments = (self.stop.inputs, self.stop_targets, as_float32(kernel))
-        gram, cross = map(np.asarray, hidden_moments(*arguments))
+        gram, cross = _hidden_moments(self.stop.inputs, self.stop_targets, kernel)
         return squared_error(gram, cross, self.stop_square, solution) / self.stop_square
 
-
-@dataclass
-class _Watch:
-    """Keeps the kernel with the least error on the held-out samples, and decides when to stop."""
-
-    held_out: Callable[[Floats], float]
-    kernel: Floats
-    seen: int = 0
-    waited: int = 0
-
-    def __post_init__(self) -> None:
-        self.first = self.error = self.held_out(self.kernel)
-
-    def __call__(self, kernel: Floats) -> bool:
+    def watch(self, kernel: Floats) -> bool:
+        """Keeps the best kernel; whether to stop."""
         self.seen += 1
         if self.seen % _CHECK_EVERY:
             return False
@@ -158,6 +131,11 @@ class _Watch:
         return self.waited == _PATIENCE
 
 
+def _hidden_moments(inputs: Array, targets: Array, kernel: Floats) -> tuple[Floats, Floats]:
+    gram, cross = samples.hidden_moments(inputs, targets, as_float32(kernel))
+    return np.asarray(gram), np.asarray(cross)
+
+
 @dataclass(frozen=True)
 class Layer:
     """A fitted layer.
@@ -166,7 +144,7 @@ class Layer:
         kernel: (D, W); its last row is the bias.
         solution: (W + 1, C), the ridge regression of the targets after ReLU on its outputs after
             ReLU.
-        summary: errors and number of steps, as text.
+        summary: numbers of samples and steps, and errors, as text.
     """
 
     kernel: Floats
@@ -174,42 +152,39 @@ class Layer:
     summary: str
 
 
-def fit_layer(
-    fit: Samples, stop: Samples, *, width: int, metric: Floats | None = None, iterations: int = 60
-) -> Layer:
+def fit_layer(fit: Samples, stop: Samples, width: int, metric: Floats, iterations: int) -> Layer:
     """Finds W that minimises |relu(Z) - Q relu(X W) - q|^2 for inputs X and targets Z.
 
     Args:
         fit: the samples to fit; targets Z are pre-activations of C channels.
         stop: samples of other photographs, which end the descent and choose the ridge.
         width: number of channels of W, at most C.
-        metric: (C, R); distances are measured after multiplication by this matrix. The identity
-            by default.
+        metric: (C, R); distances are measured after multiplication by this matrix.
         iterations: of L-BFGS, at most; 0 for the linear start alone.
 
     Returns:
         The layer, every channel scaled to a mean activation of 1 over the samples to fit.
     """
     with jax.enable_x64(True):
-        joint = np.asarray(relu_moments(fit.inputs, fit.targets)) / fit.count
+        joint = np.asarray(samples.relu_moments(fit.inputs, fit.targets)) / fit.count
         mean = joint[-1, :-1]
         covariance = joint[:-1, :-1] - np.outer(mean, mean)
-        metric = np.eye(len(mean)) if metric is None else metric
         gram = np.asarray(moments(fit.inputs, fit.inputs))
         kernel, strength = _start(fit, stop, gram, select_columns(covariance, metric, width))
         summary = "linear start"
         if iterations:
             matrix = _principal(metric, covariance)
-            projected = _Projected(fit, stop, matrix, mean @ matrix)
-            watch = _Watch(projected.held_out, kernel)
-            factor = whitener(gram, fit.count, strength)
-            _, loss, steps = minimize_whitened(projected.value, kernel, factor, iterations, watch)
-            kernel = watch.kernel
+            descent = _Descent(fit, stop, matrix, mean @ matrix, kernel)
+            factor = least_squares.whitener(gram, fit.count, strength)
+            _, loss, steps = least_squares.minimize_whitened(
+                descent.value, kernel, factor, iterations, descent.watch
+            )
+            kernel = descent.kernel
             summary = (
-                f"unexplained {watch.first:.3f}, after {steps} steps {watch.error:.3f} "
+                f"unexplained {descent.first:.3f}, after {steps} steps {descent.error:.3f} "
                 f"({loss:.3f} where fitted)"
             )
-        return _scaled(fit, kernel, summary)
+        return _scaled(fit, kernel, f"{fit.count} + {stop.count} samples, {summary}")
 
 
 def _principal(metric: Floats, covariance: Floats) -> Floats:
@@ -224,8 +199,9 @@ def _principal(metric: Floats, covariance: Floats) -> Floats:
 def _scaled(fit: Samples, kernel: Floats, summary: str) -> Layer:
     """The kernel with channels of mean activation 1, and its output map."""
     identity, zero = np.eye(fit.targets.shape[-1]), np.zeros(fit.targets.shape[-1])
-    positive, _ = projected_relu(fit.inputs, fit.targets, as_float32(identity), as_float32(zero))
-    gram, cross = map(np.asarray, hidden_moments(fit.inputs, positive, as_float32(kernel)))
+    arguments = fit.targets, as_float32(identity), as_float32(zero)
+    positive, _ = samples.projected_relu(fit.inputs, *arguments)
+    gram, cross = _hidden_moments(fit.inputs, positive, kernel)
     mean = gram[-1, :-1] / fit.count
     # A channel that is never active has no scale.
     scale = np.where(mean > _DEAD, mean, 1.0)

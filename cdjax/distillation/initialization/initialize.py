@@ -5,6 +5,7 @@ student is fitted to the teacher's features by regression on the features of the
 before it, and the decoder in the same way back to the image.
 """
 
+from collections.abc import Mapping
 from typing import get_args
 
 import jax
@@ -14,7 +15,7 @@ from jax import Array
 
 from cdjax.checkpoints.load import load_model
 from cdjax.distillation.config import Initialization, Start
-from cdjax.distillation.initialization.layerwise import fit_decoder, fit_embedding, fit_encoder
+from cdjax.distillation.initialization import layerwise
 from cdjax.distillation.initialization.pruning import prune_decoder, prune_encoder
 from cdjax.model import Images, Params
 from cdjax.networks.spec import Conv, Spec
@@ -23,25 +24,18 @@ from cdjax.progress import OnProgress, ignore_progress
 _EMBEDDED_OVER = 1000
 
 
-def _random(key: Array, shape: tuple[int, ...]) -> Params:
-    kernel = jax.nn.initializers.he_normal()(key, shape, jnp.float32)
-    return {"kernel": kernel, "bias": jnp.zeros(shape[-1:], jnp.float32)}
+def _random(key: Array, shapes: Mapping[str, tuple[int, ...]]) -> Params:
+    """Layers with kernels of these shapes after He, and biases of 0."""
+    params = {}
+    for index, (name, shape) in enumerate(shapes.items()):
+        own = jax.random.fold_in(key, index)
+        kernel = jax.nn.initializers.he_normal()(own, shape, jnp.float32)
+        params[name] = {"kernel": kernel, "bias": jnp.zeros(shape[-1:], jnp.float32)}
+    return params
 
 
-def _random_layers(key: Array, convs: tuple[Conv, ...]) -> Params:
-    return {
-        conv.name: _random(
-            jax.random.fold_in(key, index), (3, 3, conv.features_in, conv.features_out)
-        )
-        for index, conv in enumerate(convs)
-    }
-
-
-def _random_embedding(key: Array, student: Spec, widths: tuple[int, ...]) -> Params:
-    return {
-        name: _random(jax.random.fold_in(key, index), (features, width))
-        for index, ((name, features), width) in enumerate(zip(student.taps, widths, strict=True))
-    }
+def _shapes(convs: tuple[Conv, ...]) -> dict[str, tuple[int, ...]]:
+    return {conv.name: (3, 3, conv.features_in, conv.features_out) for conv in convs}
 
 
 def _generator_of(key: Array) -> np.random.Generator:
@@ -81,23 +75,24 @@ def initialize_encoder(
     """
     if start.model is not None:
         encoder = existing_student(start.model, student)["encoder"]
-        pair, few = (student, encoder), images[:_EMBEDDED_OVER]
-        embedding = fit_embedding(_generator_of(key), pair, teacher, few, positions=start.positions)
+        embedding = layerwise.fit_embedding(
+            _generator_of(key), (student, encoder), teacher, images[:_EMBEDDED_OVER],
+            positions=start.positions,
+        )  # fmt: skip
         return {"encoder": encoder, "embedding": embedding}
-    _check_method(start.method)
+    _check(start.method, images)
     _check_teacher(student, teacher[0])
     embedding_key, key = jax.random.split(key)
     if start.method == "lsq":
-        _check_images(images)
-        encoder, embedding = fit_encoder(
+        return layerwise.fit_encoder(
             _generator_of(key), student, teacher, images, start=start, on_progress=on_progress
         )
-        return {"encoder": encoder, "embedding": embedding}
-    embedding = _random_embedding(embedding_key, student, teacher[0].widths)
+    taps = zip(student.taps, teacher[0].widths, strict=True)
+    embedding = _random(embedding_key, {name: (width, wide) for (name, width), wide in taps})
     if start.method == "l1":
         return {"encoder": prune_encoder(student, teacher[1]), "embedding": embedding}
     conv0 = jax.tree.map(jnp.asarray, teacher[1]["conv0"])
-    encoder = {"conv0": conv0, **_random_layers(key, student.encoder)}
+    encoder = {"conv0": conv0, **_random(key, _shapes(student.encoder))}
     return {"encoder": encoder, "embedding": embedding}
 
 
@@ -133,15 +128,13 @@ def initialize_decoder(
     """
     if start.model is not None:
         return existing_student(start.model, student)["decoder"]
-    _check_method(start.method)
+    _check(start.method, images)
     if start.method == "lsq":
-        _check_images(images)
-        generator = _generator_of(key)
-        return fit_decoder(
-            generator, student, encoder, images, start=start, on_progress=on_progress
+        return layerwise.fit_decoder(
+            _generator_of(key), student, encoder, images, start=start, on_progress=on_progress
         )
     if start.method == "random":
-        return _random_layers(key, student.decoder)
+        return _random(key, _shapes(student.decoder))
     if teacher is None:
         raise ValueError("l1 prunes a teacher's decoder, but no teacher is given")
     _check_teacher(student, teacher[0])
@@ -170,9 +163,14 @@ def existing_student(name: str, spec: Spec) -> dict[str, Params]:
     return networks
 
 
-def _check_method(method: str) -> None:
+def _check(method: str, images: Images) -> None:
     if method not in get_args(Initialization):
         raise ValueError(f"method must be one of {get_args(Initialization)}, not {method!r}")
+    few = images.dtype != np.uint8 or images.shape[3:] != (3,) or len(images) < 2
+    if method == "lsq" and few:
+        raise ValueError(
+            f"lsq needs at least two uint8 images (N, H, W, 3), not {images.dtype} {images.shape}"
+        )
 
 
 def _check_teacher(student: Spec, teacher: Spec) -> None:
@@ -182,11 +180,4 @@ def _check_teacher(student: Spec, teacher: Spec) -> None:
     if any(small > large for small, large in zip(student.widths, teacher.widths, strict=True)):
         raise ValueError(
             f"a student of widths {student.widths} exceeds its teacher's {teacher.widths}"
-        )
-
-
-def _check_images(images: Images) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or len(images) < 2:
-        raise ValueError(
-            f"lsq needs at least two uint8 images (N, H, W, 3), not {images.dtype} {images.shape}"
         )

@@ -7,7 +7,7 @@ passes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from cdjax.networks.spec import Conv, Spec
 from cdjax.ops.padding import Padding
 from cdjax.ops.upsample import upsample
 
+Arrays = tuple[Array, ...]
 Positions = tuple[NDArray[np.int32], ...]
 _LARGEST_BLOCK = 8
 _BATCH = 8
@@ -61,9 +62,7 @@ def _half(values: Array) -> Array:
 
 
 @partial(jax.jit, static_argnames="spec")
-def pre_activations(
-    params: Params, images: Array, positions: tuple[Array, ...], *, spec: Spec
-) -> tuple[Array, ...]:
+def pre_activations(params: Params, images: Array, positions: Arrays, *, spec: Spec) -> Arrays:
     """The outputs of each layer of an encoder before ReLU: a tuple of (N, n, C), float16."""
     _, layers = run_layers(
         params, spec.encoder, coloured(params, images), padding=spec.padding, pre_activations=True
@@ -75,20 +74,14 @@ def pre_activations(
 
 
 @partial(jax.jit, static_argnames="spec")
-def mirrored_inputs(
-    params: Params, images: Array, positions: tuple[Array, ...], *, spec: Spec
-) -> tuple[Array, ...]:
+def mirrored_inputs(params: Params, images: Array, positions: Arrays, *, spec: Spec) -> Arrays:
     """The targets of each layer of a decoder, and last the encoder's features.
 
-    A layer's targets are the inputs of the encoder's layer of the same name; those of the last
-    layer are the image.
-
-    Returns:
-        For each layer of the decoder (N, n, C), float16, and (N, h, w, C'), float16.
+    A layer's targets, (N, n, C) float16, are the inputs of the encoder's layer of the same name;
+    those of the last layer are the image. The features are (N, h, w, C'), float16.
     """
-    features, layers = run_layers(
-        params, spec.encoder, coloured(params, images), padding=spec.padding
-    )
+    colours = coloured(params, images)
+    features, layers = run_layers(params, spec.encoder, colours, padding=spec.padding)
     reads = [layers[conv.name].inputs for conv in spec.decoder[:-1]]
     reads.append(images.astype(jnp.float32) / 255)
     samples = [_half(positions_of(f, where)) for f, where in zip(reads, positions, strict=True)]
@@ -96,9 +89,7 @@ def mirrored_inputs(
 
 
 @partial(jax.jit, static_argnames="convs")
-def image_blocks(
-    images: Array, positions: tuple[Array, ...], *, convs: tuple[Conv, ...]
-) -> tuple[Array, ...]:
+def image_blocks(images: Array, positions: Arrays, *, convs: tuple[Conv, ...]) -> Arrays:
     """The pixels under each position of each convolution: (N, n, 3 * side ** 2), float16.
 
     `side` is the side of a position in pixels, or 8 where it is more; then pixels are averaged.
@@ -123,9 +114,7 @@ def _continue(params: Params, features: Array, convs: tuple[Conv, ...], padding:
 
 
 @partial(jax.jit, static_argnames=("convs", "padding"))
-def _advance(
-    params: Params, features: Array, *, convs: tuple[Conv, ...], padding: Padding
-) -> Array:
+def _advance(params: Params, features: Array, convs: tuple[Conv, ...], padding: Padding) -> Array:
     return _half(_continue(params, features, convs, padding))
 
 
@@ -162,9 +151,7 @@ class Sampler:
     padding: Padding
     features: NDArray[Any]
     positions: Positions
-
-    def __post_init__(self) -> None:
-        self._done = 0
+    _done: int = field(default=0, init=False)
 
     def inputs(self, params: Params, index: int) -> NDArray[np.float32]:
         """The inputs of convolution `index`, (N, n, 9 C); `index` must not decrease.
@@ -183,11 +170,7 @@ class Sampler:
 
 
 def sample_positions(
-    generator: np.random.Generator,
-    convs: tuple[Conv, ...],
-    shape: tuple[int, ...],
-    *,
-    most: int,
+    generator: np.random.Generator, convs: tuple[Conv, ...], shape: tuple[int, ...], *, most: int
 ) -> Positions:
     """Random positions of each layer's feature map, for images of `shape` (N, H, W).
 

@@ -12,24 +12,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from cdjax.distillation.config import Start
-from cdjax.distillation.initialization.fit_layer import Layer, as_params, fit_layer
-from cdjax.distillation.initialization.layer_samples import (
-    Sampler,
-    image_blocks,
-    in_batches,
-    mirrored_inputs,
-    pre_activations,
-    sample_positions,
-)
+from cdjax.distillation.initialization import layer_samples
+from cdjax.distillation.initialization.fit_layer import as_params, fit_layer
+from cdjax.distillation.initialization.layer_samples import Sampler, in_batches, sample_positions
 from cdjax.model import Images, Params
-from cdjax.networks.spec import Conv, Spec
+from cdjax.networks.spec import Spec
 from cdjax.ops.least_squares import Floats, fit_relu, ridge
 from cdjax.ops.samples import Samples, make_samples, moments
 from cdjax.progress import OnProgress, Progress
 
+Network = tuple[Spec, Params]
 _EMBEDDING_RIDGE = 1e-5
 _HELD_OUT = 8
 """One image in so many is held out of every fit and decides when it ends."""
@@ -62,41 +58,28 @@ def _with_image(
     this is what helps a decoder most.
     """
     features = np.maximum(targets.astype(np.float32), 0) @ metric.astype(np.float32)
-    variance, pixels = (
-        float(np.var(a, axis=(0, 1), dtype=np.float64).sum()) for a in (features, blocks)
-    )
+    variance, pixels = (np.var(a, (0, 1), np.float64).sum() for a in (features, blocks))
     scale = np.sqrt(weight * variance / max(pixels, 1e-12))
-    joined = np.zeros((metric.shape[0] + blocks.shape[-1], metric.shape[1] + blocks.shape[-1]))
-    joined[: metric.shape[0], : metric.shape[1]] = metric
-    joined[metric.shape[0] :, metric.shape[1] :] = scale * np.eye(blocks.shape[-1])
+    joined = scipy.linalg.block_diag(metric, scale * np.eye(blocks.shape[-1]))
     return np.concatenate([targets, blocks], axis=-1), joined
-
-
-def _fit(
-    conv: Conv, inputs: NDArray[Any], targets: NDArray[Any], metric: Floats, *, start: Start
-) -> tuple[Layer, str]:
-    """A fitted layer, and a message about it."""
-    fit, stop = _split(inputs, targets)
-    width = conv.features_out
-    layer = fit_layer(fit, stop, width=width, metric=metric, iterations=start.iterations)
-    return layer, f"{conv.name}: {fit.count} + {stop.count} samples, {layer.summary}"
 
 
 def fit_encoder(
     generator: np.random.Generator,
     student: Spec,
-    teacher: tuple[Spec, Params],
+    teacher: Network,
     images: Images,
     *,
     start: Start,
     on_progress: OnProgress,
-) -> tuple[Params, Params]:
-    """Encoder and embeddings; arguments as for `initialize.initialize_encoder`."""
+) -> dict[str, Params]:
+    """Encoder and embedding; arguments and result as for `initialize.initialize_encoder`."""
     spec, params = teacher
     where = sample_positions(generator, student.encoder, images.shape[:3], most=start.positions)
-    targets = list(in_batches(partial(pre_activations, params, spec=spec), images, where))
-    if start.image_weight:
-        blocks = in_batches(partial(image_blocks, convs=student.encoder), images, where)
+    read = partial(layer_samples.pre_activations, params, spec=spec)
+    targets = list(in_batches(read, images, where))
+    read = partial(layer_samples.image_blocks, convs=student.encoder)
+    blocks = in_batches(read, images, where) if start.image_weight else None
     sampler = Sampler(student.encoder, student.padding, images, where)
     encoder = {"conv0": jax.tree.map(jnp.asarray, params["conv0"])}
     embedding = {}
@@ -107,15 +90,16 @@ def fit_encoder(
         if not conv.is_tap:
             following = params[student.encoder[index + 1].name]["kernel"]
             metric = _input_metric(following, (targets[0] > 0).mean((0, 1)))
-        if start.image_weight:
+        if blocks:
             wanted, metric = _with_image(wanted, metric, blocks[index], start.image_weight)
-        inputs = sampler.inputs(encoder, index)
-        layer, message = _fit(conv, inputs, wanted, metric, start=start)
+        samples = _split(sampler.inputs(encoder, index), wanted)
+        layer = fit_layer(*samples, conv.features_out, metric, start.iterations)
         encoder[conv.name] = as_params(layer.kernel, 3, 3)
         if conv.is_tap:
             embedding[conv.layer] = as_params(layer.solution[:, :channels])
+        message = f"{conv.name}: {layer.summary}"
         on_progress(Progress("encoder", index + 1, len(student.encoder), message=message))
-    return encoder, embedding
+    return {"encoder": encoder, "embedding": embedding}
 
 
 def fit_decoder(
@@ -131,49 +115,41 @@ def fit_decoder(
     few = images[: start.decoder_images]
     most = start.positions * len(few) // len(images)
     where = sample_positions(generator, student.decoder, few.shape[:3], most=most)
-    *targets, features = in_batches(partial(mirrored_inputs, encoder, spec=student), few, where)
+    read = partial(layer_samples.mirrored_inputs, encoder, spec=student)
+    *targets, features = in_batches(read, few, where)
     sampler = Sampler(student.decoder, student.padding, features, where)
-    blocks = in_batches(partial(image_blocks, convs=student.decoder), few, where)
+    blocks = in_batches(partial(layer_samples.image_blocks, convs=student.decoder), few, where)
     decoder: Params = {}
     for index, conv in enumerate(student.decoder):
         inputs = sampler.inputs(decoder, index)
         if conv == student.decoder[-1]:
             fit, stop = _split(inputs, targets[index])
             kernel = fit_relu(fit, iterations=start.iterations)
-            message = f"{conv.name}: {fit.count} + {stop.count} samples, the image"
+            summary = f"{fit.count} + {stop.count} samples, the image"
         else:
             identity = np.eye(conv.features_out)
             wanted, metric = _with_image(targets[index], identity, blocks[index], 1.0)
-            layer, message = _fit(conv, inputs, wanted, metric, start=start)
-            kernel = layer.kernel
+            samples = _split(inputs, wanted)
+            layer = fit_layer(*samples, conv.features_out, metric, start.iterations)
+            kernel, summary = layer.kernel, layer.summary
         decoder[conv.name] = as_params(kernel, 3, 3)
+        message = f"{conv.name}: {summary}"
         on_progress(Progress("decoder", index + 1, len(student.decoder), message=message))
     return decoder
 
 
 def fit_embedding(
-    generator: np.random.Generator,
-    student: tuple[Spec, Params],
-    teacher: tuple[Spec, Params],
-    images: Images,
-    *,
-    positions: int,
+    rng: np.random.Generator, student: Network, teacher: Network, images: Images, *, positions: int
 ) -> Params:
     """Affine maps from a student's taps to the teacher's, by least squares.
 
-    Args:
-        generator: of the random positions.
-        student: spec and parameters of the encoder.
-        teacher: spec and parameters of its teacher, of the same stage and depths.
-        images: (N, H, W, 3) uint8 RGB.
-        positions: samples of each tap's regression, over all images.
-
-    Returns:
-        `{"relu{k}_1": {"kernel" (in, out), "bias" (out,)}, ...}`, float32.
+    Student and teacher are spec and parameters of encoders of one stage and depths; `images` are
+    (N, H, W, 3) uint8 RGB; `positions` is the number of samples of each tap, over all images.
+    Returns `{"relu{k}_1": {"kernel" (in, out), "bias" (out,)}, ...}`, float32.
     """
-    where = sample_positions(generator, student[0].encoder, images.shape[:3], most=positions)
+    where = sample_positions(rng, student[0].encoder, images.shape[:3], most=positions)
     features, targets = (
-        in_batches(partial(pre_activations, params, spec=spec), images, where)
+        in_batches(partial(layer_samples.pre_activations, params, spec=spec), images, where)
         for spec, params in (student, teacher)
     )
     embedding = {}
