@@ -15,7 +15,6 @@ from cdjax.io.atomic import write_text
 from cdjax.model import Model
 
 _STATE = "progress.json"
-_ROWS_AT_ONCE = 256
 
 
 def run_key(model: Model, *settings: object) -> str:
@@ -66,8 +65,7 @@ class ResumeState:
         # a run that was killed leaves no large file that the next one does not overwrite.
         file = self.folder / f"stage{stage}.raw"
         with open(file, "wb") as target:
-            for row in range(0, len(image), _ROWS_AT_ONCE):
-                target.write(np.ascontiguousarray(image[row : row + _ROWS_AT_ONCE]).data)
+            target.write(np.ascontiguousarray(image).data)
             target.flush()
             os.fsync(target.fileno())
         state = {"key": self.key, "stage": stage, "file": file.name, "shape": image.shape}
