@@ -102,14 +102,6 @@ def _kernel_gradient(padded: Array, gradient: Array) -> Array:
     return kernel.astype(gradient.dtype)
 
 
-def _gradient_by_images(gradient: Array, kernel: Array, *, padding: Padding) -> Array:
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    if padding == "zero":
-        return _convolve_same(gradient, turned)
-    by_padded = _convolve_same(jnp.pad(gradient, _AROUND), turned)
-    return folded(by_padded, "reflect")
-
-
 class _Options(NamedTuple):
     """The static options of `convolve`; `upsampled` only where `cdjax.ops.upsample` does it."""
 
@@ -138,7 +130,9 @@ def _cpu_gradients(
     elif fast and conv_narrow.is_supported(features_out, features_in):
         by_images = conv_narrow.image_gradient(before, kernel, padding=padding)
     else:
-        by_images = _gradient_by_images(before, kernel, padding=padding)
+        around = before if padding == "zero" else jnp.pad(before, _AROUND)
+        by_images = _convolve_same(around, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+        by_images = by_images if padding == "zero" else folded(by_images, padding)
     reflected = padding == "reflect"
     padded = reflect(reflect(images, 1), 2) if reflected else jnp.pad(images, _AROUND)
     return by_images, _kernel_gradient(padded, before), before.sum((0, 1, 2))

@@ -40,19 +40,16 @@ def check_pixels(images: Any, name: str) -> None:
 
 def as_pixels(images: ArrayLike, name: str) -> Pixels:
     """The array of an image or a batch of images; errors as for `check_pixels`."""
-    if not isinstance(images, jax.Array):
-        # Not jnp.asarray, which compiles a program for every shape.
-        images = np.asarray(images)
-    check_pixels(images, name)
-    return images
+    # Not jnp.asarray, which compiles a program for every shape.
+    pixels = images if isinstance(images, jax.Array) else np.asarray(images)
+    check_pixels(pixels, name)
+    return pixels
 
 
 def to_float(pixels: Pixels) -> Array:
     """uint8 or floating pixels as float32 in [0, 1], of the same shape."""
-    values = jnp.asarray(pixels)
-    if values.dtype == jnp.uint8:
-        return values.astype(jnp.float32) * LEVEL
-    return values.astype(jnp.float32)
+    values = jnp.asarray(pixels).astype(jnp.float32)
+    return values * LEVEL if pixels.dtype == jnp.uint8 else values
 
 
 def compute_dtype(dtype: DTypeLike) -> jnp.dtype:

@@ -1,6 +1,7 @@
 """Statistics of features: counts, means, scatter matrices, Gram matrices."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -55,22 +56,14 @@ def moments(features: Array) -> Moments:
 
 
 @jax.custom_jvp
+@partial(jnp.vectorize, signature="(h,w,c)->(c),(c,c)")
+@jax.custom_batching.sequential_vmap  # float64 does not survive `jax.vmap`.
 def _mean_and_scatter(features: Array) -> tuple[Array, Array]:
-    one = _mean_and_scatter_of_one
-    for _ in features.shape[:-3]:
-        one = jax.vmap(one)
-    mean, scatter = one(features)
-    return mean, scatter
-
-
-# float64 does not survive `jax.vmap`.
-@jax.custom_batching.sequential_vmap
-def _mean_and_scatter_of_one(features: Array) -> tuple[Array, Array]:
-    total, products = sums64(features)
+    sums = sums64(features)
     with jax.enable_x64(True):
-        both = mean_and_scatter(features.shape[0] * features.shape[1], total, products)
-        mean, scatter = (lax.convert_element_type(array, jnp.float32) for array in both)
-        return mean, scatter
+        mean, scatter = mean_and_scatter(features.shape[0] * features.shape[1], *sums)
+        float32 = partial(lax.convert_element_type, new_dtype=jnp.float32)
+        return float32(mean), float32(scatter)
 
 
 @_mean_and_scatter.defjvp

@@ -96,12 +96,10 @@ def _encode_style(
     params: dict[str, dict[str, Params]], config: ModelConfig, style: Pixels, dtype: jnp.dtype
 ) -> Style:
     images = pad(_batch(style), config.specs)
-    encoded = [
-        moments(encode_stage(params[f"stage{spec.stage}"]["encoder"], spec, images, dtype=dtype))
-        for spec in config.specs
-    ]
-    statistics = Style(tuple(encoded))
-    return statistics if style.ndim == 4 else jax.tree.map(lambda leaf: leaf[0], statistics)
+    encoders = [params[f"stage{spec.stage}"]["encoder"] for spec in config.specs]
+    features = map(partial(encode_stage, images=images, dtype=dtype), encoders, config.specs)
+    encoded = Style(tuple(map(moments, features)))
+    return encoded if style.ndim == 4 else jax.tree.map(lambda leaf: leaf[0], encoded)
 
 
 @partial(compiled, settings=EXACT, static_argnames=("config", "dtype"))
@@ -153,8 +151,7 @@ def check_style(config: ModelConfig, style: Style, shape: tuple[int, ...]) -> No
         raise ValueError(
             "this style was encoded by a model of other stages or widths; encode it again"
         )
-    batch = style.moments[0].mean.shape[:-1]
-    images = shape[:-3]
+    batch, images = style.moments[0].mean.shape[:-1], shape[:-3]
     if batch not in ((), (1,), images):
         raise ValueError(
             f"{batch[0]} styles cannot be paired with {images[0] if images else 1} content "
