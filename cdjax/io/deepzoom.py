@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.errors import ImageError, first_line
-from cdjax.io.atomic import atomic_folder, replace_folder
+from cdjax.io.atomic import StrPath, atomic_folder, replace_folder
 from cdjax.io.cache import cache_folder
 from cdjax.io.digest import sha256
 from cdjax.io.vips import VipsImage, reported
@@ -103,7 +103,7 @@ def _fetch(npm: str, folder: Path) -> None:
 
 
 def write_deepzoom(
-    folder: str | os.PathLike[str],
+    folder: StrPath,
     pixels: NDArray[np.uint8],
     *,
     title: str,
