@@ -135,7 +135,7 @@ def write_bundled(path: Path, model: "Model") -> None:
     from cdjax.checkpoints.store import config_to_json
 
     arrays: dict[str, Any] = {}
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(model.params):
+    for keys, leaf in jax.tree.leaves_with_path(model.params):
         name = jax.tree_util.keystr(keys, simple=True, separator="/")
         if "/embedding/" in name:
             continue

@@ -88,6 +88,5 @@ def fits_in_memory(
         config: of the model.
         memory: bytes of device memory that the image may take; `default_memory()` if None.
     """
-    if memory is None:
-        memory = default_memory()
-    return size[0] * size[1] * max(map(bytes_per_pixel, config.specs)) <= memory
+    needed = size[0] * size[1] * max(map(bytes_per_pixel, config.specs))
+    return needed <= (default_memory() if memory is None else memory)

@@ -60,16 +60,10 @@ class StageTiles:
 
 @partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "keep"))
 def _encode(
-    params: Params,
-    image: Array,
-    core: Array | NDArray[np.int32],
-    *,
-    spec: Spec,
-    dtype: DTypeLike,
-    keep: bool,
+    params: Params, tile: Array, core: NDArray[Any], *, spec: Spec, dtype: DTypeLike, keep: bool
 ) -> tuple[Array | None, tuple[Array, ...]]:
     """The features of a window, if they are kept, and the sums over its core."""
-    features = encode_stage(params, spec, to_float(image)[None], dtype=dtype)[0]
+    features = encode_stage(params, spec, to_float(tile)[None], dtype=dtype)[0]
     rows, columns = (jnp.arange(size) for size in features.shape[:2])
     inside = ((rows >= core[0]) & (rows < core[1]))[:, None] & (
         (columns >= core[2]) & (columns < core[3])

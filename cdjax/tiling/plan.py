@@ -86,16 +86,7 @@ def spans(length: int, side: int, halo: int) -> list[Span]:
 
 
 def plan_windows(size: tuple[int, int], sides: tuple[int, int], halo: int) -> list[Window]:
-    """An image's windows, row by row.
-
-    Args:
-        size: height and width of the image.
-        sides: height and width of a window.
-        halo: pixels next to a cut that do not belong to the core.
-
-    Raises:
-        ValueError: if a window has no pixels between two halos.
-    """
+    """The windows of an image, row by row; arguments are those of `spans`, as (height, width)."""
     rows, columns = (spans(*axis, halo) for axis in zip(size, sides, strict=True))
     return [Window(row, column) for row in rows for column in columns]
 

@@ -21,10 +21,6 @@ images that NumPy converts must be the same to the last bit."""
 def check_pixels(images: Any, name: str) -> None:
     """Checks that `images.shape` and `images.dtype` are those of an image or a batch of images.
 
-    Args:
-        images: anything that has both attributes.
-        name: of the argument, for the message.
-
     Raises:
         TypeError: if the dtype is neither uint8 nor floating.
         ValueError: if the shape is neither (H, W, 3) nor (N, H, W, 3), or has no pixels.
@@ -61,12 +57,7 @@ def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
 
 
 def padded_size(size: Sequence[int], specs: Sequence[Spec]) -> tuple[int, int]:
-    """Height and width grown to whole positions of the deepest features, at least 2 by 2.
-
-    Args:
-        size: height and width of an image.
-        specs: of the stages.
-    """
+    """Height and width grown to whole positions of the deepest features, at least 2 by 2."""
     stride = max(spec.stride for spec in specs)
     # The deepest convolution needs 2 positions to pad by reflection.
     height, width = (max(-(-length // stride), 2) * stride for length in size)

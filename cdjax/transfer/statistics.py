@@ -1,5 +1,6 @@
-"""Statistics of features: counts, means, scatter matrices, Gram matrices."""
+"""Statistics of features: counts, means, scatter and Gram matrices; a loss of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from numpy.typing import NDArray
+
+from cdjax.ops.matmul import mean_squared_error
 
 _POSITIONS_AT_ONCE = 2**13
 """Positions converted to float64 at a time. All of an image would need twice the memory of the
@@ -90,6 +93,28 @@ def channel_statistics(features: Array) -> tuple[Array, Array]:
     values = features.astype(jnp.float32)
     variance = jnp.var(values, axis=(-3, -2), ddof=1)
     return values.mean((-3, -2)), jnp.sqrt(variance + ADAIN_EPSILON)
+
+
+def style_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
+    """AdaIN's style loss: channel means and standard deviations (Huang and Belongie 2017, eq. 13).
+
+    Args:
+        taps: {name: (..., h, w, C)} of results.
+        targets: the same names of their styles; heights and widths may differ.
+
+    Returns:
+        Scalar, float32: the sum over taps of the mean squared differences of means and of standard
+        deviations.
+
+    Raises:
+        KeyError: if a tap has no target.
+    """
+    parts = [
+        mean_squared_error(*pair)
+        for name in taps
+        for pair in zip(*map(channel_statistics, (taps[name], targets[name])), strict=True)
+    ]
+    return jnp.stack(parts).sum()
 
 
 def sums64(features: Array, inside: Array | None = None) -> tuple[Array, Array]:
