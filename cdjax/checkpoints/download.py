@@ -29,9 +29,6 @@ def download(
         timeout: seconds without an answer after which the connection is given up.
         on_progress: called with the bytes fetched and, if known, the bytes in total.
 
-    Returns:
-        The path of the file.
-
     Raises:
         DownloadError: if the file cannot be fetched or written, or is not the expected one.
     """

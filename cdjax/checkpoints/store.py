@@ -45,14 +45,9 @@ def abstract_networks(spec: Spec) -> dict[str, Params]:
 
 
 def abstract_params(config: ModelConfig, *, embeddings: Collection[int] = ()) -> dict[str, Params]:
-    """The shapes of a model's parameters; allocates nothing.
+    """The shapes of a model's parameters, as a tree like `Model.params`; allocates nothing.
 
-    Args:
-        config: the model's configuration.
-        embeddings: the stages that have embeddings.
-
-    Returns:
-        A tree like `Model.params` with leaves `jax.ShapeDtypeStruct`, float32.
+    The leaves are `jax.ShapeDtypeStruct`, float32. `embeddings` are the stages that have them.
     """
     tree: dict[str, Params] = {}
     for spec in config.specs:

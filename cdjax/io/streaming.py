@@ -16,9 +16,7 @@ STREAMED_PIXELS = 2**24
 def open_picture(path: StrPath, shorter_side: int | None = None) -> Picture | VipsImage:
     """Reads an image, or opens a large one whose regions are read on demand.
 
-    Args:
-        path: the file.
-        shorter_side: to which the image is scaled, in pixels; None keeps its size.
+    It is scaled to a shorter side in pixels; None keeps its size.
 
     Raises:
         ImageError: if it cannot be read, or is too large and libvips is not installed.

@@ -24,7 +24,7 @@ from jax import Array, lax
 from cdjax.ops import conv_narrow, conv_winograd, upsample
 from cdjax.ops.conv_xla import convolve_exactly, convolve_plainly
 from cdjax.ops.matmul import product_of_rows
-from cdjax.ops.padding import Padding, folded, reflect
+from cdjax.ops.padding import AROUND, Padding, folded, reflect
 
 Algorithm = Literal["direct", "winograd"]
 """`"winograd"`: on a CPU, that algorithm or another fast one for supported shapes; otherwise as
@@ -32,7 +32,6 @@ Algorithm = Literal["direct", "winograd"]
 
 _NARROW = 3
 """Channels up to which a convolution is too narrow for a CPU's vector units, as of an image."""
-_AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
 
 _Convolution = Callable[[Array, Array, str], Array]
 """Takes images, a kernel and `"SAME"` or `"VALID"`."""
@@ -130,11 +129,11 @@ def _cpu_gradients(
     elif fast and conv_narrow.is_supported(features_out, features_in):
         by_images = conv_narrow.image_gradient(before, kernel, padding=padding)
     else:
-        around = before if padding == "zero" else jnp.pad(before, _AROUND)
+        around = before if padding == "zero" else jnp.pad(before, AROUND)
         by_images = _convolve_same(around, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
         by_images = by_images if padding == "zero" else folded(by_images, padding)
     reflected = padding == "reflect"
-    padded = reflect(reflect(images, 1), 2) if reflected else jnp.pad(images, _AROUND)
+    padded = reflect(reflect(images, 1), 2) if reflected else jnp.pad(images, AROUND)
     return by_images, _kernel_gradient(padded, before), before.sum((0, 1, 2))
 
 

@@ -171,17 +171,12 @@ def decode_pass(
     Raises:
         ValueError: if the memory is too small for any window.
     """
-    spec, encoded = tiles.spec, features is not None
+    spec, dtype, encoded = tiles.spec, tiles.config.dtype, features is not None
     used = {part: networks[part] for part in ("encoder", "decoder")}
     copies = _on_devices((used, transform))
     source = (image, 1) if features is None else (features, spec.stride)
-    decode = partial(
-        _decode,
-        spec=spec,
-        dtype=tiles.config.dtype,
-        encoded=encoded,
-        levels=target.dtype == np.uint8,
-    )
+    levels = target.dtype == np.uint8
+    decode = partial(_decode, spec=spec, dtype=dtype, encoded=encoded, levels=levels)
 
     def run(window: Window, piece: Array) -> tuple[Array, tuple[Array, ...]]:
         here, affine = copies[piece.device]

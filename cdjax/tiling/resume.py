@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,17 +43,12 @@ class ResumeState:
 
         None if there is no state, it has another key or is damaged.
         """
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):
             state = json.loads((self.folder / _STATE).read_text())
-            if state["key"] != self.key:
-                return None
-            file = self.folder / state["file"]
-            shape = tuple(state["shape"])
-            if file.stat().st_size != int(np.prod(shape, dtype=np.int64)) * 4:
-                return None
-            return state["stage"], np.memmap(file, np.float32, "r", shape=shape)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            if state["key"] == self.key:
+                file, shape = self.folder / state["file"], tuple(state["shape"])
+                return state["stage"], np.memmap(file, np.float32, "r", shape=shape)
+        return None
 
     def save(self, stage: int, image: NDArray[np.float32]) -> None:
         """Saves a stage's image and removes that of the stage before.
