@@ -137,13 +137,9 @@ def vgg_model(tensors: _Tensors, name: str, path: Path | None = None) -> Model:
     present = [conv for layer, conv in full.items() if _tensor_names([layer]) & tensors.keys()]
     stage = max((int(conv[4]) for conv in present if conv.endswith("_1")), default=1)
     spec = teacher(stage, depths=depths)
-    params = _apply(
-        tensors,
-        {"encoder": torchvision_names(spec)},
-        spec,
-        file="the weights" if path is None else str(path),
-        ignored=(*full, *behind, *_CLASSIFIER),
-    )
+    scheme, ignored = {"encoder": torchvision_names(spec)}, (*full, *behind, *_CLASSIFIER)
+    file = "the weights" if path is None else str(path)
+    params = _apply(tensors, scheme, spec, file=file, ignored=ignored)
     std = np.array(IMAGENET_STD)
     colour = {"kernel": np.diag(1 / std)[None, None], "bias": -np.array(IMAGENET_MEAN) / std}
     params["encoder"]["conv0"] = {part: a.astype(np.float32) for part, a in colour.items()}

@@ -97,17 +97,10 @@ def _in_profile(image: Any, profile: bytes | None) -> Any:
 
 def _save(image: Any, name: str, kind: str, quality: int) -> None:
     if kind == "TIFF":
-        pyramid = image.width * image.height * image.bands * 4 / 3
-        image.tiffsave(
-            name,
-            compression="deflate",
-            predictor="horizontal",
-            tile=True,
-            tile_width=256,
-            tile_height=256,
-            pyramid=True,
-            bigtiff=pyramid > _CLASSIC_TIFF,
-        )
+        big = image.width * image.height * image.bands * 4 / 3 > _CLASSIC_TIFF
+        packed = {"compression": "deflate", "predictor": "horizontal"}
+        tiles = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True}
+        image.tiffsave(name, **packed, **tiles, bigtiff=big)
     elif kind == "PNG":
         image.pngsave(name, filter="all")
     elif kind == "JPEG":
