@@ -154,9 +154,7 @@ def _deep_grey(image: Image.Image) -> Picture:
     else:
         white = float(2 ** int(tags.get(_BITS_PER_SAMPLE, (16,))[0]) - 1)
     grey = samples.astype(np.float32) / np.float32(white)
-    if tags.get(_PHOTOMETRIC) == 0:
-        grey = 1 - grey
-    grey = np.clip(grey, 0, 1)
+    grey = np.clip(1 - grey if tags.get(_PHOTOMETRIC) == 0 else grey, 0, 1)
     alpha = None
     if isinstance(transparent := image.info.get("transparency"), int):
         alpha = np.where(samples == transparent, 0, 255).astype(np.uint8)
@@ -269,9 +267,7 @@ def check_suffix(path: Path) -> None:
     """Raises `ImageError` if images with the suffix of a path cannot be written."""
     if path.suffix.lower() not in FORMATS:
         known = ", ".join(FORMATS)
-        raise ImageError(
-            f"{path}: unknown suffix {path.suffix!r}; images can be written as {known}"
-        )
+        raise ImageError(f"{path}: unknown suffix {path.suffix!r}; images are written as {known}")
 
 
 def check_size(path: Path, height: int, width: int) -> None:

@@ -35,6 +35,7 @@ _NARROW = 3
 
 _Convolution = Callable[[Array, Array, str], Array]
 """Takes images, a kernel and `"SAME"` or `"VALID"`."""
+_Gradients = tuple[Array, Array, Array]
 
 
 def _pair_columns(kernel: Array) -> Array:
@@ -59,9 +60,7 @@ def _convolve_same(
     return result.reshape(n, height, width, features_out)
 
 
-def _borders_corrected(
-    images: Array, kernel: Array, convolve: _Convolution = convolve_plainly
-) -> Array:
+def _borders_corrected(images: Array, kernel: Array, convolve: _Convolution) -> Array:
     result = _convolve_same(images, kernel, convolve)
     n = images.shape[0]
     for axis, along in ((1, 2), (2, 1)):
@@ -117,7 +116,7 @@ def _before_relu(gradient: Array, *results: Array) -> Array:
 
 def _cpu_gradients(
     images: Array, kernel: Array, gradient: Array, *results: Array, options: _Options
-) -> tuple[Array, Array, Array]:
+) -> _Gradients:
     padding, fast = options.padding, options.algorithm == "winograd"
     features_in, features_out = kernel.shape[2:]
     before = _before_relu(gradient, *results)
@@ -173,12 +172,8 @@ def _forward(
     return result, (images, kernel, result) if options.rectified else (images, kernel)
 
 
-def _backward(
-    options: _Options, saved: tuple[Array, ...], gradient: Array
-) -> tuple[Array, Array, Array]:
-    def automatic(
-        images: Array, kernel: Array, gradient: Array, *results: Array
-    ) -> tuple[Array, Array, Array]:
+def _backward(options: _Options, saved: tuple[Array, ...], gradient: Array) -> _Gradients:
+    def automatic(images: Array, kernel: Array, gradient: Array, *results: Array) -> _Gradients:
         before = _before_relu(gradient, *results)
         plainly = partial(_padded, padding=options.padding, upsampled=options.upsampled)
         by_images, by_kernel = jax.vjp(plainly, images, kernel)[1](before)
@@ -186,10 +181,8 @@ def _backward(
 
     images, kernel, *results = saved
     on_cpu = partial(_cpu_gradients, options=options)
-    gradients: tuple[Array, Array, Array] = lax.platform_dependent(
-        images, kernel, gradient, *results, cpu=on_cpu, default=automatic
-    )
-    return gradients
+    arguments = (images, kernel, gradient, *results)
+    return lax.platform_dependent(*arguments, cpu=on_cpu, default=automatic)
 
 
 _convolution.defvjp(_forward, _backward)

@@ -78,9 +78,7 @@ def tile_config(
     )
 
 
-def fits_in_memory(
-    size: tuple[int, int], config: ModelConfig, *, memory: int | None = None
-) -> bool:
+def fits_in_memory(size: tuple[int, int], config: ModelConfig, memory: int | None = None) -> bool:
     """Whether a device can encode or stylise an image of (height, width) as a whole.
 
     It may take `memory` bytes of device memory, or `default_memory()` if that is None.

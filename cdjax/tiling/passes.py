@@ -105,15 +105,14 @@ def _run_windows(
 
     def read(window: Window) -> NDArray[Any]:
         image, scale = source
-        spans = (window.rows, window.columns)
-        return cut(image, *((span.start // scale, span.end // scale) for span in spans))
+        return cut(image, *((span.start // scale, span.end // scale) for span in window))
 
     def write(window: Window, part: NDArray[Any] | None) -> None:
         image, scale = target
         if image is not None and part is not None:
             # The core of the part; the whole may end before it.
             here, there = [], []
-            for span, length in zip((window.rows, window.columns), image.shape, strict=False):
+            for span, length in zip(window, image.shape, strict=False):
                 begin, end = (min(edge // scale, length) for edge in span.core)
                 there.append(slice(begin, end))
                 here.append(slice(begin - span.start // scale, end - span.start // scale))
@@ -145,8 +144,7 @@ def encode_pass(
     copies = _on_devices(params)
 
     def run(window: Window, piece: Array) -> tuple[Array | None, tuple[Array, ...]]:
-        spans = (window.rows, window.columns)
-        core = [(edge - span.start) // stride for span in spans for edge in span.core]
+        core = [(edge - span.start) // stride for span in window for edge in span.core]
         return encode(copies[piece.device], piece, np.array(core, np.int32))
 
     sums = _run_windows(tiles, tiles.spec.halo, run, (image, 1), (kept, stride))

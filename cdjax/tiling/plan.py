@@ -7,6 +7,7 @@ the image.
 
 from dataclasses import dataclass
 from math import isqrt
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,8 +47,7 @@ class Span:
     core: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A window of an image: its rows and its columns."""
 
     rows: Span

@@ -142,9 +142,7 @@ def check_style(config: ModelConfig, style: Style, shape: tuple[int, ...]) -> No
     """
     channels = [statistics.mean.shape[-1] for statistics in style.moments]
     if channels != [spec.widths[-1] for spec in config.specs]:
-        raise ValueError(
-            "this style was encoded by a model of other stages or widths; encode it again"
-        )
+        raise ValueError("a model of other stages or widths encoded this style; encode it again")
     batch, images = style.moments[0].mean.shape[:-1], shape[:-3]
     if batch not in ((), (1,), images):
         raise ValueError(
