@@ -31,7 +31,7 @@ FORMATS = {
 """Suffixes of files that can be written, and Pillow's names of their formats."""
 
 READABLE = {**FORMATS, ".avif": "AVIF", ".bmp": "BMP", ".gif": "GIF", ".pgm": "PPM", ".ppm": "PPM"}
-"""Suffixes of files that can be read; the format of a file is told from its content."""
+"""Suffixes of files that can be read; the format of a file is recognised by its content."""
 
 MAX_PIXELS = 2**29
 """Pixels of the largest image that is read: 536 megapixels, 2 GiB while it is decoded."""

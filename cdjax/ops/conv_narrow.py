@@ -19,9 +19,9 @@ _SAME = (0, 0, 0)
 
 
 def is_supported(given: int, made: int) -> bool:
-    """Whether it is faster than a plain convolution from so many channels to so many.
+    """Whether it is faster than a plain convolution from `given` to `made` channels.
 
-    `convolve` is given the channels of the images, `image_gradient` those of the gradient.
+    For `image_gradient`, `given` are the channels of the gradient.
     """
     return given >= _MANY and made <= _FEW
 

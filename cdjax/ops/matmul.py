@@ -10,7 +10,7 @@ def product(left: Array, right: Array) -> Array:
 
 
 def product_of_rows(left: Array, right: Array) -> Array:
-    """`left.T @ right`, float32, of arrays with the same many rows, without rounding them."""
+    """`left.T @ right`, float32, of arrays with equally many rows, without rounding them."""
     return lax.dot_general(
         left,
         right,

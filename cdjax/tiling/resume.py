@@ -45,8 +45,8 @@ class ResumeState:
         """
         with suppress(OSError, ValueError, KeyError, TypeError):
             state = json.loads((self.folder / _STATE).read_text())
-            if state["key"] == self.key:
-                file, shape = self.folder / state["file"], tuple(state["shape"])
+            file, shape = self.folder / state["file"], tuple(state["shape"])
+            if state["key"] == self.key and file.stat().st_size == 4 * np.prod(shape):
                 return state["stage"], np.memmap(file, np.float32, "r", shape=shape)
         return None
 

@@ -1,4 +1,4 @@
-"""Pictures resized and written: what stands in the file, and when there is none."""
+"""Images resized and written: the content of the files, and what remains after a failure."""
 
 import os
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""Images written through libvips: what stands in the file, and when there is none."""
+"""Images written by libvips: the content of the files, and what remains after a failure."""
 
 import os
 from contextlib import AbstractContextManager
