@@ -32,12 +32,9 @@ def combine_models(models: Sequence[Model]) -> Model:
     teachers = {stage: origins[stage][1].config.teacher_of(stage) for stage in stages}
     names = dict.fromkeys(teachers.values())
     used = [model for model in models if any(model is origin for _, origin in origins.values())]
-    config = ModelConfig(
-        models[0].config.method,
-        tuple(origins[stage][0] for stage in stages),
-        ", ".join(names),
-        tuple(dict.fromkeys(source for model in used for source in model.config.sources)),
-        tuple(teachers.items()) if len(names) > 1 else (),
-    )
+    sources = tuple(dict.fromkeys(source for model in used for source in model.config.sources))
+    differing = tuple(teachers.items()) if len(names) > 1 else ()
+    specs = tuple(origins[stage][0] for stage in stages)
     params = {f"stage{k}": origins[k][1].params[f"stage{k}"] for k in stages}
-    return Model(params, config)
+    method = models[0].config.method
+    return Model(params, ModelConfig(method, specs, ", ".join(names), sources, differing))

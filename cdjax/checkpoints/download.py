@@ -1,12 +1,11 @@
 """Downloads weights, such as torchvision's VGG, and checks them by their hash."""
 
-import os
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
 from cdjax.errors import DownloadError
-from cdjax.io.atomic import atomic_file
+from cdjax.io.atomic import StrPath, atomic_file
 from cdjax.io.digest import sha256
 from cdjax.progress import OnProgress, Progress, ignore_progress
 
@@ -16,15 +15,9 @@ TORCHVISION = {
 }
 """Addresses of torchvision's official VGG weights (575 and 553 MB)."""
 
-_BLOCK = 1 << 20
-
 
 def download(
-    url: str,
-    folder: str | os.PathLike[str],
-    *,
-    timeout: float = 30.0,
-    on_progress: OnProgress = ignore_progress,
+    url: str, folder: StrPath, *, timeout: float = 30.0, on_progress: OnProgress = ignore_progress
 ) -> Path:
     """The path of a file in a folder, downloaded unless it exists.
 
@@ -35,9 +28,6 @@ def download(
         folder: where to keep the file; made if it does not exist.
         timeout: seconds without an answer after which the connection is given up.
         on_progress: called with the bytes fetched and, if known, the bytes in total.
-
-    Returns:
-        The path of the file.
 
     Raises:
         DownloadError: if the file cannot be fetched or written, or is not the expected one.
@@ -51,7 +41,7 @@ def download(
         with atomic_file(path) as part:
             with urllib.request.urlopen(url, timeout=timeout) as response, open(part, "wb") as file:
                 total = int(response.headers.get("Content-Length") or 0) or None
-                while block := response.read(_BLOCK):
+                while block := response.read(1 << 20):
                     file.write(block)
                     on_progress(Progress(path.name, file.tell(), total))
             if not sha256(part).startswith(prefix):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cdjax.checkpoints.pretrained import VGG16, available_models, bundled_file, installed_vgg16
 from cdjax.errors import CheckpointError
+from cdjax.io.atomic import StrPath
 
 if TYPE_CHECKING:
     from cdjax.model import Model
@@ -24,7 +25,7 @@ _FOLDERS: dict[Kind, tuple[str, ...]] = {
 }
 
 
-def find_model(source: str | os.PathLike[str]) -> tuple[Kind, Path]:
+def find_model(source: StrPath) -> tuple[Kind, Path]:
     """The kind of files that `load_model` would read, and their path; opens nothing.
 
     Raises:
@@ -48,7 +49,7 @@ def find_model(source: str | os.PathLike[str]) -> tuple[Kind, Path]:
     return ("lpips" if path.suffix == ".ckpt" else "torchvision"), path
 
 
-def load_model(source: str | os.PathLike[str]) -> "Model":
+def load_model(source: StrPath) -> "Model":
     """Reads a model by name, or from a folder or file.
 
     Args:

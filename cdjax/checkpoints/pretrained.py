@@ -121,9 +121,7 @@ def read_bundled(path: Path) -> "Model":
 def write_bundled(path: Path, model: "Model") -> None:
     """Writes a model in half precision without its embeddings, whole or not at all.
 
-    Args:
-        path: the file; an existing one is replaced, and folders around it are made.
-        model: the model.
+    An existing file is replaced, and folders around it are made.
 
     Raises:
         CheckpointError: if a parameter is beyond the range of half precision.
@@ -135,7 +133,7 @@ def write_bundled(path: Path, model: "Model") -> None:
     from cdjax.checkpoints.store import config_to_json
 
     arrays: dict[str, Any] = {}
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(model.params):
+    for keys, leaf in jax.tree.leaves_with_path(model.params):
         name = jax.tree_util.keystr(keys, simple=True, separator="/")
         if "/embedding/" in name:
             continue

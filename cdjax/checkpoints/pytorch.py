@@ -6,7 +6,6 @@ is; one function applies any scheme. PyTorch kernels (out, in, height, width) be
 float32.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from cdjax.checkpoints.store import abstract_networks, listed
 from cdjax.checkpoints.torch_file import read_torch_file
 from cdjax.errors import ConversionError
+from cdjax.io.atomic import StrPath
 from cdjax.io.digest import sha256
 from cdjax.model import Model, ModelConfig, Params
 from cdjax.networks.spec import VGG16_DEPTHS, VGG19_DEPTHS, Conv, Spec, student, teacher
@@ -54,10 +54,7 @@ def _tensor_names(layers: Iterable[str]) -> set[str]:
 
 
 def _shape_in_file(shape: tuple[int, ...]) -> tuple[int, ...]:
-    if len(shape) == 1:
-        return shape
-    *size, features_in, features_out = shape
-    return (features_out, features_in, *(size or (1, 1)))
+    return shape if len(shape) == 1 else (*shape[:-3:-1], *(shape[:-2] or (1, 1)))
 
 
 def _apply(
@@ -114,10 +111,6 @@ def _state_dict(path: Path) -> _Tensors:
     return tensors
 
 
-def _source(path: Path) -> tuple[str, str]:
-    return path.name, sha256(path)
-
-
 def vgg_model(tensors: _Tensors, name: str, path: Path | None = None) -> Model:
     """A lone encoder from torchvision's VGG.
 
@@ -144,17 +137,13 @@ def vgg_model(tensors: _Tensors, name: str, path: Path | None = None) -> Model:
     present = [conv for layer, conv in full.items() if _tensor_names([layer]) & tensors.keys()]
     stage = max((int(conv[4]) for conv in present if conv.endswith("_1")), default=1)
     spec = teacher(stage, depths=depths)
-    params = _apply(
-        tensors,
-        {"encoder": torchvision_names(spec)},
-        spec,
-        file="the weights" if path is None else str(path),
-        ignored=(*full, *behind, *_CLASSIFIER),
-    )
+    scheme, ignored = {"encoder": torchvision_names(spec)}, (*full, *behind, *_CLASSIFIER)
+    file = "the weights" if path is None else str(path)
+    params = _apply(tensors, scheme, spec, file=file, ignored=ignored)
     std = np.array(IMAGENET_STD)
     colour = {"kernel": np.diag(1 / std)[None, None], "bias": -np.array(IMAGENET_MEAN) / std}
     params["encoder"]["conv0"] = {part: a.astype(np.float32) for part, a in colour.items()}
-    sources = () if path is None else (_source(path),)
+    sources = () if path is None else ((path.name, sha256(path)),)
     config = ModelConfig("encoder", (spec,), name, sources)
     return Model({f"stage{stage}": jax.device_put(params)}, config)
 
@@ -191,19 +180,15 @@ def _cascade(
         for tensors, scheme, path in zip(files, schemes(spec, files[0]), paths, strict=True):
             networks |= _apply(tensors, scheme, spec, file=str(path))
         params[f"stage{spec.stage}"] = networks
-    sources = tuple(_source(path) for paths in stages.values() for path in paths)
+    sources = tuple((path.name, sha256(path)) for paths in stages.values() for path in paths)
     return Model(jax.device_put(params), ModelConfig("wct", specs, "vgg19-normalised", sources))
 
 
-def convert_vgg(path: str | os.PathLike[str], name: str | None = None) -> Model:
-    """A lone encoder from a file of torchvision's VGG; see `vgg_model`.
+def convert_vgg(path: StrPath, name: str | None = None) -> Model:
+    """A lone encoder from a PyTorch file of torchvision's VGG; see `vgg_model`.
 
-    Args:
-        path: the PyTorch file.
-        name: `"vgg19"` or `"vgg16"`; by default the one whose layers the file has.
-
-    Raises:
-        TorchFileError, ConversionError: as for `cdjax.checkpoints.load.load_model`.
+    The name is `"vgg19"` or `"vgg16"`, by default the one whose layers the file has. Errors are
+    those of `cdjax.checkpoints.load.load_model`.
     """
     path = Path(path)
     tensors = _state_dict(path)
@@ -213,14 +198,11 @@ def convert_vgg(path: str | os.PathLike[str], name: str | None = None) -> Model:
     return vgg_model(tensors, name, path)
 
 
-def convert_wct_vgg19(folder: str | os.PathLike[str]) -> Model:
+def convert_wct_vgg19(folder: StrPath) -> Model:
     """The normalised VGG-19 with the decoders of the original WCT, for all stages in a folder.
 
-    Args:
-        folder: contains `vgg_normalised_conv{k}_1.pth` and `feature_invertor_conv{k}_1.pth`.
-
-    Raises:
-        TorchFileError, ConversionError: as for `cdjax.checkpoints.load.load_model`.
+    The folder contains `vgg_normalised_conv{k}_1.pth` and `feature_invertor_conv{k}_1.pth`. Errors
+    are those of `cdjax.checkpoints.load.load_model`.
     """
 
     def schemes(spec: Spec, _: _Tensors) -> tuple[_Scheme, _Scheme]:
@@ -231,16 +213,11 @@ def convert_wct_vgg19(folder: str | os.PathLike[str]) -> Model:
     return _cascade(stages, teacher, schemes)
 
 
-def convert_paper_16x(folder: str | os.PathLike[str]) -> Model:
-    """The published 16x students, for all stages in a folder.
+def convert_paper_16x(folder: StrPath) -> Model:
+    """The published 16x students, for all stages in a folder of `{k}SE.pth` and `{k}SD.pth`.
 
-    Every stage keeps its own conv0 (they differ), and its embeddings if the files have them.
-
-    Args:
-        folder: contains `{k}SE.pth` and `{k}SD.pth`.
-
-    Raises:
-        TorchFileError, ConversionError: as for `cdjax.checkpoints.load.load_model`.
+    Every stage keeps its own conv0 (they differ), and its embeddings if the files have them. Errors
+    are those of `cdjax.checkpoints.load.load_model`.
     """
 
     def names(layers: Iterable[str], suffix: str = "") -> dict[str, str]:
@@ -256,7 +233,7 @@ def convert_paper_16x(folder: str | os.PathLike[str]) -> Model:
     return _cascade(_stages(Path(folder), "{}SE.pth", "{}SD.pth"), student, schemes)
 
 
-SOURCES: Mapping[str, Callable[[str | os.PathLike[str]], Model]] = {
+SOURCES: Mapping[str, Callable[[StrPath], Model]] = {
     "vgg19": lambda path: convert_vgg(path, "vgg19"),
     "vgg16": lambda path: convert_vgg(path, "vgg16"),
     "wct-vgg19": convert_wct_vgg19,

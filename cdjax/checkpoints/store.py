@@ -6,7 +6,6 @@ any is read. The file SHA256SUMS (for `sha256sum --check`) detects damage.
 """
 
 import dataclasses
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ import jax
 import numpy as np
 
 from cdjax.errors import CheckpointError, first_line
-from cdjax.io.atomic import replace_folder
+from cdjax.io.atomic import StrPath, replace_folder
 from cdjax.io.digest import sha256
 from cdjax.io.processes import is_first, shared_folder
 from cdjax.model import Model, ModelConfig, Params
@@ -46,14 +45,9 @@ def abstract_networks(spec: Spec) -> dict[str, Params]:
 
 
 def abstract_params(config: ModelConfig, *, embeddings: Collection[int] = ()) -> dict[str, Params]:
-    """The shapes of a model's parameters; allocates nothing.
+    """The shapes of a model's parameters, as a tree like `Model.params`; allocates nothing.
 
-    Args:
-        config: the model's configuration.
-        embeddings: the stages that have embeddings.
-
-    Returns:
-        A tree like `Model.params` with leaves `jax.ShapeDtypeStruct`, float32.
+    The leaves are `jax.ShapeDtypeStruct`, float32. `embeddings` are the stages that have them.
     """
     tree: dict[str, Params] = {}
     for spec in config.specs:
@@ -163,7 +157,7 @@ def _verify(folder: Path) -> None:
         raise CheckpointError(f"{folder}: damaged, missing or changed: {', '.join(damaged)}")
 
 
-def save_model(path: str | os.PathLike[str], model: Model, *, overwrite: bool = False) -> None:
+def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
     """Writes a model as one Orbax checkpoint folder, whole or not at all.
 
     In a run on several machines all processes call this with the same path on a shared disk.

@@ -29,6 +29,7 @@ from cdjax.checkpoints.pickle_interpreter import (
     update,
 )
 from cdjax.errors import PickleFileError, TorchFileError
+from cdjax.io.atomic import StrPath
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
@@ -216,7 +217,7 @@ def _read_legacy(stream: mmap.mmap, length: int) -> Any:
     return result
 
 
-def read_torch_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_torch_file(path: StrPath) -> dict[str, Any]:
     """The dictionary in a PyTorch checkpoint, its tensors as NumPy arrays.
 
     Args:

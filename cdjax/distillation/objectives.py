@@ -26,8 +26,8 @@ from cdjax.networks.encoder import Encoder
 from cdjax.networks.layers import apply
 from cdjax.networks.spec import Spec
 from cdjax.ops.matmul import mean_squared_error
-from cdjax.transfer.losses import style_loss
 from cdjax.transfer.stages import decode_stage, encode_stage
+from cdjax.transfer.statistics import style_loss
 from cdjax.transfer.transforms import adain_features
 
 Metrics = dict[str, Array]

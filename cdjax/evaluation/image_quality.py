@@ -18,8 +18,8 @@ from cdjax.networks.layers import apply
 from cdjax.networks.spec import Spec
 from cdjax.ops.matmul import mean_squared_error
 from cdjax.progress import OnProgress, ignore_progress
-from cdjax.transfer.losses import style_loss
 from cdjax.transfer.stages import run_cascade
+from cdjax.transfer.statistics import style_loss
 from cdjax.transfer.stylize import stylize
 from cdjax.transfer.transforms import adain_features
 
@@ -52,7 +52,7 @@ class Stylized:
         content_loss: AdaIN's content loss (Huang and Belongie 2017, eq. 12): the mean squared
             difference between the result's features and the AdaIN of the content's and the
             style's, at relu4_1 or, if the teacher is shallower, its last tap.
-        style_loss: AdaIN's style loss at the taps up to that one (`cdjax.transfer.losses`).
+        style_loss: AdaIN's style loss at the taps up to that one (`cdjax.transfer.statistics`).
         content_ssim: structural similarity of the result and the content in pixels, -1 to 1.
     """
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+StrPath = str | os.PathLike[str]
+"""A path as an argument."""
+
 
 def temporary_beside(path: Path) -> Path:
     """A hidden path that nobody else can guess, in the same folder and thus on the same disk."""
@@ -14,7 +17,7 @@ def temporary_beside(path: Path) -> Path:
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_file(path: StrPath) -> Iterator[Path]:
     """Yields the path of an empty temporary file that replaces `path` at the end of the context.
 
     The file is flushed to the disk before it is renamed. After an exception the temporary file is
@@ -39,13 +42,13 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes(path: StrPath, data: bytes) -> None:
     """Writes a file, whole or not at all; replaces one that exists."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: StrPath, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all; replaces one that exists."""
     write_bytes(path, text.encode())
 
@@ -65,7 +68,7 @@ def replace_folder(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(path: StrPath, *, overwrite: bool = False) -> Iterator[Path]:
     """Yields an empty temporary folder that becomes `path` at the end of the context.
 
     After an exception the temporary folder is removed and `path` is what it was.

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.errors import ImageError, first_line
-from cdjax.io.atomic import atomic_folder, replace_folder
+from cdjax.io.atomic import StrPath, atomic_folder, replace_folder
 from cdjax.io.cache import cache_folder
 from cdjax.io.digest import sha256
 from cdjax.io.vips import VipsImage, reported
@@ -30,7 +30,6 @@ VERSION = "6.1.1"
 _SHA256 = "14d587cd3ee7c4861f1a41077ce642029364a21029956ba635bd8fb1202cf9ad"
 _SCRIPT, _BUTTONS, _LICENSE = "openseadragon.min.js", "images", "LICENSE.txt"
 _OURS = ("index.html", "image.dzi", "image_files")
-_SECONDS = 120
 _TILE, _OVERLAP = 254, 1
 _PAGE = """\
 <!doctype html>
@@ -85,7 +84,7 @@ def _fetch(npm: str, folder: Path) -> None:
         beside = Path(name)
         command = [npm, "pack", f"openseadragon@{VERSION}", "--ignore-scripts", "--silent"]
         done = subprocess.run(
-            command, cwd=beside, capture_output=True, text=True, timeout=_SECONDS, check=False
+            command, cwd=beside, capture_output=True, text=True, timeout=120, check=False
         )
         archives = list(beside.glob("*.tgz"))
         if done.returncode or len(archives) != 1:
@@ -103,7 +102,7 @@ def _fetch(npm: str, folder: Path) -> None:
 
 
 def write_deepzoom(
-    folder: str | os.PathLike[str],
+    folder: StrPath,
     pixels: NDArray[np.uint8],
     *,
     title: str,

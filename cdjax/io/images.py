@@ -8,6 +8,7 @@ kept.
 import io
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from cdjax.errors import ImageError, first_line
-from cdjax.io.atomic import write_bytes
+from cdjax.io.atomic import StrPath, write_bytes
 
 FORMATS = {
     ".jpg": "JPEG",
@@ -30,7 +31,7 @@ FORMATS = {
 """Suffixes of files that can be written, and Pillow's names of their formats."""
 
 READABLE = {**FORMATS, ".avif": "AVIF", ".bmp": "BMP", ".gif": "GIF", ".pgm": "PPM", ".ppm": "PPM"}
-"""Suffixes of files that can be read; the format of a file is told from its content."""
+"""Suffixes of files that can be read; the format of a file is recognised by its content."""
 
 MAX_PIXELS = 2**29
 """Pixels of the largest image that is read: 536 megapixels, 2 GiB while it is decoded."""
@@ -54,15 +55,12 @@ class Picture:
     alpha: NDArray[np.uint8] | None = None
 
 
-def read_image(path: str | os.PathLike[str]) -> Picture:
+def read_image(path: StrPath) -> Picture:
     """Reads JPEG, PNG, WebP, TIFF, AVIF, BMP, GIF and PPM files of up to `MAX_PIXELS`.
 
     Greyscale, palette, CMYK and 1-bit pictures become RGB. Greyscale of 12 or 16 bits keeps its
     depth; floating-point greyscale is taken to lie in [0, 1]. Colour of 16 bits is reduced to 8 by
     Pillow. Colours of transparent pixels are those of the file.
-
-    Args:
-        path: the file.
 
     Raises:
         ImageError: if the file does not exist, is broken, is not an image, or is too large.
@@ -97,7 +95,7 @@ def _reason(error: Exception) -> str:
     return f"broken image ({first_line(error)})"
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+def image_size(path: StrPath) -> tuple[int, int] | None:
     """Height and width of an image as stored (orientation not applied), or None if unreadable."""
     try:
         with _open(path) as file:
@@ -106,7 +104,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
         return None
 
 
-def _open(path: str | os.PathLike[str]) -> Image.Image:
+def _open(path: StrPath) -> Image.Image:
     # Only formats that Pillow decodes itself; EPS, for example, would run Ghostscript. The suffix's
     # format comes first, because Pillow imports all plugins to look for one not yet imported.
     likely = READABLE.get(Path(path).suffix.lower(), "JPEG")
@@ -156,9 +154,7 @@ def _deep_grey(image: Image.Image) -> Picture:
     else:
         white = float(2 ** int(tags.get(_BITS_PER_SAMPLE, (16,))[0]) - 1)
     grey = samples.astype(np.float32) / np.float32(white)
-    if tags.get(_PHOTOMETRIC) == 0:
-        grey = 1 - grey
-    grey = np.clip(grey, 0, 1)
+    grey = np.clip(1 - grey if tags.get(_PHOTOMETRIC) == 0 else grey, 0, 1)
     alpha = None
     if isinstance(transparent := image.info.get("transparency"), int):
         alpha = np.where(samples == transparent, 0, 255).astype(np.uint8)
@@ -167,27 +163,19 @@ def _deep_grey(image: Image.Image) -> Picture:
 
 def is_srgb(profile: bytes) -> bool:
     """Whether an ICC profile describes itself as sRGB; OSError or PyCMSError if it is broken."""
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    return ImageCms.getProfileDescription(source).startswith("sRGB")
+    return ImageCms.getProfileDescription(io.BytesIO(profile)).startswith("sRGB")
 
 
 def _srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    try:
-        if is_srgb(profile):  # A conversion would take time and change nothing.
-            return image
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        target = ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return image  # A broken profile is ignored.
+    with suppress(ImageCms.PyCMSError, OSError, ValueError):  # A broken profile is ignored.
+        if not is_srgb(profile):  # A conversion would take time and change nothing.
+            source, target = io.BytesIO(profile), ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image
+    return image
 
 
 def resize(picture: Picture, shorter_side: int) -> Picture:
-    """Scales a picture up or down with Lanczos resampling, keeping the aspect ratio.
-
-    Args:
-        picture: the picture.
-        shorter_side: length of the shorter side of the result, in pixels.
+    """Scales a picture to a shorter side in pixels with Lanczos resampling, keeping its aspect.
 
     Returns:
         The scaled picture, of the same dtype; `picture` itself if it already has this size.
@@ -217,7 +205,7 @@ def resize(picture: Picture, shorter_side: int) -> Picture:
     return Picture(np.clip(np.stack(channels, axis=2), 0, 1), alpha)
 
 
-def write_image(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> None:
+def write_image(path: StrPath, picture: Picture, *, quality: int = 95) -> None:
     """Writes a picture as sRGB with 8 bits per sample, whole or not at all.
 
     Args:
@@ -279,9 +267,7 @@ def check_suffix(path: Path) -> None:
     """Raises `ImageError` if images with the suffix of a path cannot be written."""
     if path.suffix.lower() not in FORMATS:
         known = ", ".join(FORMATS)
-        raise ImageError(
-            f"{path}: unknown suffix {path.suffix!r}; images can be written as {known}"
-        )
+        raise ImageError(f"{path}: unknown suffix {path.suffix!r}; images are written as {known}")
 
 
 def check_size(path: Path, height: int, width: int) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from cdjax.errors import ImageError
 from cdjax.io import vips
+from cdjax.io.atomic import StrPath
 from cdjax.io.images import MAX_PIXELS, Picture, image_size, read_image, resize
 from cdjax.io.vips import VipsImage
 
@@ -12,14 +13,10 @@ STREAMED_PIXELS = 2**24
 """Images of more than 16.8 megapixels are read and written by libvips, if it is installed."""
 
 
-def open_picture(
-    path: str | os.PathLike[str], shorter_side: int | None = None
-) -> Picture | VipsImage:
+def open_picture(path: StrPath, shorter_side: int | None = None) -> Picture | VipsImage:
     """Reads an image, or opens a large one whose regions are read on demand.
 
-    Args:
-        path: the file.
-        shorter_side: to which the image is scaled, in pixels; None keeps its size.
+    It is scaled to a shorter side in pixels; None keeps its size.
 
     Raises:
         ImageError: if it cannot be read, or is too large and libvips is not installed.

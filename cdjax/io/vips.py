@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from cdjax.errors import ImageError
+from cdjax.io.atomic import StrPath
 from cdjax.io.images import FORMATS, is_srgb
 
 _LOADERS = ("gifload", "heifload", "jpegload", "pngload", "tiffload", "webpload")
@@ -88,16 +89,14 @@ class VipsImage:
         colours: pyvips image of 3 bands, uchar, or float in [0, 1] for files of 16 bits or more.
         alpha: pyvips image of 1 band, uchar, or None if the file has no alpha channel.
         profile: the file's ICC profile; None if it has none or one of another colour space.
-        xres: horizontal resolution in pixels per mm; 1.0 if the file does not say.
-        yres: vertical resolution in pixels per mm; 1.0 if the file does not say.
+        resolution: pixels per mm along x and y; 1.0 if the file does not say.
     """
 
     name: str
     colours: Any
     alpha: Any | None
     profile: bytes | None
-    xres: float
-    yres: float
+    resolution: tuple[float, float]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -110,10 +109,7 @@ class VipsImage:
         return np.dtype(np.uint8 if self.colours.format == "uchar" else np.float32)
 
     def __getitem__(self, region: tuple[slice, slice]) -> NDArray[Any]:
-        """The pixels of rows and columns.
-
-        Args:
-            region: two slices of step 1, clipped to the image as those of an array.
+        """The pixels of two slices of step 1, clipped to the image as those of an array.
 
         Returns:
             (rows, columns, 3), of this image's dtype, a new array.
@@ -139,15 +135,12 @@ class VipsImage:
         return np.clip(block, 0, 1, out=block)
 
 
-def open_image(path: str | os.PathLike[str]) -> VipsImage:
+def open_image(path: StrPath) -> VipsImage:
     """Opens TIFF (BigTIFF, tiled, pyramidal), PNG, JPEG, WebP, AVIF and GIF files of any size.
 
     Greyscale, palette and CMYK become RGB and an ICC profile is converted to sRGB when a region is
     read. Floating-point samples are taken to be sRGB in [0, 1]. TIFF files of YCbCr without JPEG
     compression are read as if they were RGB.
-
-    Args:
-        path: the file.
 
     Raises:
         ImageError: if the file does not exist, is not an image, is broken, or has samples of
@@ -179,7 +172,7 @@ def open_image(path: str | os.PathLike[str]) -> VipsImage:
         colours = _rgb(colours, profile)
         if colours.format != "uchar":
             colours = (colours / _WHITE[colours.format]).cast("float")
-        return VipsImage(name, colours, alpha, profile, *resolution)
+        return VipsImage(name, colours, alpha, profile, resolution)
 
 
 def _profile(image: Any, count: int) -> bytes | None:

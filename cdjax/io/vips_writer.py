@@ -3,7 +3,6 @@
 A file takes the colour profile, the resolution and the alpha channel of the image it was made from.
 """
 
-import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdjax.io.atomic import atomic_file
+from cdjax.io.atomic import StrPath, atomic_file
 from cdjax.io.images import FORMATS, check_size, check_suffix, is_srgb
 from cdjax.io.vips import INTENT, VipsImage, colour_space, library, reported
 
@@ -44,11 +43,7 @@ def image_of(pixels: NDArray[np.uint8], like: VipsImage | None, *, flat: bool = 
 
 
 def write_image(
-    path: str | os.PathLike[str],
-    pixels: NDArray[np.uint8],
-    *,
-    like: VipsImage | None,
-    quality: int = 95,
+    path: StrPath, pixels: NDArray[np.uint8], *, like: VipsImage | None, quality: int = 95
 ) -> None:
     """Writes an image of any size, whole or not at all.
 
@@ -73,8 +68,8 @@ def write_image(
     kind = FORMATS[path.suffix.lower()]
     image = image_of(pixels, like, flat=kind == "JPEG")
     check_size(path, image.height, image.width)
-    if like is not None and like.xres != _UNKNOWN_RESOLUTION:
-        image = image.copy(xres=like.xres, yres=like.yres)
+    if like is not None and like.resolution[0] != _UNKNOWN_RESOLUTION:
+        image = image.copy(xres=like.resolution[0], yres=like.resolution[1])
     what = f"{path}: cannot be written"
     with reported(what), atomic_file(path) as temporary:
         image = _in_profile(image, like.profile if like else None)
@@ -102,17 +97,10 @@ def _in_profile(image: Any, profile: bytes | None) -> Any:
 
 def _save(image: Any, name: str, kind: str, quality: int) -> None:
     if kind == "TIFF":
-        pyramid = image.width * image.height * image.bands * 4 / 3
-        image.tiffsave(
-            name,
-            compression="deflate",
-            predictor="horizontal",
-            tile=True,
-            tile_width=256,
-            tile_height=256,
-            pyramid=True,
-            bigtiff=pyramid > _CLASSIC_TIFF,
-        )
+        big = image.width * image.height * image.bands * 4 / 3 > _CLASSIC_TIFF
+        packed = {"compression": "deflate", "predictor": "horizontal"}
+        tiles = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True}
+        image.tiffsave(name, **packed, **tiles, bigtiff=big)
     elif kind == "PNG":
         image.pngsave(name, filter="all")
     elif kind == "JPEG":

@@ -11,16 +11,10 @@ class Decoder(Network):
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
-        """Decodes features.
-
-        Args:
-            features: (N, h, w, C) at relu{stage}_1; h and w at least 2.
+        """Decodes features relu{stage}_1, (N, h, w, C); ValueError if h or w is below 2.
 
         Returns:
             Images, (N, h * stride, w * stride, 3), float32, RGB, at least 0 and not clipped above.
-
-        Raises:
-            ValueError: if the features are too small for reflection padding.
         """
         convs = self.spec.decoder
         return self.run(parameters_of(convs), convs, features)[0]

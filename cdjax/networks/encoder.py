@@ -15,10 +15,7 @@ def convolve_colour(colour: Params, images: Array) -> Array:
 
 
 def _fold_colour(colour: Params, first: Params) -> Params:
-    """Merges the 1x1 colour convolution into the 3x3 convolution that follows it.
-
-    Exact under reflection padding, which commutes with a map of single pixels.
-    """
+    """Merges conv0 into conv1_1; exact under reflection padding, which commutes with conv0."""
     matrix, kernel = colour["kernel"][0, 0], first["kernel"]
     folded = jnp.einsum("ij,hwjo->hwio", matrix, kernel, precision="highest")
     shift = jnp.einsum("j,hwjo->o", colour["bias"], kernel, precision="highest")

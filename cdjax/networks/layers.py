@@ -101,24 +101,15 @@ def run_layers(
     Returns:
         The features after the last convolution, its ReLU and pooling, and every `Layer` by name.
     """
+    run = partial(convolve, padding=padding, algorithm=algorithm, rectified=not pre_activations)
     layers: dict[str, Layer] = {}
     for conv in convs:
         # conv1_1 reads or makes the image, whose grey levels bfloat16 would round.
         compute = jnp.float32 if conv.name == "conv1_1" else dtype
         layer = params[conv.name]
-        inputs, kernel, bias = (
-            array.astype(compute) for array in (features, layer["kernel"], layer["bias"])
-        )
-        outputs = convolve(
-            inputs,
-            kernel,
-            bias,
-            padding=padding,
-            algorithm=algorithm,
-            rectified=not pre_activations,
-            upsampled=conv.upsampled,
-        )
-        layers[conv.name] = Layer(inputs, outputs)
+        arrays = [array.astype(compute) for array in (features, layer["kernel"], layer["bias"])]
+        outputs = run(*arrays, upsampled=conv.upsampled)
+        layers[conv.name] = Layer(arrays[0], outputs)
         features = max_pool(outputs) if conv.pooled else outputs
         features = jax.nn.relu(features) if pre_activations else features
     return features, layers
@@ -145,16 +136,12 @@ class Network(nn.Module):
         self, params: Mapping[str, Params], convs: Sequence[Conv], features: Array
     ) -> tuple[Array, dict[str, Layer]]:
         """Runs all convolutions, as `run_layers`, one resolution after the other."""
+        padding, dtype, algorithm = self.spec.padding, self.dtype, self.algorithm
         layers: dict[str, Layer] = {}
         for _, group in groupby(convs, key=lambda conv: conv.level):
             block = tuple(group)
             run = partial(
-                run_layers,
-                params,
-                block,
-                padding=self.spec.padding,
-                dtype=self.dtype,
-                algorithm=self.algorithm,
+                run_layers, params, block, padding=padding, dtype=dtype, algorithm=algorithm
             )
             if self.in_bands and len(block) > 1:
                 features = _by_bands(run, block, features)

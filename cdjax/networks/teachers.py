@@ -61,11 +61,10 @@ def normalize(spec: Spec, params: Params, images: NDArray[np.uint8], *, batch: i
     for conv, total in zip(spec.encoder, totals, strict=True):
         mean = total / len(images)
         scale = np.where(mean > _DEAD * mean.mean(), mean, 1.0)
-        kernel = np.asarray(params[conv.name]["kernel"], np.float64)
-        bias = np.asarray(params[conv.name]["bias"], np.float64)
+        layer = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params[conv.name])
         normalized[conv.name] = {
-            "kernel": jnp.asarray(kernel * scale_in[:, None] / scale, jnp.float32),
-            "bias": jnp.asarray(bias / scale, jnp.float32),
+            "kernel": jnp.asarray(layer["kernel"] * scale_in[:, None] / scale, jnp.float32),
+            "bias": jnp.asarray(layer["bias"] / scale, jnp.float32),
         }
         scale_in = scale
     return normalized
@@ -87,10 +86,6 @@ def normalized_teacher(model: Model, images: NDArray[np.uint8], *, batch: int = 
 
 def teacher_encoder(model: Model, stage: int) -> tuple[Spec, Params]:
     """The encoder of a stage: the model's own, or its next deeper one cut after relu{stage}_1.
-
-    Args:
-        model: a teacher.
-        stage: 1 to 5.
 
     Returns:
         The encoder's spec and parameters.

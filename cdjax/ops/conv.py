@@ -24,7 +24,7 @@ from jax import Array, lax
 from cdjax.ops import conv_narrow, conv_winograd, upsample
 from cdjax.ops.conv_xla import convolve_exactly, convolve_plainly
 from cdjax.ops.matmul import product_of_rows
-from cdjax.ops.padding import Padding, folded, reflect
+from cdjax.ops.padding import AROUND, Padding, folded, reflect
 
 Algorithm = Literal["direct", "winograd"]
 """`"winograd"`: on a CPU, that algorithm or another fast one for supported shapes; otherwise as
@@ -32,10 +32,10 @@ Algorithm = Literal["direct", "winograd"]
 
 _NARROW = 3
 """Channels up to which a convolution is too narrow for a CPU's vector units, as of an image."""
-_AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
 
 _Convolution = Callable[[Array, Array, str], Array]
 """Takes images, a kernel and `"SAME"` or `"VALID"`."""
+_Gradients = tuple[Array, Array, Array]
 
 
 def _pair_columns(kernel: Array) -> Array:
@@ -60,9 +60,7 @@ def _convolve_same(
     return result.reshape(n, height, width, features_out)
 
 
-def _borders_corrected(
-    images: Array, kernel: Array, convolve: _Convolution = convolve_plainly
-) -> Array:
+def _borders_corrected(images: Array, kernel: Array, convolve: _Convolution) -> Array:
     result = _convolve_same(images, kernel, convolve)
     n = images.shape[0]
     for axis, along in ((1, 2), (2, 1)):
@@ -102,14 +100,6 @@ def _kernel_gradient(padded: Array, gradient: Array) -> Array:
     return kernel.astype(gradient.dtype)
 
 
-def _gradient_by_images(gradient: Array, kernel: Array, *, padding: Padding) -> Array:
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    if padding == "zero":
-        return _convolve_same(gradient, turned)
-    by_padded = _convolve_same(jnp.pad(gradient, _AROUND), turned)
-    return folded(by_padded, "reflect")
-
-
 class _Options(NamedTuple):
     """The static options of `convolve`; `upsampled` only where `cdjax.ops.upsample` does it."""
 
@@ -126,7 +116,7 @@ def _before_relu(gradient: Array, *results: Array) -> Array:
 
 def _cpu_gradients(
     images: Array, kernel: Array, gradient: Array, *results: Array, options: _Options
-) -> tuple[Array, Array, Array]:
+) -> _Gradients:
     padding, fast = options.padding, options.algorithm == "winograd"
     features_in, features_out = kernel.shape[2:]
     before = _before_relu(gradient, *results)
@@ -138,9 +128,11 @@ def _cpu_gradients(
     elif fast and conv_narrow.is_supported(features_out, features_in):
         by_images = conv_narrow.image_gradient(before, kernel, padding=padding)
     else:
-        by_images = _gradient_by_images(before, kernel, padding=padding)
+        around = before if padding == "zero" else jnp.pad(before, AROUND)
+        by_images = _convolve_same(around, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+        by_images = by_images if padding == "zero" else folded(by_images, padding)
     reflected = padding == "reflect"
-    padded = reflect(reflect(images, 1), 2) if reflected else jnp.pad(images, _AROUND)
+    padded = reflect(reflect(images, 1), 2) if reflected else jnp.pad(images, AROUND)
     return by_images, _kernel_gradient(padded, before), before.sum((0, 1, 2))
 
 
@@ -180,12 +172,8 @@ def _forward(
     return result, (images, kernel, result) if options.rectified else (images, kernel)
 
 
-def _backward(
-    options: _Options, saved: tuple[Array, ...], gradient: Array
-) -> tuple[Array, Array, Array]:
-    def automatic(
-        images: Array, kernel: Array, gradient: Array, *results: Array
-    ) -> tuple[Array, Array, Array]:
+def _backward(options: _Options, saved: tuple[Array, ...], gradient: Array) -> _Gradients:
+    def automatic(images: Array, kernel: Array, gradient: Array, *results: Array) -> _Gradients:
         before = _before_relu(gradient, *results)
         plainly = partial(_padded, padding=options.padding, upsampled=options.upsampled)
         by_images, by_kernel = jax.vjp(plainly, images, kernel)[1](before)
@@ -193,10 +181,8 @@ def _backward(
 
     images, kernel, *results = saved
     on_cpu = partial(_cpu_gradients, options=options)
-    gradients: tuple[Array, Array, Array] = lax.platform_dependent(
-        images, kernel, gradient, *results, cpu=on_cpu, default=automatic
-    )
-    return gradients
+    arguments = (images, kernel, gradient, *results)
+    return lax.platform_dependent(*arguments, cpu=on_cpu, default=automatic)
 
 
 _convolution.defvjp(_forward, _backward)

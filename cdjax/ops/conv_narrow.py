@@ -19,9 +19,9 @@ _SAME = (0, 0, 0)
 
 
 def is_supported(given: int, made: int) -> bool:
-    """Whether it is faster than a plain convolution from so many channels to so many.
+    """Whether it is faster than a plain convolution from `given` to `made` channels.
 
-    `convolve` is given the channels of the images, `image_gradient` those of the gradient.
+    For `image_gradient`, `given` are the channels of the gradient.
     """
     return given >= _MANY and made <= _FEW
 
@@ -49,10 +49,8 @@ def convolve(images: Array, kernel: Array, *, padding: Padding) -> Array:
     # Over the kernel's rows, then its columns; both times axis 3 of a tap is shifted.
     for size in images.shape[1:3]:
         around = [_around(summed[tap], padding) for tap in range(3)]
-        first, *others = (
-            lax.slice_in_dim(plane, tap, tap + size, axis=3) for tap, plane in enumerate(around)
-        )
-        summed = sum(others, first)
+        taps = [lax.slice_in_dim(around[tap], tap, tap + size, axis=3) for tap in range(3)]
+        summed = sum(taps[1:], taps[0])
     return summed.transpose(1, 2, 3, 0)
 
 

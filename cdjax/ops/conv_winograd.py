@@ -21,7 +21,7 @@ on where tiles begin, so windows of an image would differ from the whole. It is 
 from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import getfullargspec
-from typing import ParamSpec, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,12 +53,8 @@ _KERNEL = np.array(
     [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], np.float32
 ) / np.float32(24)
 _OUTPUT = np.array(
-    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
-    np.float32,
+    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], np.float32
 )
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 def is_supported(images: Array, kernel: Array) -> bool:
@@ -67,7 +63,7 @@ def is_supported(images: Array, kernel: Array) -> bool:
     return whole and min(kernel.shape[2:]) >= _NARROWEST and images.dtype == jnp.float32
 
 
-def _alone(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def _alone(function: Callable[..., Any]) -> Callable[..., Any]:
     """Keeps XLA from fusing a function with the operations before and after it.
 
     Otherwise it fuses the passes along both axes, and computes the first one again for each of the
@@ -76,7 +72,7 @@ def _alone(function: Callable[_P, _R]) -> Callable[_P, _R]:
     compiled = jax.jit(function, static_argnames=getfullargspec(function).kwonlyargs)
 
     @wraps(function)
-    def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
+    def call(*arguments: Array, **options: Any) -> Any:
         with set_xla_metadata(inlineable="false"):
             return compiled(*arguments, **options)
 

@@ -64,12 +64,9 @@ def convolve_exactly(images: Array, kernel: Array, padding: str) -> Array:
         kernel = jnp.pad(kernel, (_NONE, _NONE, more, _NONE))
     if features_out < _HALF_VECTOR:
         kernel = jnp.pad(kernel, (_NONE, _NONE, _NONE, (0, _HALF_VECTOR - features_out)))
-    parts = _parts(images, kernel) if padding == "SAME" else 1
-    if parts == 1:
-        result = convolve_plainly(images, kernel, padding)
-    else:
-        result = _side_by_side(images, kernel, parts)
-    return result[..., :features_out]
+    if padding == "SAME" and (parts := _parts(images, kernel)) > 1:
+        return _side_by_side(images, kernel, parts)[..., :features_out]
+    return convolve_plainly(images, kernel, padding)[..., :features_out]
 
 
 def _parts(images: Array, kernel: Array) -> int:

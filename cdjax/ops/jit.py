@@ -23,15 +23,10 @@ the same order for every shape, Eigen does not. No effect on GPUs."""
 
 
 def compiled(function: Callable[_P, _R], *, settings: Settings, **options: Any) -> Callable[_P, _R]:
-    """`jax.jit` of a function with compiler settings.
+    """`jax.jit` with its options and with settings of the compiler, `FAST` or `EXACT`.
 
     Inside another transformation such as `jax.jit` or `jax.grad`, whose own settings apply, the
     function is compiled without them.
-
-    Args:
-        function: to be compiled.
-        settings: of the compiler, `FAST` or `EXACT`.
-        options: further ones of `jax.jit`.
     """
     outermost = jax.jit(function, compiler_options=dict(settings), **options)
     inside = jax.jit(function, **options)

@@ -73,17 +73,14 @@ def minimize_whitened(
     iterations: int,
     watch: Callable[[Floats], bool] = lambda kernel: False,
 ) -> tuple[Floats, float, int]:
-    """L-BFGS over L^T W.
+    """L-BFGS over L^T W: the last W, the value there, and the number of iterations.
 
     Args:
-        value: the function of W, and its gradient.
-        start: W, (D, C).
+        value: the function of W, (D, C), and its gradient.
+        start: the first W.
         factor: L, (D, D), lower triangular.
         iterations: at most.
         watch: called with W after every iteration; ends the descent by returning True.
-
-    Returns:
-        W, the value there, and the number of iterations.
     """
 
     def unwhitened(flat: Floats) -> Floats:
@@ -119,18 +116,17 @@ def fit_relu(samples: Samples, *, strength: float = 1e-6, iterations: int = 30) 
     Returns:
         (D, C), float64.
     """
+    inputs, targets = samples.inputs, samples.targets
     with jax.enable_x64(True):
-        gram = np.asarray(moments(samples.inputs, samples.inputs))
-        kernel = ridge(gram, np.asarray(moments(samples.inputs, samples.targets)), strength)
+        gram = np.asarray(moments(inputs, inputs))
+        kernel = ridge(gram, np.asarray(moments(inputs, targets)), strength)
         for _ in range(MASKED_PASSES):
-            cross = np.asarray(
-                relu_masked_moments(samples.inputs, samples.targets, as_float32(kernel))
-            )
+            cross = np.asarray(relu_masked_moments(inputs, targets, as_float32(kernel)))
             kernel = ridge(gram, cross, strength)
         factor = whitener(gram, samples.count, strength)
 
         def value(kernel: Floats) -> tuple[float, Floats]:
-            loss, slope = relu_loss(samples.inputs, samples.targets, as_float32(kernel))
+            loss, slope = relu_loss(inputs, targets, as_float32(kernel))
             return float(loss) / samples.count, 2 * np.asarray(slope) / samples.count
 
         return minimize_whitened(value, kernel, factor, iterations)[0] if iterations else kernel

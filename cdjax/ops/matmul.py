@@ -10,7 +10,7 @@ def product(left: Array, right: Array) -> Array:
 
 
 def product_of_rows(left: Array, right: Array) -> Array:
-    """`left.T @ right`, float32, of arrays with the same many rows, without rounding them."""
+    """`left.T @ right`, float32, of arrays with equally many rows, without rounding them."""
     return lax.dot_general(
         left,
         right,
@@ -26,12 +26,7 @@ def inner(left: Array, right: Array) -> Array:
 
 
 def mean_squared_error(values: Array, targets: Array) -> Array:
-    """Mean squared difference of two arrays, over all elements: a float32 scalar.
-
-    Args:
-        values: of any shape, float.
-        targets: of a shape that broadcasts with it.
-    """
+    """Mean squared difference of float arrays, whose shapes broadcast: a float32 scalar."""
     apart = jnp.ravel(values.astype(jnp.float32) - targets.astype(jnp.float32))
     # As an inner product: on a CPU, XLA's mean reads the millions of elements of a shallow tap in
     # more passes and is less accurate.

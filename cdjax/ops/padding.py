@@ -7,6 +7,9 @@ from jax import Array, lax
 Padding = Literal["reflect", "zero"]
 """Padding of convolutions: `"reflect"` for style transfer, `"zero"` as in ImageNet's networks."""
 
+AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
+"""One line on every side of images, for `jnp.pad`."""
+
 
 def reflect(images: Array, axis: int) -> Array:
     """Pads by one line at both ends of an axis, with fewer operations than `jnp.pad`."""

@@ -56,8 +56,6 @@ def by_bands(
         parts = lax.map(band, (jnp.asarray(starts), jnp.asarray(cores)))
         whole = parts.swapaxes(0, 1).reshape(len(images), -1, *parts.shape[3:])
         left = height % rows
-        if not left:
-            return whole
         fresh = parts[-1][:, int((rows - left) * scale) :]
         return jnp.concatenate([whole[:, : int((height - left) * scale)], fresh], 1)
 

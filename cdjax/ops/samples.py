@@ -37,14 +37,11 @@ class Samples:
 
 
 def make_samples(inputs: NDArray[Any], targets: NDArray[Any]) -> Samples:
-    """Cuts samples into chunks and appends the constant.
+    """Cuts samples into chunks, appends the constant and puts them on JAX's default device.
 
     Args:
         inputs: (N, D - 1), floating-point.
         targets: (N, C), floating-point; their dtype is kept.
-
-    Returns:
-        Samples on JAX's default device.
     """
     count, width = inputs.shape
     chunk = min(_CHUNK, count)

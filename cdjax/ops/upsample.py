@@ -12,13 +12,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from cdjax.ops.conv_xla import convolve_plainly
-from cdjax.ops.padding import Padding, folded
+from cdjax.ops.padding import AROUND, Padding, folded
 
 _WIDEST = 128
 """Channels above which Winograd's algorithm on the upsampled image is faster."""
-_ONE = (1, 1)
-_NONE = (0, 0)
-_AROUND = (_NONE, _ONE, _ONE, _NONE)
 
 
 def upsample(images: Array) -> Array:
@@ -56,7 +53,7 @@ def _corner_kernel(kernel: Array) -> Array:
 def convolve(images: Array, kernel: Array, *, padding: Padding) -> Array:
     """Computes `cdjax.ops.conv.convolve` of `upsample(images)`, without bias."""
     n, height, width, _ = images.shape
-    around = jnp.pad(images, _AROUND, mode="edge" if padding == "reflect" else "constant")
+    around = jnp.pad(images, AROUND, mode="edge" if padding == "reflect" else "constant")
     corners = convolve_plainly(around, _corner_kernel(kernel), "VALID")
     blocks = corners.reshape(n, height + 1, width + 1, 2, 2, -1).swapaxes(2, 3)
     # The outermost pixels belong to the padding.
@@ -67,8 +64,8 @@ def image_gradient(gradient: Array, kernel: Array, *, padding: Padding) -> Array
     """The gradient with respect to images from that with respect to `convolve` of them."""
     n, height, width, features = gradient.shape
     rows, columns = height // 2 + 1, width // 2 + 1
-    blocks = jnp.pad(gradient, _AROUND).reshape(n, rows, 2, columns, 2, features)
+    blocks = jnp.pad(gradient, AROUND).reshape(n, rows, 2, columns, 2, features)
     corners = blocks.swapaxes(2, 3).reshape(n, rows, columns, 4 * features)
     turned = jnp.flip(_corner_kernel(kernel), (0, 1)).swapaxes(2, 3)
-    around = convolve_plainly(corners, turned, (_ONE, _ONE))
+    around = convolve_plainly(corners, turned, AROUND[1:3])
     return folded(around, padding, inward=0)

@@ -78,16 +78,10 @@ def tile_config(
     )
 
 
-def fits_in_memory(
-    size: tuple[int, int], config: ModelConfig, *, memory: int | None = None
-) -> bool:
-    """Whether a device can encode or stylise an image as a whole, without windows.
+def fits_in_memory(size: tuple[int, int], config: ModelConfig, memory: int | None = None) -> bool:
+    """Whether a device can encode or stylise an image of (height, width) as a whole.
 
-    Args:
-        size: height and width of the image.
-        config: of the model.
-        memory: bytes of device memory that the image may take; `default_memory()` if None.
+    It may take `memory` bytes of device memory, or `default_memory()` if that is None.
     """
-    if memory is None:
-        memory = default_memory()
-    return size[0] * size[1] * max(map(bytes_per_pixel, config.specs)) <= memory
+    needed = size[0] * size[1] * max(map(bytes_per_pixel, config.specs))
+    return needed <= (default_memory() if memory is None else memory)

@@ -41,12 +41,7 @@ class Scratch:
     _mapped: list[np.memmap[Any, Any]] = field(default_factory=list)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike, held: int) -> NDArray[Any]:
-        """Allocates an array of unspecified contents.
-
-        Args:
-            shape: of the array.
-            dtype: of the array.
-            held: bytes of host memory that are already in use.
+        """An array of unspecified contents; `held` bytes of host memory are already in use.
 
         Raises:
             OSError: if the disk does not have enough space.

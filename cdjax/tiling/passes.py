@@ -57,30 +57,13 @@ class StageTiles:
         shape = (*(length // stride for length in self.size), channels)
         return self.scratch.empty(shape, self.config.dtype, held)
 
-    def windows(self, halo: int) -> list[Window]:
-        """The windows of a pass; ValueError if the memory is too small for any."""
-        sides = choose_sides(self.size, self.spec, halo, self.config.memory)
-        return plan_windows(self.size, sides, halo)
-
-    def finish(self, window: Window) -> None:
-        """Reports a window, and releases memory at the end of a row of windows."""
-        if self.scratch is not None and window.columns.end == self.size[1]:
-            self.scratch.release()
-        self.on_pixels(window.core_area)
-
 
 @partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "keep"))
 def _encode(
-    params: Params,
-    image: Array,
-    core: Array | NDArray[np.int32],
-    *,
-    spec: Spec,
-    dtype: DTypeLike,
-    keep: bool,
+    params: Params, tile: Array, core: NDArray[Any], *, spec: Spec, dtype: DTypeLike, keep: bool
 ) -> tuple[Array | None, tuple[Array, ...]]:
     """The features of a window, if they are kept, and the sums over its core."""
-    features = encode_stage(params, spec, to_float(image)[None], dtype=dtype)[0]
+    features = encode_stage(params, spec, to_float(tile)[None], dtype=dtype)[0]
     rows, columns = (jnp.arange(size) for size in features.shape[:2])
     inside = ((rows >= core[0]) & (rows < core[1]))[:, None] & (
         (columns >= core[2]) & (columns < core[3])
@@ -111,22 +94,36 @@ def _on_devices(tree: Any) -> dict[jax.Device, Any]:
     return {device: jax.device_put(tree, device) for device in jax.local_devices()}
 
 
-def _cut(image: Raster, window: Window, scale: int) -> NDArray[Any]:
-    """A window of an image, or of features of which each stands for `scale` pixels."""
-    rows, columns = (
-        (span.start // scale, span.end // scale) for span in (window.rows, window.columns)
-    )
-    return cut(image, rows, columns)
+def _run_windows(
+    tiles: StageTiles,
+    halo: int,
+    run: Callable[[Window, Array], tuple[Array | None, tuple[Array, ...]]],
+    source: tuple[Raster, int],
+    target: tuple[NDArray[Any] | None, int],
+) -> list[NDArray[Any]]:
+    """Runs the windows of a pass from a source to a target, each with its pixels per position."""
 
+    def read(window: Window) -> NDArray[Any]:
+        image, scale = source
+        return cut(image, *((span.start // scale, span.end // scale) for span in window))
 
-def _paste(target: NDArray[Any], window: Window, part: NDArray[Any], scale: int) -> None:
-    """Copies the core of a window's result into the whole, which may end before the window."""
-    region = []
-    for span, length in zip((window.rows, window.columns), target.shape, strict=False):
-        begin, end = (min(edge // scale, length) for edge in span.core)
-        region.append((begin, end, span.start // scale))
-    (top, bottom, row), (left, right, column) = region
-    target[top:bottom, left:right] = part[top - row : bottom - row, left - column : right - column]
+    def write(window: Window, part: NDArray[Any] | None) -> None:
+        image, scale = target
+        if image is not None and part is not None:
+            # The core of the part; the whole may end before it.
+            here, there = [], []
+            for span, length in zip(window, image.shape, strict=False):
+                begin, end = (min(edge // scale, length) for edge in span.core)
+                there.append(slice(begin, end))
+                here.append(slice(begin - span.start // scale, end - span.start // scale))
+            image[tuple(there)] = part[tuple(here)]
+        # Releases memory at the end of a row of windows.
+        if tiles.scratch is not None and window.columns.end == tiles.size[1]:
+            tiles.scratch.release()
+        tiles.on_pixels(window.core_area)
+
+    sides = choose_sides(tiles.size, tiles.spec, halo, tiles.config.memory)
+    return execute(plan_windows(tiles.size, sides, halo), read, run, write)
 
 
 def encode_pass(
@@ -146,20 +143,11 @@ def encode_pass(
     encode = partial(_encode, spec=tiles.spec, dtype=tiles.config.dtype, keep=kept is not None)
     copies = _on_devices(params)
 
-    def read(window: Window) -> NDArray[Any]:
-        return _cut(image, window, 1)
-
     def run(window: Window, piece: Array) -> tuple[Array | None, tuple[Array, ...]]:
-        spans = (window.rows, window.columns)
-        core = [(edge - span.start) // stride for span in spans for edge in span.core]
+        core = [(edge - span.start) // stride for span in window for edge in span.core]
         return encode(copies[piece.device], piece, np.array(core, np.int32))
 
-    def write(window: Window, features: NDArray[Any] | None) -> None:
-        if kept is not None and features is not None:
-            _paste(kept, window, features, stride)
-        tiles.finish(window)
-
-    sums = execute(tiles.windows(tiles.spec.halo), read, run, write)
+    sums = _run_windows(tiles, tiles.spec.halo, run, (image, 1), (kept, stride))
     count = tiles.size[0] * tiles.size[1] // stride**2
     parts = (np.float32(count), *map(np.float32, mean_and_scatter(count, *sums)))
     return Moments(*(jnp.asarray(part) for part in parts)), kept
@@ -181,29 +169,16 @@ def decode_pass(
     Raises:
         ValueError: if the memory is too small for any window.
     """
-    spec, encoded = tiles.spec, features is not None
+    spec, dtype, encoded = tiles.spec, tiles.config.dtype, features is not None
     used = {part: networks[part] for part in ("encoder", "decoder")}
     copies = _on_devices((used, transform))
-    source, scale = (image, 1) if features is None else (features, spec.stride)
-    decode = partial(
-        _decode,
-        spec=spec,
-        dtype=tiles.config.dtype,
-        encoded=encoded,
-        levels=target.dtype == np.uint8,
-    )
-
-    def read(window: Window) -> NDArray[Any]:
-        return _cut(source, window, scale)
+    source = (image, 1) if features is None else (features, spec.stride)
+    levels = target.dtype == np.uint8
+    decode = partial(_decode, spec=spec, dtype=dtype, encoded=encoded, levels=levels)
 
     def run(window: Window, piece: Array) -> tuple[Array, tuple[Array, ...]]:
         here, affine = copies[piece.device]
         return decode(here, piece, affine), ()
 
-    def write(window: Window, part: NDArray[Any] | None) -> None:
-        assert part is not None
-        _paste(target, window, part, 1)
-        tiles.finish(window)
-
     # A window that is encoded again needs two halos: one for the encoder, one for the decoder.
-    execute(tiles.windows(spec.halo if encoded else 2 * spec.halo), read, run, write)
+    _run_windows(tiles, spec.halo if encoded else 2 * spec.halo, run, source, (target, 1))

@@ -5,9 +5,11 @@ the halo (`Spec.halo`), within which a cut changes the result; the cores between
 the image.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
+from typing import NamedTuple
+
+import numpy as np
 
 from cdjax.networks.spec import Spec
 
@@ -45,8 +47,7 @@ class Span:
     core: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A window of an image: its rows and its columns."""
 
     rows: Span
@@ -85,16 +86,7 @@ def spans(length: int, side: int, halo: int) -> list[Span]:
 
 
 def plan_windows(size: tuple[int, int], sides: tuple[int, int], halo: int) -> list[Window]:
-    """An image's windows, row by row.
-
-    Args:
-        size: height and width of the image.
-        sides: height and width of a window.
-        halo: pixels next to a cut that do not belong to the core.
-
-    Raises:
-        ValueError: if a window has no pixels between two halos.
-    """
+    """The windows of an image, row by row; arguments are those of `spans`, as (height, width)."""
     rows, columns = (spans(*axis, halo) for axis in zip(size, sides, strict=True))
     return [Window(row, column) for row in rows for column in columns]
 
@@ -121,34 +113,24 @@ def choose_sides(size: tuple[int, int], spec: Spec, halo: int, memory: int) -> t
         ValueError: if even the smallest window needs more memory.
     """
     area = min(memory // bytes_per_pixel(spec), _LARGEST_AREA)
-
-    def sides_along(length: int) -> list[tuple[int, int]]:
-        """Possible sides, each with the number of windows along the axis."""
-        smallest = (2 * halo // _STEP + 1) * _STEP
-        several = [
-            (side, 1 - (side - length) // (side - 2 * halo))
-            for side in range(smallest, length, _STEP)
-        ]
-        return [*several, (length, 1)]
-
-    def fitting() -> Iterator[tuple[int, int, int]]:
-        """(cost of all windows in pixels, height, width) of every size that fits."""
-        for height, rows in along_rows:
-            for width, columns in along_columns:
-                if height * width > area:
-                    break
-                yield rows * columns * (height * width + _COST), height, width
-
-    along_rows, along_columns = map(sides_along, size)
-    best = min(fitting(), default=None)
-    if best is None:
-        needed = along_rows[0][0] * along_columns[0][0] * bytes_per_pixel(spec)
+    smallest = (2 * halo // _STEP + 1) * _STEP
+    # The possible sides along either axis, and the windows along it that each of them needs.
+    sides = [np.append(np.arange(smallest, length, _STEP), length) for length in size]
+    counts = [
+        np.where(side < length, 1 - (side - length) // np.maximum(side - 2 * halo, 1), 1)
+        for side, length in zip(sides, size, strict=True)
+    ]
+    pixels = np.multiply.outer(*sides)
+    if pixels[0, 0] > area:
+        needed = int(pixels[0, 0]) * bytes_per_pixel(spec)
         raise ValueError(
             f"stage {spec.stage} needs at least {-(-needed // 10**6)} MB of device memory for a "
             f"window, not {memory // 10**6}"
         )
+    costs = np.where(pixels <= area, np.multiply.outer(*counts) * (pixels + _COST), np.inf)
     square = isqrt(area) // _STEP * _STEP
-    for cost, height, width in fitting():
-        if height == width == square and cost <= _WORTH_SHARING * best[0]:
-            return square, square
-    return best[1], best[2]
+    shared = np.logical_and.outer(*(side == square for side in sides))
+    if (costs[shared] <= _WORTH_SHARING * costs.min()).any():
+        return square, square
+    row, column = np.unravel_index(costs.argmin(), costs.shape)
+    return int(sides[0][row]), int(sides[1][column])

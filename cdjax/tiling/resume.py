@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from cdjax.io.atomic import write_text
 from cdjax.model import Model
 
 _STATE = "progress.json"
-_ROWS_AT_ONCE = 256
 
 
 def run_key(model: Model, *settings: object) -> str:
@@ -43,17 +43,12 @@ class ResumeState:
 
         None if there is no state, it has another key or is damaged.
         """
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):
             state = json.loads((self.folder / _STATE).read_text())
-            if state["key"] != self.key:
-                return None
-            file = self.folder / state["file"]
-            shape = tuple(state["shape"])
-            if file.stat().st_size != int(np.prod(shape, dtype=np.int64)) * 4:
-                return None
-            return state["stage"], np.memmap(file, np.float32, "r", shape=shape)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            file, shape = self.folder / state["file"], tuple(state["shape"])
+            if state["key"] == self.key and file.stat().st_size == 4 * np.prod(shape):
+                return state["stage"], np.memmap(file, np.float32, "r", shape=shape)
+        return None
 
     def save(self, stage: int, image: NDArray[np.float32]) -> None:
         """Saves a stage's image and removes that of the stage before.
@@ -66,8 +61,7 @@ class ResumeState:
         # a run that was killed leaves no large file that the next one does not overwrite.
         file = self.folder / f"stage{stage}.raw"
         with open(file, "wb") as target:
-            for row in range(0, len(image), _ROWS_AT_ONCE):
-                target.write(np.ascontiguousarray(image[row : row + _ROWS_AT_ONCE]).data)
+            target.write(np.ascontiguousarray(image).data)
             target.flush()
             os.fsync(target.fileno())
         state = {"key": self.key, "stage": stage, "file": file.name, "shape": image.shape}

@@ -44,9 +44,7 @@ def mix_styles(
     if shares.shape != (len(styles),):
         raise ValueError(f"{len(styles)} styles need {len(styles)} weights, not {shares.tolist()}")
     if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
-        raise ValueError(
-            f"weights must be finite, not negative and not all 0, not {shares.tolist()}"
-        )
+        raise ValueError(f"weights must be finite, not negative and not all 0: {shares.tolist()}")
     for style in styles:
         check_style(model.config, style, (1, 1, 3))
         if style.moments[0].mean.ndim != 1:

@@ -21,10 +21,6 @@ images that NumPy converts must be the same to the last bit."""
 def check_pixels(images: Any, name: str) -> None:
     """Checks that `images.shape` and `images.dtype` are those of an image or a batch of images.
 
-    Args:
-        images: anything that has both attributes.
-        name: of the argument, for the message.
-
     Raises:
         TypeError: if the dtype is neither uint8 nor floating.
         ValueError: if the shape is neither (H, W, 3) nor (N, H, W, 3), or has no pixels.
@@ -40,19 +36,16 @@ def check_pixels(images: Any, name: str) -> None:
 
 def as_pixels(images: ArrayLike, name: str) -> Pixels:
     """The array of an image or a batch of images; errors as for `check_pixels`."""
-    if not isinstance(images, jax.Array):
-        # Not jnp.asarray, which compiles a program for every shape.
-        images = np.asarray(images)
-    check_pixels(images, name)
-    return images
+    # Not jnp.asarray, which compiles a program for every shape.
+    pixels = images if isinstance(images, jax.Array) else np.asarray(images)
+    check_pixels(pixels, name)
+    return pixels
 
 
 def to_float(pixels: Pixels) -> Array:
     """uint8 or floating pixels as float32 in [0, 1], of the same shape."""
-    values = jnp.asarray(pixels)
-    if values.dtype == jnp.uint8:
-        return values.astype(jnp.float32) * LEVEL
-    return values.astype(jnp.float32)
+    values = jnp.asarray(pixels).astype(jnp.float32)
+    return values * LEVEL if pixels.dtype == jnp.uint8 else values
 
 
 def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
@@ -64,12 +57,7 @@ def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
 
 
 def padded_size(size: Sequence[int], specs: Sequence[Spec]) -> tuple[int, int]:
-    """Height and width grown to whole positions of the deepest features, at least 2 by 2.
-
-    Args:
-        size: height and width of an image.
-        specs: of the stages.
-    """
+    """Height and width grown to whole positions of the deepest features, at least 2 by 2."""
     stride = max(spec.stride for spec in specs)
     # The deepest convolution needs 2 positions to pad by reflection.
     height, width = (max(-(-length // stride), 2) * stride for length in size)

@@ -47,9 +47,9 @@ def encode_stage(
     Returns:
         The features relu{stage}_1, (N, H // stride, W // stride, C), of that dtype.
     """
-    encoder = Encoder(spec, dtype, in_bands=not training, algorithm=_algorithm(training))
-    features: Array = apply(encoder, params, images)[0]
-    return features
+    algorithm: Algorithm = "winograd" if training else "direct"
+    encoder = Encoder(spec, dtype, in_bands=not training, algorithm=algorithm)
+    return apply(encoder, params, images)[0]
 
 
 def decode_stage(
@@ -67,9 +67,9 @@ def decode_stage(
     Returns:
         Images, (N, h * stride, w * stride, 3), float32, at least 0 and not clipped above.
     """
-    decoder = Decoder(spec, dtype, in_bands=not training, algorithm=_algorithm(training))
-    images: Array = apply(decoder, params, features)
-    return images
+    algorithm: Algorithm = "winograd" if training else "direct"
+    decoder = Decoder(spec, dtype, in_bands=not training, algorithm=algorithm)
+    return apply(decoder, params, features)
 
 
 def run_cascade(
@@ -101,7 +101,3 @@ def run_cascade(
         features = transform(spec, features)
         images = decode_stage(networks["decoder"], spec, features, dtype=dtype, training=training)
     return images
-
-
-def _algorithm(training: bool) -> Algorithm:
-    return "winograd" if training else "direct"

@@ -1,6 +1,8 @@
-"""Statistics of features: counts, means, scatter matrices, Gram matrices."""
+"""Statistics of features: counts, means, scatter and Gram matrices; a loss of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -8,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from numpy.typing import NDArray
+
+from cdjax.ops.matmul import mean_squared_error
 
 _POSITIONS_AT_ONCE = 2**13
 """Positions converted to float64 at a time. All of an image would need twice the memory of the
@@ -55,22 +59,14 @@ def moments(features: Array) -> Moments:
 
 
 @jax.custom_jvp
+@partial(jnp.vectorize, signature="(h,w,c)->(c),(c,c)")
+@jax.custom_batching.sequential_vmap  # float64 does not survive `jax.vmap`.
 def _mean_and_scatter(features: Array) -> tuple[Array, Array]:
-    one = _mean_and_scatter_of_one
-    for _ in features.shape[:-3]:
-        one = jax.vmap(one)
-    mean, scatter = one(features)
-    return mean, scatter
-
-
-# float64 does not survive `jax.vmap`.
-@jax.custom_batching.sequential_vmap
-def _mean_and_scatter_of_one(features: Array) -> tuple[Array, Array]:
-    total, products = sums64(features)
+    sums = sums64(features)
     with jax.enable_x64(True):
-        both = mean_and_scatter(features.shape[0] * features.shape[1], total, products)
-        mean, scatter = (lax.convert_element_type(array, jnp.float32) for array in both)
-        return mean, scatter
+        mean, scatter = mean_and_scatter(features.shape[0] * features.shape[1], *sums)
+        float32 = partial(lax.convert_element_type, new_dtype=jnp.float32)
+        return float32(mean), float32(scatter)
 
 
 @_mean_and_scatter.defjvp
@@ -97,6 +93,28 @@ def channel_statistics(features: Array) -> tuple[Array, Array]:
     values = features.astype(jnp.float32)
     variance = jnp.var(values, axis=(-3, -2), ddof=1)
     return values.mean((-3, -2)), jnp.sqrt(variance + ADAIN_EPSILON)
+
+
+def style_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array:
+    """AdaIN's style loss: channel means and standard deviations (Huang and Belongie 2017, eq. 13).
+
+    Args:
+        taps: {name: (..., h, w, C)} of results.
+        targets: the same names of their styles; heights and widths may differ.
+
+    Returns:
+        Scalar, float32: the sum over taps of the mean squared differences of means and of standard
+        deviations.
+
+    Raises:
+        KeyError: if a tap has no target.
+    """
+    parts = [
+        mean_squared_error(*pair)
+        for name in taps
+        for pair in zip(*map(channel_statistics, (taps[name], targets[name])), strict=True)
+    ]
+    return jnp.stack(parts).sum()
 
 
 def sums64(features: Array, inside: Array | None = None) -> tuple[Array, Array]:

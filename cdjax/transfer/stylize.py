@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from cdjax.model import Model, ModelConfig, Params
+from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
@@ -47,7 +47,7 @@ def encode_style(model: Model, style: ArrayLike, *, dtype: DTypeLike = jnp.float
     """
     check_model(model)
     pixels = as_pixels(style, "style")
-    return _encode_style(model.params, model.config, pixels, compute_dtype(dtype))
+    return _encode_style(model, pixels, dtype=compute_dtype(dtype))
 
 
 def stylize(
@@ -88,40 +88,32 @@ def stylize(
     dtype = compute_dtype(dtype)
     encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
     check_style(model.config, encoded, pixels.shape)
-    return _stylize(model.params, model.config, pixels, encoded, alpha, dtype)
+    return _stylize(model, pixels, encoded, alpha, dtype=dtype)
 
 
-@partial(compiled, settings=EXACT, static_argnames=("config", "dtype"))
-def _encode_style(
-    params: dict[str, dict[str, Params]], config: ModelConfig, style: Pixels, dtype: jnp.dtype
-) -> Style:
-    images = pad(_batch(style), config.specs)
-    encoded = [
-        moments(encode_stage(params[f"stage{spec.stage}"]["encoder"], spec, images, dtype=dtype))
-        for spec in config.specs
-    ]
-    statistics = Style(tuple(encoded))
-    return statistics if style.ndim == 4 else jax.tree.map(lambda leaf: leaf[0], statistics)
+@partial(compiled, settings=EXACT, static_argnames="dtype")
+def _encode_style(model: Model, style: Pixels, *, dtype: jnp.dtype) -> Style:
+    specs = model.config.specs
+    encoders = [model.params[f"stage{spec.stage}"]["encoder"] for spec in specs]
+    images = pad(_batch(style), specs)
+    features = map(partial(encode_stage, images=images, dtype=dtype), encoders, specs)
+    encoded = Style(tuple(map(moments, features)))
+    return encoded if style.ndim == 4 else jax.tree.map(lambda leaf: leaf[0], encoded)
 
 
-@partial(compiled, settings=EXACT, static_argnames=("config", "dtype"))
+@partial(compiled, settings=EXACT, static_argnames="dtype")
 def _stylize(
-    params: dict[str, dict[str, Params]],
-    config: ModelConfig,
-    content: Pixels,
-    style: Style,
-    alpha: ArrayLike,
-    dtype: jnp.dtype,
+    model: Model, content: Pixels, style: Style, alpha: ArrayLike, *, dtype: jnp.dtype
 ) -> Array:
+    specs, map_of = model.config.specs, TRANSFORMS[model.config.method]
     height, width = content.shape[-3:-1]
     alpha = jnp.asarray(alpha, jnp.float32)
-    style_moments = dict(zip(config.specs, style.moments, strict=True))
+    style_moments = dict(zip(specs, style.moments, strict=True))
 
     def transform(spec: Spec, features: Array) -> Array:
-        return TRANSFORMS[config.method](moments(features), style_moments[spec], alpha)(features)
+        return map_of(moments(features), style_moments[spec], alpha)(features)
 
-    images = pad(_batch(content), config.specs)
-    images = run_cascade(params, config.specs, images, transform, dtype=dtype)
+    images = run_cascade(model.params, specs, pad(_batch(content), specs), transform, dtype=dtype)
     images = jnp.clip(images[:, :height, :width], 0, 1)
     return images if content.ndim == 4 else images[0]
 
@@ -150,11 +142,8 @@ def check_style(config: ModelConfig, style: Style, shape: tuple[int, ...]) -> No
     """
     channels = [statistics.mean.shape[-1] for statistics in style.moments]
     if channels != [spec.widths[-1] for spec in config.specs]:
-        raise ValueError(
-            "this style was encoded by a model of other stages or widths; encode it again"
-        )
-    batch = style.moments[0].mean.shape[:-1]
-    images = shape[:-3]
+        raise ValueError("a model of other stages or widths encoded this style; encode it again")
+    batch, images = style.moments[0].mean.shape[:-1], shape[:-3]
     if batch not in ((), (1,), images):
         raise ValueError(
             f"{batch[0]} styles cannot be paired with {images[0] if images else 1} content "

@@ -8,6 +8,7 @@ then use it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -67,9 +68,10 @@ def _roots(covariance: Array, noise: Array) -> tuple[Array, Array]:
 
 # One matrix after the other: JAX's batched eigh shares a CPU's threads with other operations, and
 # two of them at once (content and style) can deadlock.
+@partial(jnp.vectorize, signature="(c,c)->(c),(c,c)")
 @jax.custom_batching.sequential_vmap
 def _spectrum(covariance: Array) -> tuple[Array, Array]:
-    """Eigenvalues, (C,), and eigenvectors, (C, C), of one matrix."""
+    """Eigenvalues, (..., C), and eigenvectors, (..., C, C)."""
     # In float32 the cascade's results would differ from the original implementation's by more than
     # tests/transfer/test_parity.py allows. No float64 product here: under `jax.vmap` it would lose
     # its type.
@@ -80,20 +82,14 @@ def _spectrum(covariance: Array) -> tuple[Array, Array]:
 
 
 def _roots_and_spectrum(covariance: Array, noise: Array) -> tuple[Array, ...]:
-    spectrum = _spectrum
-    for _ in covariance.shape[:-2]:
-        spectrum = jax.vmap(spectrum)
-    values, vectors = spectrum(covariance)
+    values, vectors = _spectrum(covariance)
     kept = values > jnp.maximum(_RELATIVE_FLOOR * values[..., -1], noise)[..., None]
     scale = jnp.sqrt(jnp.where(kept, values, 0))
     inverse_scale = jnp.where(kept, 1 / jnp.where(kept, scale, 1), 0)
 
-    def compose(diagonal: Array) -> Array:
-        return jnp.einsum(
-            "...ck,...k,...dk->...cd", vectors, diagonal, vectors, precision="highest"
-        )
-
-    return compose(scale), compose(inverse_scale), vectors, scale, inverse_scale
+    compose = partial(jnp.einsum, "...ck,...k,...dk->...cd", precision="highest")
+    root, inverse = (compose(vectors, diagonal, vectors) for diagonal in (scale, inverse_scale))
+    return root, inverse, vectors, scale, inverse_scale
 
 
 @_roots.defjvp
@@ -106,12 +102,11 @@ def _roots_jvp(
     total = scale[..., :, None] + scale[..., None, :]
     both = (scale[..., :, None] > 0) & (scale[..., None, :] > 0)
     divided = jnp.where(both, 1 / jnp.where(both, total, 1), 0)
-    turned = jnp.einsum(
-        "...ck,...cd,...dl->...kl", vectors, tangents[0], vectors, precision="highest"
-    )
+    einsum = partial(jnp.einsum, precision="highest")
+    turned = einsum("...ck,...cd,...dl->...kl", vectors, tangents[0], vectors)
 
     def rotate(matrix: Array) -> Array:
-        return jnp.einsum("...ck,...kl,...dl->...cd", vectors, matrix, vectors, precision="highest")
+        return einsum("...ck,...kl,...dl->...cd", vectors, matrix, vectors)
 
     inverses = inverse_scale[..., :, None] * inverse_scale[..., None, :]
     return (root, inverse), (rotate(divided * turned), rotate(-divided * inverses * turned))

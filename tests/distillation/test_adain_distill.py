@@ -159,7 +159,8 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     command += ["--output", str(output), "--stages", str(STAGE), "--data.crop", "64"]
     command += ["--student-autoencoder.learning-rate", "0.01", "--student-autoencoder.steps", "30"]
     command += ["--pictures-every", "30", "--save-every", "30"]
-    command += ["--start.images", "16", "--start.decoder-images", "16", "--start.positions", "2000", "--start.iterations", "2"]
+    command += ["--start.images", "16", "--start.decoder-images", "16"]
+    command += ["--start.positions", "2000", "--start.iterations", "2"]
     # What a real teacher computes is worth optimising.
     environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     done = subprocess.run(

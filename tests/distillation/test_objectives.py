@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cdjax.distillation.config import STAGE_PHASES, Phase, TrainTask, Weights
 from cdjax.distillation.train_step import loss
 from cdjax.model import Params
-from cdjax.transfer.losses import style_loss
+from cdjax.transfer.statistics import style_loss
 from cdjax.transfer.transforms import adain_features
 from tests import models
 from tests.distillation.test_train_step import STUDENT, TEACHER, networks
