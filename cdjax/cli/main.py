@@ -23,7 +23,7 @@ COMMANDS = {
     "optimize": "repaint a photograph by optimising its pixels (Gatys et al.); much slower",
     "distill": "compress a style-transfer network by collaborative distillation",
     "evaluate": "measure models against their teacher on photographs",
-    "convert": "convert PyTorch weights into a checkpoint",
+    "convert": "convert PyTorch weights, or combine models, into a checkpoint",
     "models": "list the models that can be loaded by name",
     "samples": "make a landscape and a painting to try it on",
 }
