@@ -128,8 +128,8 @@ def _optimize(
     import numpy as np
 
     from cdjax.checkpoints.load import load_model
-    from cdjax.cli.batch import within_memory
     from cdjax.cli.compilation_cache import use_compilation_cache
+    from cdjax.cli.painting import within_memory
     from cdjax.cli.progress import ProgressBar
     from cdjax.io.images import Picture, check_size, write_image
     from cdjax.optimization.optimize import optimize_image
