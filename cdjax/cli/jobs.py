@@ -96,7 +96,10 @@ def plan(
             same file.
         ImageError: if a single output's suffix names no format.
     """
-    images, mixtures = _files(contents, "content"), _mixtures(styles, mix)
+    images, files = _files(contents, "content"), _files(styles, "style")
+    if mix and len(files) < 2:
+        raise UsageError(f"--mix needs at least two styles, not only {files[0]}; give more with -s")
+    mixtures = [tuple(files)] if mix else [(path,) for path in files]
     target = Path(output)
     single = _is_one_file(contents) and (mix or _is_one_file(styles))
     if deepzoom and not single:
@@ -105,7 +108,7 @@ def plan(
         jobs = [Job(images[0], mixtures[0], target)]
         _check_single(target, deepzoom)
     else:
-        names, labels = _labels(images), _labels([path for paths in mixtures for path in paths])
+        names, labels = _labels(images), _labels(files)
         jobs = [
             Job(c, paths, target / f"{names[c]}__{'+'.join(labels[s] for s in paths)}{_suffix(c)}")
             for paths in mixtures
@@ -121,15 +124,14 @@ def plan(
 
 
 def _check_single(target: Path, deepzoom: bool) -> None:
-    if deepzoom:
-        if target.is_file():
-            raise UsageError(f"output {target}: --deepzoom makes a folder, but this is a file")
-    elif not target.suffix:
+    if deepzoom and target.is_file():
+        raise UsageError(f"output {target}: --deepzoom makes a folder, but this is a file")
+    if not deepzoom and not target.suffix:
         raise UsageError(
             f"output {target}: without suffix; give an image's ({', '.join(FORMATS)}), or "
             "end it with / for a folder"
         )
-    else:
+    if not deepzoom:
         check_suffix(target)
     if not target.parent.is_dir():
         raise UsageError(f"output {target}: the folder {target.parent} does not exist")
@@ -150,16 +152,6 @@ def _files(paths: Sequence[Path], role: str) -> list[Path]:
     return found
 
 
-def _mixtures(styles: Sequence[Path], mix: bool) -> list[tuple[Path, ...]]:
-    """The styles of each row of jobs: one by one, or all at once."""
-    files = _files(styles, "style")
-    if not mix:
-        return [(path,) for path in files]
-    if len(files) < 2:
-        raise UsageError(f"--mix needs at least two styles, not only {files[0]}; give more with -s")
-    return [tuple(files)]
-
-
 def _labels(paths: Sequence[Path]) -> dict[Path, str]:
     stems = Counter(path.stem for path in paths)
     return {p: p.stem if stems[p.stem] == 1 else p.name.replace(".", "_") for p in paths}
@@ -171,9 +163,7 @@ def _suffix(content: Path) -> str:
 
 def _check_folder(folder: Path) -> None:
     """Refuses, before anything is computed, a folder that cannot be made or written to."""
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
         raise UsageError(f"output {folder}: must be a folder, but {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):

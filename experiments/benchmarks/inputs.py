@@ -1,7 +1,7 @@
 """What is measured: images, networks, weights in PyTorch's layout."""
 
 import statistics
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from cdjax.data.dead_leaves import dead_leaves
 from cdjax.io.images import levels, read_image, resize
 from cdjax.model import Images, Method, Params
 
+Pixels = NDArray[np.uint8]
 _PERIOD = 512
 
 
@@ -55,31 +56,28 @@ def read_pairs(contents: Sequence[Path], styles: Sequence[Path], *, size: int, c
         UsageError: if there is no such file or folder, or no image in a folder.
         ImageError: if an image cannot be read.
     """
-    found = [list(_files(contents, "content", count)), list(_files(styles, "style", count))]
-    rows = min(count, max(1, *map(len, found)))
-    sides: list[list[tuple[str, NDArray[np.uint8]]]] = []
-    for files, make in zip(found, (landscape, painting), strict=True):
-        if files:
-            turns = [files[row % len(files)] for row in range(rows)]
-            sides.append([(path.stem, _square(path, size)) for path in turns])
-        else:
-            picture = make(max(size, 64), max(size, 64))[:size, :size]
-            sides.append([(make.__name__, picture)] * rows)
-    names = tuple(f"{content[0]} in {style[0]}" for content, style in zip(*sides, strict=True))
-    return Pairs(names, *(np.stack([square for _, square in side]) for side in sides))
+    sides = [
+        _squares(contents, "content", landscape, size, count),
+        _squares(styles, "style", painting, size, count),
+    ]
+    rows = range(min(count, max(map(len, sides))))
+    turns = [[side[row % len(side)] for row in rows] for side in sides]
+    names = tuple(f"{content[0]} in {style[0]}" for content, style in zip(*turns, strict=True))
+    return Pairs(names, *(np.stack([square for _, square in side]) for side in turns))
 
 
-def _files(paths: Sequence[Path], role: str, count: int) -> Iterator[Path]:
-    for path in paths:
-        inside = images_in(path, role)
+def _squares(
+    paths: Sequence[Path], role: str, make: Callable[[int, int], Pixels], size: int, count: int
+) -> list[tuple[str, Pixels]]:
+    """Names and central squares of at most `count` images of each path, or a synthetic one."""
+    found = []
+    for inside in (images_in(path, role) for path in paths):
         most = min(count, len(inside))
-        yield from (inside[i * len(inside) // most] for i in range(most))
-
-
-def _square(path: Path, size: int) -> NDArray[np.uint8]:
-    pixels = levels(resize(read_image(path), size).pixels)
-    top, left = ((side - size) // 2 for side in pixels.shape[:2])
-    return pixels[top : top + size, left : left + size]
+        for path in (inside[i * len(inside) // most] for i in range(most)):
+            pixels = levels(resize(read_image(path), size).pixels)
+            top, left = ((side - size) // 2 for side in pixels.shape[:2])
+            found.append((path.stem, pixels[top : top + size, left : left + size]))
+    return found or [(make.__name__, make(max(size, 64), max(size, 64))[:size, :size])]
 
 
 def differences(first: Path, second: Path) -> dict[str, float]:
