@@ -4,9 +4,6 @@ from importlib.util import find_spec
 
 from cdjax.errors import UsageError
 
-_REQUIREMENTS = {"tensorflow_datasets": "tensorflow-datasets"}
-"""What pip installs, by the name of the module, where the two differ."""
-
 
 def require(what: str, *modules: str) -> None:
     """Makes sure that optional packages are installed; imports none of them.
@@ -14,6 +11,6 @@ def require(what: str, *modules: str) -> None:
     Raises:
         UsageError: if modules are missing; the message has the command that installs them.
     """
-    missing = [_REQUIREMENTS.get(name, name) for name in modules if find_spec(name) is None]
+    missing = [name.replace("_", "-") for name in modules if find_spec(name) is None]
     if missing:
         raise UsageError(f"{what} needs {', '.join(missing)}: pip install {' '.join(missing)}")

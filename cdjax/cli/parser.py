@@ -48,6 +48,17 @@ def size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of all commands that write pictures."""
+    add, pixels = parser.add_argument, within(int, 1, 100_000)
+    add("-o", "--output", required=True, metavar="OUT", help="file or folder to write")
+    add("--content-size", type=pixels, metavar="PX", help="scale content to this shorter side")
+    add("--style-size", type=pixels, metavar="PX", help="scale style to this shorter side")
+    quality = within(int, 1, 100)
+    add("--quality", type=quality, default=95, metavar="Q", help="of JPEG, WebP (%(default)s)")
+    add("--overwrite", action="store_true", help="replace what already exists")
+
+
 def new_file(text: str) -> Path:
     """The type of an option that takes a file to write."""
     path = Path(text)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdjax.cli.parser import BAD_INPUT, Parser, size, within
+from cdjax.cli.parser import BAD_INPUT, Parser, add_picture_options, size, within
 from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,22 +55,16 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "or a folder of images; every content is painted in every style.",
     )
     add = parser.add_argument
-    pixels = within(int, 1, 100_000)
     add("inputs", type=Path, nargs="+", metavar="CONTENT", help="photographs; without -s, STYLE")
     add("-s", "--styles", type=Path, nargs="+", metavar="STYLE", help="paintings")
-    add("-o", "--output", required=True, metavar="OUT", help="file or folder to write")
+    add_picture_options(parser)
     weight = within(float, 0, 1_000_000)
     mix = "mix all styles into one, with these weights in their order (default: equal ones)"
     add("--mix", type=weight, nargs="*", metavar="W", help=mix)
     strength = "strength of the style, 0 to 1 (default 1)"
     add("--alpha", type=within(float, 0, 1), default=1.0, metavar="A", help=strength)
-    add("--content-size", type=pixels, metavar="PX", help="scale content to this shorter side")
-    add("--style-size", type=pixels, metavar="PX", help="scale style to this shorter side")
-    quality = within(int, 1, 100)
-    add("--quality", type=quality, default=95, metavar="Q", help="of JPEG, WebP (default 95)")
     deepzoom = "write OUT as a folder with a page that zooms into the result"
     add("--deepzoom", action="store_true", help=deepzoom)
-    add("--overwrite", action="store_true", help="replace outputs that already exist")
     add = parser.add_argument_group("model and computation").add_argument
     bundled = "the transform, and its bundled model METHOD-16x (default wct-16x)"
     add("--method", choices=["wct", "adain"], help=bundled)
