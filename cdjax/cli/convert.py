@@ -1,6 +1,7 @@
 """`cdjax convert`: PyTorch weights, or stages of several models, become a checkpoint of cdjax."""
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -71,13 +72,12 @@ def _read(source: str, paths: Sequence[str]) -> "Model":
 def _table(rows: "Sequence[Row]") -> str:
     """An aligned table of layers, with a total of each network and of everything."""
     lines = [("stage", "network", "layer", "shape", "parameters")]
-    totals: dict[tuple[int, str], int] = {}
+    totals: Counter[tuple[int, str]] = Counter()
     for row in rows:
         shape = "x".join(map(str, row.shape))
         lines.append((str(row.stage), row.network, row.layer, shape, f"{row.parameters:,}"))
-        key = (row.stage, row.network)
-        totals[key] = totals.get(key, 0) + row.parameters
+        totals[row.stage, row.network] += row.parameters
     for (stage, network), count in totals.items():
         lines.append((str(stage), network, "total", "", f"{count:,}"))
-    lines.append(("", "", "total", "", f"{sum(totals.values()):,}"))
+    lines.append(("", "", "total", "", f"{totals.total():,}"))
     return aligned(lines, right=(0, 4))

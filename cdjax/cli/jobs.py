@@ -1,5 +1,6 @@
 """Which pictures a command line asks for: contents and styles -> (content, style, output)."""
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -109,11 +110,11 @@ def plan(
         _check_single(target, deepzoom)
     else:
         names, labels = _labels(images), _labels(files)
-        jobs = [
-            Job(c, paths, target / f"{names[c]}__{'+'.join(labels[s] for s in paths)}{_suffix(c)}")
-            for paths in mixtures
-            for c in images
-        ]
+        jobs = []
+        for paths, content in itertools.product(mixtures, images):
+            suffix = content.suffix if content.suffix.lower() in FORMATS else ".png"
+            name = f"{names[content]}__{'+'.join(labels[path] for path in paths)}{suffix}"
+            jobs.append(Job(content, paths, target / name))
         if target.suffix.lower() in FORMATS and not target.exists() and not output.endswith("/"):
             raise UsageError(
                 f"output {output}: {len(jobs)} pictures need a folder; end it with / if it is one"
@@ -155,10 +156,6 @@ def _files(paths: Sequence[Path], role: str) -> list[Path]:
 def _labels(paths: Sequence[Path]) -> dict[Path, str]:
     stems = Counter(path.stem for path in paths)
     return {p: p.stem if stems[p.stem] == 1 else p.name.replace(".", "_") for p in paths}
-
-
-def _suffix(content: Path) -> str:
-    return content.suffix if content.suffix.lower() in FORMATS else ".png"
 
 
 def _check_folder(folder: Path) -> None:

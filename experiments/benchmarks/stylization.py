@@ -7,8 +7,7 @@ from typing import Any
 
 from cdjax import Model, load_model, save_model
 from cdjax.cli.allocator import STYLISATION
-from cdjax.evaluation.compare import FLOPS_SIZE, measured_size
-from experiments.benchmarks.inputs import differences, write_pair, write_torch_weights
+from experiments.benchmarks.inputs import difference, write_pair, write_torch_weights
 from experiments.benchmarks.report import median, say
 from experiments.benchmarks.ways import NOTE, available, compare
 
@@ -47,22 +46,17 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
         "note": NOTE + _NOTE,
         "rows": {},
     }
-    gflops = measured_size(model).gflops
-    assert gflops is not None
     for size in sizes:
         inputs = write_pair(folder, size, size, size)
         shared: Any = {"folder": folder, "tunables": STYLISATION, "turns": options.runs}
         taken, _, results["workers"] = compare(task, inputs, **shared)
-        speed = gflops * (size / FLOPS_SIZE) ** 2 / median(taken["cdjax"])
-        figures = {"cdjax, GFLOP/s": speed}
-        if "tuned" in taken:
-            figures |= differences(folder / "cdjax.npy", folder / "tuned.npy")
+        files = folder / "cdjax.npy", folder / "tuned.npy"
+        figures = difference(*files) if "tuned" in taken else {}
         results["rows"][str(size)] = {"taken": taken, "figures": figures}
         say(f"{size} pixels: " + ", ".join(f"{w} {median(of):.3g} s" for w, of in taken.items()))
         yield results
 
 
 _NOTE = """
-Content and style are square and of one size; uint8 arrays in, a float32 array out; differences are
-in grey levels of 255.
+Content and style are square and of one size; uint8 arrays in, a float32 array out.
 """
