@@ -10,7 +10,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from cdjax import load_model
 from cdjax.cli.compilation_cache import use_compilation_cache
 from cdjax.cli.distill import NEEDED
 from cdjax.cli.evaluation_report import figures, report
-from cdjax.cli.extras import require
 from cdjax.cli.main import exit_status
+from cdjax.cli.parser import require
 from cdjax.cli.report import about, as_json
 from cdjax.cli.training_log import Watch
 from cdjax.data.loader import DataConfig
@@ -30,9 +31,6 @@ from cdjax.errors import EvaluationError
 from cdjax.evaluation.compare import compare, read_photographs
 from cdjax.io.atomic import atomic_folder, write_text
 from cdjax.model import Images
-
-if TYPE_CHECKING:
-    from experiments.ablate_options import Command
 
 _UNSEEN = 4
 """Added to the seed: training and its pictures use the seed and the ones that follow it."""
@@ -59,22 +57,24 @@ def variants(recipe: DistillationConfig) -> dict[str, DistillationConfig]:
     return found | ({"with_transfer": recipe} if recipe.student_transfer.steps else {})
 
 
-def measured_images(command: "Command") -> "tuple[Images, Images, dict[str, Any]]":
+def measured_images(
+    recipe: DistillationConfig, folder: Path | None, *, count: int, size: int
+) -> tuple[Images, Images, dict[str, Any]]:
     """Images to fit embeddings to, images to measure on, and the contents and styles of pairs.
 
-    There are pairs if the variants are trained for transfers.
+    They are those in a folder or, without one, of the recipe's data with another seed. There are
+    pairs if the variants are trained for transfers.
     """
-    recipe, count = command.recipe, command.count
 
     def unseen(data: DataConfig, number: int) -> Images:
         data = replace(data, seed=data.seed + _UNSEEN)
-        start = replace(recipe.start, crop=command.size)
+        start = replace(recipe.start, crop=size)
         return sample_images(replace(recipe, data=data, start=start), number)
 
-    if command.images is not None:
-        images = read_photographs(command.images, size=command.size, count=count).images
-    else:
+    if folder is None:
         images = unseen(recipe.data, count)
+    else:
+        images = read_photographs(folder, size=size, count=count).images
     fit, test = images[: count // 2], images[count // 2 :]
     if recipe.method != "adain" and not recipe.student_transfer.steps:
         return fit, test, {}
@@ -85,15 +85,17 @@ def measured_images(command: "Command") -> "tuple[Images, Images, dict[str, Any]
 def run(arguments: Sequence[str]) -> int:
     """Runs the program; returns the exit status."""
     require("ablate", *NEEDED)
-    from experiments.ablate_options import parse
+    from cdjax.cli.distill_options import parse_like
+    from experiments.ablate_options import Command, default_recipe
 
-    command = parse(arguments)
+    command = parse_like(Command(default_recipe()), arguments, "python -m experiments.ablate")
     recipe, output = command.recipe, command.output
     if len(recipe.stages) != 1 or command.count < 4:
         raise EvaluationError("ablate takes one stage, and a count of at least 4 images")
     use_compilation_cache()
     watch, models = Watch(), {}
-    fit, test, pairs = measured_images(command)
+    count, size = command.count, command.size
+    fit, test, pairs = measured_images(recipe, command.images, count=count, size=size)
     for name, variant in variants(recipe).items():
         watch.say(name)
         # All variants have the teacher of the first one, and its decoder if there is one.

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby
+from itertools import chain, groupby, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Settings
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from cdjax.cli.painting import Reading
     from cdjax.model import Model
     from cdjax.transfer.stylize import Style
-
-_T = TypeVar("_T")
 
 
 def run(
@@ -92,9 +90,9 @@ def _make_all(
     return failed
 
 
-def _attempt(function: Callable[..., _T], *arguments: Any) -> "Future[_T]":
+def _attempt(function: Callable[..., "Style"], *arguments: Any) -> "Future[Style]":
     """The outcome of a function; an `ImageError` is raised whenever the result is asked for."""
-    outcome: Future[_T] = Future()
+    outcome: Future[Style] = Future()
     try:
         outcome.set_result(function(*arguments))
     except ImageError as error:
@@ -107,13 +105,11 @@ def _read_ahead(
 ) -> "Iterator[Reading]":
     """The pictures of the paths in order, each read while the one before is in use."""
 
-    def pictures(ahead: "Reading") -> "Iterator[Reading]":
-        for path in paths[1:]:
-            current, ahead = ahead, pool.submit(open_picture, path, shorter_side)
-            yield current
-        yield ahead
+    def read(path: Path) -> "Reading":
+        return pool.submit(open_picture, path, shorter_side)
 
-    return pictures(pool.submit(open_picture, paths[0], shorter_side))
+    readings = chain([read(paths[0])], map(read, paths[1:]), [None])
+    return (reading for reading, _ in pairwise(readings) if reading)
 
 
 def _mixed(model: "Model", encoded: "Sequence[Future[Style]]", settings: Settings) -> "Style":

@@ -18,7 +18,7 @@ from cdjax.progress import OnProgress
 
 if TYPE_CHECKING:
     from cdjax.evaluation.compare import Photographs
-    from cdjax.model import Images, Model
+    from cdjax.model import Images
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -72,13 +72,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _measure(options: argparse.Namespace, on_progress: OnProgress) -> dict[str, Any]:
     from cdjax.checkpoints.load import load_model
     from cdjax.cli.evaluation_report import figures
-    from cdjax.evaluation.compare import check_comparable, compare
+    from cdjax.evaluation.compare import check_comparable, compare, with_stages
     from cdjax.networks.teachers import normalized_teacher
 
     short = [Path(name).resolve().name for name in options.models]
     given = short if len(set(short)) == len(short) else options.models
     names = dict(zip(given, options.models, strict=True))
-    models = {name: _load(text, options.stages) for name, text in names.items()}
+    models = {name: load_model(text) for name, text in names.items()}
+    for name in models if options.stages else ():
+        try:
+            models[name] = with_stages(models[name], options.stages)
+        except EvaluationError as error:
+            raise EvaluationError(f"{names[name]}: {error}") from error
     teacher = load_model(options.teacher)
     # Before anything that takes time.
     check_comparable(models, teacher, size=options.size, pairs=options.styles is not None)
@@ -107,17 +112,6 @@ def _measure(options: argparse.Namespace, on_progress: OnProgress) -> dict[str, 
     }
     found = {"settings": settings, "photographs": read, "pairs": len(pairs.get("contents", ()))}
     return found | figures(comparison, names | {"teacher": options.teacher})
-
-
-def _load(name: str, stages: Sequence[int] | None) -> "Model":
-    from cdjax.checkpoints.load import load_model
-    from cdjax.evaluation.compare import with_stages
-
-    model = load_model(name)
-    try:
-        return with_stages(model, stages) if stages else model
-    except EvaluationError as error:
-        raise EvaluationError(f"{name}: {error}") from error
 
 
 def _read(options: argparse.Namespace, on_progress: OnProgress) -> "dict[str, Photographs]":

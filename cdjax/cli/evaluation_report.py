@@ -17,15 +17,10 @@ def figures(comparison: Comparison, files: Mapping[str, str]) -> dict[str, Any]:
     found = asdict(comparison)
     for name, row in (found["models"] | {"teacher": found["teacher"]}).items():
         row["size"]["float32_bytes"] = 4 * row["size"]["parameters"]
-        row["size"]["stored_bytes"] = _stored_bytes(files[name])
+        _, path = find_model(files[name])
+        stored = sorted(path.glob("*.pth")) or [path, *path.rglob("*")]
+        row["size"]["stored_bytes"] = sum(file.stat().st_size for file in stored if file.is_file())
     return found
-
-
-def _stored_bytes(name: str) -> int:
-    """Bytes of the files that a model is read from."""
-    _, path = find_model(name)
-    files = sorted(path.glob("*.pth")) or [path, *path.rglob("*")]
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _table(first: str, columns: Mapping[str, Mapping[str, str]], names: Iterable[str]) -> str:

@@ -100,11 +100,8 @@ def _settings(options: argparse.Namespace) -> "Optimization":
     from cdjax.optimization.config import Optimization
 
     given = vars(options)
-    chosen = {
-        field.name: given[field.name]
-        for field in fields(Optimization)
-        if given.get(field.name) is not None
-    }
+    names = [field.name for field in fields(Optimization)]
+    chosen = {name: given[name] for name in names if given.get(name) is not None}
     for role in ("content", "style"):
         if layers := given[f"{role}_layers"]:
             chosen[f"{role}_layers"], chosen[f"{role}_shares"] = zip(*layers, strict=True)

@@ -37,9 +37,8 @@ def within_memory(what: str, remedy: str) -> Iterator[None]:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            raise ImageError(
-                f"{what}: does not fit in memory; {remedy} makes it smaller"
-            ) from error
+            message = f"{what}: does not fit in memory; {remedy} makes it smaller"
+            raise ImageError(message) from error
         raise
 
 

@@ -1,9 +1,12 @@
-"""Parsing of the command line: errors in one line, and the types that options share."""
+"""Parsing of the command line: errors in one line, options and types that commands share."""
 
 import argparse
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
+
+from cdjax.errors import UsageError
 
 BAD_INPUT = 2
 """The exit status of wrong use and of bad input."""
@@ -65,3 +68,14 @@ def new_file(text: str) -> Path:
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{path} cannot be written: it is a folder, or in none")
     return path
+
+
+def require(what: str, *modules: str) -> None:
+    """Makes sure that optional packages are installed; imports none of them.
+
+    Raises:
+        UsageError: if modules are missing; the message has the command that installs them.
+    """
+    missing = [name.replace("_", "-") for name in modules if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"{what} needs {', '.join(missing)}: pip install {' '.join(missing)}")

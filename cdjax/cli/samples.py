@@ -51,8 +51,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, exponent: float) -
     )
     phases = np.exp(2j * np.pi * rng.random(frequency.shape))
     field = np.fft.irfft2(np.maximum(frequency, 1) ** -exponent * phases, s=(height, width))
-    low, high = np.percentile(field, (2, 98))
-    return np.asarray(np.clip((field - low) / (high - low), 0, 1))
+    return np.interp(field, np.percentile(field, (2, 98)), (0, 1))
 
 
 def landscape(height: int = 512, width: int = 768) -> NDArray[np.uint8]:

@@ -29,14 +29,13 @@ _SHOWN = ("loss", "images_per_second", "embedding", "pixel", "perceptual", "cont
 
 def picture_grid(columns: Mapping[str, NDArray[np.uint8]]) -> Image.Image:
     """A row for each image and a column, with its name, for each set of images, (N, H, W, 3)."""
-    count, height, width = next(iter(columns.values())).shape[:3]
-    sheet = Image.new("RGB", (len(columns) * width, _HEADER + count * height), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, (name, images) in enumerate(columns.items()):
-        draw.text((i * width + 2, 1), name, fill="black")
-        for j, image in enumerate(images):
-            sheet.paste(Image.fromarray(image), (i * width, _HEADER + j * height))
-    return sheet
+    pictures = np.concatenate([np.concatenate(images) for images in columns.values()], axis=1)
+    sheet = np.pad(pictures, ((_HEADER, 0), (0, 0), (0, 0)), constant_values=255)
+    image = Image.fromarray(sheet)
+    for i, name in enumerate(columns):
+        place = (i * image.width // len(columns) + 2, 1)
+        ImageDraw.Draw(image).text(place, name, fill="black")
+    return image
 
 
 class Watch(Observer):

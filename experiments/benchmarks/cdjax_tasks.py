@@ -27,14 +27,14 @@ def _work(run: Callable[..., Run]) -> Work:
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
         compiling[0] += duration_secs if event == _COMPILATION else 0
 
-    def device_peak() -> int | None:
-        return (device.memory_stats() or {}).get("peak_bytes_in_use")
+    def memory(key: str) -> int | None:
+        return (device.memory_stats() or {}).get(key)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     device = jax.devices()[0]
     about = {"device": device.device_kind, "platform": device.platform, "version": jax.__version__}
-    about["limit"] = (device.memory_stats() or {}).get("bytes_limit")
-    return Work(about, run, device_peak, lambda: compiling[0])
+    about["limit"] = memory("bytes_limit")
+    return Work(about, run, lambda: memory("peak_bytes_in_use"), lambda: compiling[0])
 
 
 def stylizer(task: Mapping[str, Any]) -> Work:

@@ -1,21 +1,23 @@
 """Whole pictures, WCT or AdaIN: seconds and peak memory by size."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cdjax import Model, load_model, save_model
+from cdjax import load_model, save_model
 from cdjax.cli.allocator import STYLISATION
 from experiments.benchmarks.inputs import difference, write_pair, write_torch_weights
 from experiments.benchmarks.report import median, say
 from experiments.benchmarks.ways import NOTE, available, compare
 
 
-def _prepare(folder: Path, model: Model, sizes: Sequence[int]) -> dict[str, Any]:
-    """Writes a model for all implementations; returns what a worker's task needs of it."""
-    specs, stride = model.config.specs, model.config.specs[0].stride
-    if model.config.method == "encoder" or any(spec.padding != "reflect" for spec in specs):
+def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Measures every size; yields the results after each."""
+    sizes, weights = options.sizes or [512, 1024, 2048], options.weights or f"{options.method}-16x"
+    model = load_model(weights)
+    method, specs, stride = model.config.method, model.config.specs, model.config.specs[0].stride
+    if method == "encoder" or any(spec.padding != "reflect" for spec in specs):
         raise ValueError("the model must have decoders and reflection padding")
     for size in sizes:
         if size % stride or size < 2 * stride:
@@ -24,18 +26,10 @@ def _prepare(folder: Path, model: Model, sizes: Sequence[int]) -> dict[str, Any]
             )
     save_model(folder / "model", model)
     write_torch_weights(folder / "weights.npz", model.params)
-    files = {"model": str(folder / "model"), "weights": str(folder / "weights.npz")}
-    return files | {"method": model.config.method, "load": "stylizer"}
-
-
-def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    """Measures every size; yields the results after each."""
-    sizes, weights = options.sizes or [512, 1024, 2048], options.weights or f"{options.method}-16x"
-    model = load_model(weights)
-    task = _prepare(folder, model, sizes)
-    task |= {"dtype": options.dtype}
+    task = {"load": "stylizer", "method": method, "dtype": options.dtype}
+    task |= {"model": str(folder / "model"), "weights": str(folder / "weights.npz")}
     results: dict[str, Any] = {
-        "title": f"{model.config.method}: cdjax and PyTorch",
+        "title": f"{method}: cdjax and PyTorch",
         "settings": {
             "weights": f"{weights}; {options.dtype}",
             "seconds": f"medians of {options.runs} runs (fastest to slowest), in turns",
