@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from cdjax.model import Model
 
 _DOWNLOADED = ("vgg19", "vgg16")
-_COMBINE = "combine"
-_SOURCES = (*_DOWNLOADED, "wct-vgg19", "paper-16x", _COMBINE)
+_SOURCES = (*_DOWNLOADED, "wct-vgg19", "paper-16x", "combine")
 _EPILOG = """\
 sources:
   vgg19, vgg16  a file of torchvision, whole or up to some relu{k}_1; downloaded without PATH
@@ -50,13 +49,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _read(source: str, paths: Sequence[str]) -> "Model":
-    if source == _COMBINE and len(paths) < 2:
+    if source == "combine" and len(paths) < 2:
         raise UsageError("combine needs at least two models")
-    if source != _COMBINE and len(paths) > 1:
+    if source != "combine" and len(paths) > 1:
         raise UsageError(f"{source} takes one PATH, not {len(paths)}")
     if not paths and source not in _DOWNLOADED:
         raise UsageError(f"{source} needs the PATH of the folder to convert")
-    if source == _COMBINE:
+    if source == "combine":
         from cdjax.checkpoints.combine import combine_models
         from cdjax.checkpoints.load import load_model
 

@@ -102,7 +102,8 @@ def plan(
         raise UsageError(f"--mix needs at least two styles, not only {files[0]}; give more with -s")
     mixtures = [tuple(files)] if mix else [(path,) for path in files]
     target = Path(output)
-    single = _is_one_file(contents) and (mix or _is_one_file(styles))
+    one_file = [len(paths) == 1 and paths[0].is_file() for paths in (contents, styles)]
+    single = one_file[0] and (mix or one_file[1])
     if deepzoom and not single:
         raise UsageError("--deepzoom takes one content and one style, both files, or --mix")
     if deepzoom or (single and not target.is_dir() and not output.endswith(("/", os.sep))):
@@ -137,10 +138,6 @@ def _check_single(target: Path, deepzoom: bool) -> None:
     if not target.parent.is_dir():
         raise UsageError(f"output {target}: the folder {target.parent} does not exist")
     _check_folder(target.parent)
-
-
-def _is_one_file(paths: Sequence[Path]) -> bool:
-    return len(paths) == 1 and paths[0].is_file()
 
 
 def _files(paths: Sequence[Path], role: str) -> list[Path]:

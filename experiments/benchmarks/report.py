@@ -40,19 +40,17 @@ def report(results: Mapping[str, Any]) -> str:
     figures = list(dict.fromkeys(name for row in rows.values() for name in row["figures"]))
 
     def compared(unit: str, value: Value, form: Callable[[Any], str], last: list[str]) -> str:
-        ratios = (f"{name} / {base}" for name in others)
-        lines = [
-            [results["first"], *ratios, *(f"{name}, {unit}" for name in names.values()), *last]
-        ]
+        heads = [f"{name} / {base}" for name in others]
+        heads += [f"{name}, {unit}" for name in names.values()]
+        lines = []
         for name, row in rows.items():
             found = [row["taken"].get(way, MISSING) for way in names]
             first, *above = (None if isinstance(of, str) else value(of) for of in found)
-            lines.append(
-                [name, *(number(of / first if of and first else None, ".2f") for of in above)]
-            )
-            lines[-1] += [of if isinstance(of, str) else form(of) for of in found]
-            lines[-1] += [number(row["figures"].get(key), ".4g") for key in last]
-        return table(lines[0], lines[1:])
+            ratios = (of / first if of and first else None for of in above)
+            cells = [number(of, ".2f") for of in ratios]
+            cells += [of if isinstance(of, str) else form(of) for of in found]
+            lines.append([name, *cells, *(number(row["figures"].get(of), ".4g") for of in last)])
+        return table([results["first"], *heads, *last], lines)
 
     peaks = compared(
         "MiB", lambda of: of.get("peak"), lambda of: number(of.get("peak"), scale=2**20), []
