@@ -85,10 +85,9 @@ def measured_images(
 def run(arguments: Sequence[str]) -> int:
     """Runs the program; returns the exit status."""
     require("ablate", *NEEDED)
-    from cdjax.cli.distill_options import parse_like
-    from experiments.ablate_options import Command, default_recipe
+    from experiments.ablate_options import parse
 
-    command = parse_like(Command(default_recipe()), arguments, "python -m experiments.ablate")
+    command = parse(arguments)
     recipe, output = command.recipe, command.output
     if len(recipe.stages) != 1 or command.count < 4:
         raise EvaluationError("ablate takes one stage, and a count of at least 4 images")

@@ -1,11 +1,13 @@
 """The command line of `python -m experiments.ablate`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from cdjax.cli.distill_options import parse_like
 from cdjax.distillation.config import DistillationConfig, PhaseConfig, Weights
 from cdjax.distillation.presets import PRESETS
 
@@ -44,3 +46,8 @@ def default_recipe() -> DistillationConfig:
         student_autoencoder=PhaseConfig(),
         student_decoder=replace(whitened, weights=Weights(perceptual=0.01)),
     )
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The command line as a configuration; exits with status 2 if it is wrong."""
+    return parse_like(Command(default_recipe()), arguments, "python -m experiments.ablate")

@@ -30,11 +30,11 @@ _SHOWN = ("loss", "images_per_second", "embedding", "pixel", "perceptual", "cont
 def picture_grid(columns: Mapping[str, NDArray[np.uint8]]) -> Image.Image:
     """A row for each image and a column, with its name, for each set of images, (N, H, W, 3)."""
     pictures = np.concatenate([np.concatenate(images) for images in columns.values()], axis=1)
-    sheet = np.pad(pictures, ((_HEADER, 0), (0, 0), (0, 0)), constant_values=255)
-    image = Image.fromarray(sheet)
+    pictures = np.pad(pictures, ((_HEADER, 0), (0, 0), (0, 0)), constant_values=255)
+    image = Image.fromarray(pictures)
+    width = image.width // len(columns)
     for i, name in enumerate(columns):
-        place = (i * image.width // len(columns) + 2, 1)
-        ImageDraw.Draw(image).text(place, name, fill="black")
+        ImageDraw.Draw(image).text((i * width + 2, 1), name, fill="black")
     return image
 
 

@@ -82,8 +82,7 @@ def difference(first: Path, second: Path) -> dict[str, float]:
         values = row * (1.0 if row.dtype == np.uint8 else 255.0)
         return np.rint(values) if rounded else values
 
-    rows = zip(*images, strict=True)
-    largest = max(float(np.abs(grey(one) - grey(other)).max()) for one, other in rows)
+    largest = max(float(np.abs(grey(a) - grey(b)).max()) for a, b in zip(*images, strict=True))
     return {"largest difference, of 255": largest}
 
 

@@ -44,8 +44,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
         inputs = write_pair(folder, size, size, size)
         shared: Any = {"folder": folder, "tunables": STYLISATION, "turns": options.runs}
         taken, _, results["workers"] = compare(task, inputs, **shared)
-        files = folder / "cdjax.npy", folder / "tuned.npy"
-        figures = difference(*files) if "tuned" in taken else {}
+        figures = difference(folder / "cdjax.npy", folder / "tuned.npy") if "tuned" in taken else {}
         results["rows"][str(size)] = {"taken": taken, "figures": figures}
         say(f"{size} pixels: " + ", ".join(f"{w} {median(of):.3g} s" for w, of in taken.items()))
         yield results

@@ -45,8 +45,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     """Measures both ways at every size, in fresh processes; yields the results after each."""
     weights = options.weights or "wct-16x"
     save_model(folder / "model", load_model(weights))
-    load, model = "experiments.benchmarks.cdjax_tasks:stylizer", str(folder / "model")
-    task = {"load": load, "dtype": options.dtype, "model": model}
+    task = {"load": "experiments.benchmarks.cdjax_tasks:stylizer", "dtype": options.dtype}
+    task["model"] = str(folder / "model")
     limits = {"memory": options.memory, "host_memory": options.host_memory}
     results: dict[str, Any] = {
         "title": "Pictures of many megapixels",
