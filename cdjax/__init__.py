@@ -72,30 +72,26 @@ __all__ = [
     "teacher",
 ]
 
-_MODULES = {
-    "ModelConfig": "model",
-    "Model": "model",
-    "Optimization": "optimization.config",
-    "Spec": "networks.spec",
-    "Style": "transfer.stylize",
-    "encode_style": "transfer.stylize",
-    "load_model": "checkpoints.load",
-    "mix_styles": "transfer.mixing",
-    "optimize_image": "optimization.optimize",
-    "save_model": "checkpoints.store",
-    "student": "networks.spec",
-    "stylize": "transfer.stylize",
-    "stylize_by_windows": "tiling.stylize",
-    "teacher": "networks.spec",
+_LAZY = {
+    "checkpoints.load": ("load_model",),
+    "checkpoints.store": ("save_model",),
+    "model": ("Model", "ModelConfig"),
+    "networks.spec": ("Spec", "student", "teacher"),
+    "optimization.config": ("Optimization",),
+    "optimization.optimize": ("optimize_image",),
+    "tiling.stylize": ("stylize_by_windows",),
+    "transfer.mixing": ("mix_styles",),
+    "transfer.stylize": ("Style", "encode_style", "stylize"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("cdjax")
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    for module, names in _LAZY.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

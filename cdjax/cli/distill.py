@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cdjax.cli.allocator import run_in_calling_thread
-from cdjax.cli.extras import require
+from cdjax.cli.parser import require
 
 if TYPE_CHECKING:
     from cdjax.cli.distill_options import Command

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import tyro
 
+from cdjax.cli.parser import Parser
 from cdjax.distillation.config import DistillationConfig
 from cdjax.distillation.presets import PRESETS
 
@@ -51,11 +52,12 @@ class Command:
 def parse(arguments: Sequence[str]) -> Command:
     """The command line as a configuration; exits with status 2 if it is wrong."""
     # Preset and method decide the defaults of all other options.
-    preset, method = _given(arguments, "preset", "quick"), _given(arguments, "method", "wct")
-    presets = PRESETS["adain" if method == "adain" else "wct"]
-    recipe = presets[preset if preset in presets else "quick"]
-    name = f"adain-{preset}" if method == "adain" else preset
-    default = Command(recipe, "quick", Path("runs") / name)
+    first = Parser(prog="cdjax distill", add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", choices=get_args(Preset), default="quick")
+    first.add_argument("--method", choices=list(PRESETS), default="wct")
+    given, _ = first.parse_known_args(arguments)
+    name = f"adain-{given.preset}" if given.method == "adain" else given.preset
+    default = Command(PRESETS[given.method][given.preset], output=Path("runs") / name)
     return parse_like(default, arguments, "cdjax distill")
 
 
@@ -65,13 +67,3 @@ def parse_like(default: _Command, arguments: Sequence[str], program: str) -> _Co
     return tyro.cli(
         type(default), args=list(arguments), default=default, prog=program, config=config
     )
-
-
-def _given(arguments: Sequence[str], option: str, default: str) -> str:
-    """The value of an option, found before the others are parsed."""
-    for i, argument in enumerate(arguments):
-        if argument == f"--{option}" and i + 1 < len(arguments):
-            default = arguments[i + 1]
-        elif argument.startswith(f"--{option}="):
-            default = argument.partition("=")[2]
-    return default

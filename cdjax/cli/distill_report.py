@@ -45,31 +45,27 @@ def _mean(records: list[dict[str, float]], name: str) -> float:
 
 def _row(title: str, records: list[dict[str, float]]) -> list[str]:
     first, last = records[:_AVERAGED], records[-_AVERAGED:]
-    cells = [title, f"{records[-1]['step']:.0f}"]
-    for name in _LOSSES:
-        has = name in records[0]
-        cells.append(f"{_mean(first, name):.4g} -> {_mean(last, name):.4g}" if has else "")
-    cells.append(f"{_mean(records, 'images_per_second'):.3g}")
-    return cells
+    losses = (
+        f"{_mean(first, name):.4g} -> {_mean(last, name):.4g}" if name in records[0] else ""
+        for name in _LOSSES
+    )
+    speed = _mean(records, "images_per_second")
+    return [title, f"{records[-1]['step']:.0f}", *losses, f"{speed:.3g}"]
 
 
 def write_report(folder: Path, recipe: DistillationConfig) -> Path:
     """Writes `report.md`, and a picture of the losses beside each phase's log; returns its path."""
     rows, sections = [], {}
-    logs = [
-        (f"stage {stage}, {phase}", folder / f"stage{stage}" / phase / "log.jsonl")
-        for stage in sorted(recipe.stages)
-        for phase in STAGE_PHASES
-    ]
-    logs.append(("all stages, student_transfer", folder / "student_transfer" / "log.jsonl"))
-    for title, log in logs:
+    parts = [f"stage{stage}/{phase}" for stage in sorted(recipe.stages) for phase in STAGE_PHASES]
+    for title in (*parts, "student_transfer"):
+        log = folder / title / "log.jsonl"
         if records := read_log(log) if log.is_file() else []:
             rows.append(_row(title, records))
             losses = log.with_name("losses.png")
             _curves(records, losses, title)
             pictures = [losses, *sorted(log.parent.glob("pictures/*.png"))[-1:]]
             links = (f"![{of.stem}]({of.relative_to(folder).as_posix()})\n" for of in pictures)
-            sections[title.capitalize()] = "\n".join(links)
+            sections[title] = "\n".join(links)
     if rows:
         note = f"\nLosses are means over the first and the last {_AVERAGED} records.\n"
         head = ["phase", "steps", *_LOSSES, "images/s"]

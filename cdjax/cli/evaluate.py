@@ -8,6 +8,7 @@ unexplained, the quality of its reconstructions and of stylised pairs, and its s
 import argparse
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from cdjax.progress import OnProgress
 
 if TYPE_CHECKING:
     from cdjax.evaluation.compare import Photographs
-    from cdjax.model import Images, Model
+    from cdjax.model import Images
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -71,13 +72,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _measure(options: argparse.Namespace, on_progress: OnProgress) -> dict[str, Any]:
     from cdjax.checkpoints.load import load_model
     from cdjax.cli.evaluation_report import figures
-    from cdjax.evaluation.compare import check_comparable, compare
+    from cdjax.evaluation.compare import check_comparable, compare, with_stages
     from cdjax.networks.teachers import normalized_teacher
 
     short = [Path(name).resolve().name for name in options.models]
     given = short if len(set(short)) == len(short) else options.models
     names = dict(zip(given, options.models, strict=True))
-    models = {name: _load(text, options.stages) for name, text in names.items()}
+    models = {name: load_model(text) for name, text in names.items()}
+    for name in models if options.stages else ():
+        try:
+            models[name] = with_stages(models[name], options.stages)
+        except EvaluationError as error:
+            raise EvaluationError(f"{names[name]}: {error}") from error
     teacher = load_model(options.teacher)
     # Before anything that takes time.
     check_comparable(models, teacher, size=options.size, pairs=options.styles is not None)
@@ -94,53 +100,40 @@ def _measure(options: argparse.Namespace, on_progress: OnProgress) -> dict[str, 
     comparison = compare(
         models, teacher, fit, test, **pairs, batch=options.batch, on_progress=on_progress
     )
-    read: dict[str, dict[str, Any]] = {
-        name: {"count": len(part.images), "skipped": list(part.skipped)}
+    read = {
+        name: {"count": len(part.images), "skipped": part.skipped}
         for name, part in photographs.items()
     }
-    counts = ", ".join(f"{name} {of['count']}" for name, of in read.items())
+    counts = ", ".join(f"{name} {len(part.images)}" for name, part in photographs.items())
     settings = {
         "teacher": f"{options.teacher}{', normalised on the photographs to fit' * normalized}",
         "photographs": f"central squares of {options.size} pixels; {counts}",
-        "skipped as broken": sum(len(of["skipped"]) for of in read.values()),
+        "skipped as broken": sum(len(part.skipped) for part in photographs.values()),
     }
     found = {"settings": settings, "photographs": read, "pairs": len(pairs.get("contents", ()))}
     return found | figures(comparison, names | {"teacher": options.teacher})
-
-
-def _load(name: str, stages: Sequence[int] | None) -> "Model":
-    from cdjax.checkpoints.load import load_model
-    from cdjax.evaluation.compare import with_stages
-
-    model = load_model(name)
-    try:
-        return with_stages(model, stages) if stages else model
-    except EvaluationError as error:
-        raise EvaluationError(f"{name}: {error}") from error
 
 
 def _read(options: argparse.Namespace, on_progress: OnProgress) -> "dict[str, Photographs]":
     """The photographs to fit to, those to measure on, and the styles if there are any."""
     from cdjax.evaluation.compare import Photographs, read_photographs
 
-    def read(folder: Path, name: str) -> Photographs:
-        return read_photographs(
-            folder, size=options.size, count=options.count, name=name, on_progress=on_progress
-        )
-
-    test = read(options.images, "photographs")
+    read = partial(
+        read_photographs, size=options.size, count=options.count, on_progress=on_progress
+    )
+    test = read(options.images)
+    half = len(test.images) // 2
     if options.fit_images:
-        found = {"fit": read(options.fit_images, "photographs to fit to"), "test": test}
+        found = {"fit": read(options.fit_images, name="photographs to fit to"), "test": test}
+    elif half:
+        measured = Photographs(test.images[half:], test.skipped)
+        found = {"fit": Photographs(test.images[:half]), "test": measured}
     else:
-        half = len(test.images) // 2
-        if not half:
-            raise EvaluationError(
-                f"{options.images}: one photograph is too few to fit to and to measure on; "
-                "give more, or --fit-images"
-            )
-        found = {"fit": Photographs(test.images[:half])}
-        found["test"] = Photographs(test.images[half:], test.skipped)
-    return found | ({"styles": read(options.styles, "styles")} if options.styles else {})
+        raise EvaluationError(
+            f"{options.images}: one photograph is too few to fit to and to measure on; "
+            "give more, or --fit-images"
+        )
+    return found | ({"styles": read(options.styles, name="styles")} if options.styles else {})
 
 
 def pairs_in_turn(contents: "Images", styles: "Images", count: int) -> "tuple[Images, Images]":

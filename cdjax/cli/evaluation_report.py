@@ -1,15 +1,15 @@
 """The figures that `cdjax evaluate` writes as JSON, and the Markdown that it prints of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from cdjax.checkpoints.load import find_model
 from cdjax.cli.report import MISSING, document, facts, number, table
 from cdjax.evaluation.compare import FLOPS_SIZE, Comparison
 from cdjax.evaluation.image_quality import ADAIN_STAGE
 
 Figures = Mapping[str, Any]
-_Rows = dict[str, Callable[[Any], str]]
 
 
 def figures(comparison: Comparison, files: Mapping[str, str]) -> dict[str, Any]:
@@ -17,88 +17,78 @@ def figures(comparison: Comparison, files: Mapping[str, str]) -> dict[str, Any]:
     found = asdict(comparison)
     for name, row in (found["models"] | {"teacher": found["teacher"]}).items():
         row["size"]["float32_bytes"] = 4 * row["size"]["parameters"]
-        row["size"]["stored_bytes"] = _stored_bytes(files[name])
+        _, path = find_model(files[name])
+        stored = sorted(path.glob("*.pth")) or [path, *path.rglob("*")]
+        row["size"]["stored_bytes"] = sum(file.stat().st_size for file in stored if file.is_file())
     return found
 
 
-def _stored_bytes(name: str) -> int:
-    """Bytes of the files that a model is read from."""
-    from cdjax.checkpoints.load import find_model
-
-    _, path = find_model(name)
-    files = sorted(path.glob("*.pth")) or [path, *path.rglob("*")]
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _table(first: str, columns: Figures, rows: Mapping[str, Callable[[Any], str]]) -> str:
-    """A column for every model, a row for everything that is shown of it."""
-    return table(
-        [first, *columns], ([name, *map(of, columns.values())] for name, of in rows.items())
-    )
+def _table(first: str, columns: Mapping[str, Mapping[str, str]], names: Iterable[str]) -> str:
+    """A column for every model, with its cells by the names of the rows."""
+    rows = ([name, *(cells.get(name, MISSING) for cells in columns.values())] for name in names)
+    return table([first, *columns], rows)
 
 
 def _sizes(columns: Figures) -> str:
-    rows: _Rows = {
-        "method": lambda of: of["config"]["method"],
-        "features of": lambda of: of["config"]["teacher"],
-        "stages": lambda of: " ".join(str(spec["stage"]) for spec in of["config"]["specs"]),
-        "parameters": lambda of: number(of["size"]["parameters"]),
-        "embeddings, parameters": lambda of: number(of["size"]["embedding_parameters"]),
-        "float32, MB": lambda of: number(of["size"]["float32_bytes"], ".2f", scale=1e6),
-        "files as stored, MB": lambda of: number(of["size"]["stored_bytes"], ".2f", scale=1e6),
-        f"GFLOP at {FLOPS_SIZE}x{FLOPS_SIZE}": lambda of: number(of["size"]["gflops"]),
-    }
-    return _table("", columns, rows) + _SIZE_NOTE
+    def cells(of: Figures) -> dict[str, str]:
+        size = of["size"]
+        return {
+            "method": of["config"]["method"],
+            "features of": of["config"]["teacher"],
+            "stages": " ".join(str(spec["stage"]) for spec in of["config"]["specs"]),
+            "parameters": number(size["parameters"]),
+            "embeddings, parameters": number(size["embedding_parameters"]),
+            "float32, MB": number(size["float32_bytes"], ".2f", scale=1e6),
+            "files as stored, MB": number(size["stored_bytes"], ".2f", scale=1e6),
+            f"GFLOP at {FLOPS_SIZE}x{FLOPS_SIZE}": number(size["gflops"]),
+        }
+
+    found = {name: cells(of) for name, of in columns.items()}
+    return _table("", found, found["teacher"]) + _SIZE_NOTE
 
 
 def _unexplained(models: Figures) -> str:
-    taps = {
-        (stage, tap)
-        for model in models.values()
-        for stage, taps in model["unexplained"].get("affine", {}).items()
-        for tap in taps
-    }
+    def cells(forms: Figures) -> dict[str, str]:
+        return {
+            f"stage {stage}, {tap}": f"{share:.3f} / {forms['relu'][stage][tap]:.3f}"
+            for stage, taps in forms.get("affine", {}).items()
+            for tap, share in taps.items()
+        }
 
-    def cell(model: Figures, stage: int, tap: str) -> str:
-        forms = (model["unexplained"].get(form, {}) for form in ("affine", "relu"))
-        return " / ".join(number(of.get(stage, {}).get(tap), ".3f") for of in forms)
-
-    rows: _Rows = {
-        f"stage {stage}, {tap}": lambda model, s=stage, t=tap: cell(model, s, t)  # type: ignore[misc]
-        for stage, tap in sorted(taps)
-    }
-    return _table("affine / relu", models, rows) + _UNEXPLAINED_NOTE
+    found = {name: cells(of["unexplained"]) for name, of in models.items()}
+    return _table("affine / relu", found, sorted(set().union(*found.values()))) + _UNEXPLAINED_NOTE
 
 
 def _reconstructions(columns: Figures) -> str:
-    def cell(quality: Figures | None) -> str:
-        return f"{quality['psnr']:.1f} / {quality['ssim']:.3f}" if quality else MISSING
+    def cells(of: Figures) -> dict[str, str]:
+        qualities = {f"stage {stage}": quality for stage, quality in of["reconstruction"].items()}
+        return {
+            name: f"{quality['psnr']:.1f} / {quality['ssim']:.3f}"
+            for name, quality in (qualities | {cascade: of["cascade"]}).items()
+            if quality
+        }
 
-    stages = sorted({stage for of in columns.values() for stage in of["reconstruction"]})
-    rows: _Rows = {
-        f"stage {stage}": lambda of, s=stage: cell(of["reconstruction"].get(s))  # type: ignore[misc]
-        for stage in stages
-    }
-    rows["cascade, alpha 0"] = lambda of: cell(of["cascade"])
-    return _table("PSNR, dB / SSIM", columns, rows) + _RECONSTRUCTION_NOTE
+    cascade = "cascade, alpha 0"
+    found = {name: cells(of) for name, of in columns.items()}
+    stages = sorted(set().union(*found.values()) - {cascade})
+    return _table("PSNR, dB / SSIM", found, [*stages, cascade]) + _RECONSTRUCTION_NOTE
 
 
 def _pairs(columns: Figures, unstylized: Figures) -> str:
     taps = list(unstylized["style_distance"])
-
-    def shown(value: Callable[[Any], float]) -> Callable[[Any], str]:
-        return lambda of: f"{value(of['stylized']):.4g}" if of["stylized"] else MISSING
-
-    rows = {
-        f"style distance, {tap}": shown(lambda of, t=tap: of["style_distance"][t])  # type: ignore[misc]
-        for tap in taps
-    }
     deepest = taps[:ADAIN_STAGE][-1]
-    rows[f"AdaIN's style loss, {taps[0]} to {deepest}"] = shown(lambda of: of["style_loss"])
-    rows[f"AdaIN's content loss, {deepest}"] = shown(lambda of: of["content_loss"])
-    rows["content SSIM"] = shown(lambda of: of["content_ssim"])
-    beside = dict(columns) | {"content as it is": {"stylized": unstylized}}
-    return _table("", beside, rows) + _PAIRS_NOTE
+
+    def cells(of: Figures) -> dict[str, str]:
+        values = {f"style distance, {tap}": of["style_distance"][tap] for tap in taps} | {
+            f"AdaIN's style loss, {taps[0]} to {deepest}": of["style_loss"],
+            f"AdaIN's content loss, {deepest}": of["content_loss"],
+            "content SSIM": of["content_ssim"],
+        }
+        return {name: f"{value:.4g}" for name, value in values.items()}
+
+    found = {name: cells(of["stylized"]) if of["stylized"] else {} for name, of in columns.items()}
+    found["content as it is"] = unchanged = cells(unstylized)
+    return _table("", found, unchanged) + _PAIRS_NOTE
 
 
 def report(results: Figures) -> str:

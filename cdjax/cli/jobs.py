@@ -1,5 +1,6 @@
 """Which pictures a command line asks for: contents and styles -> (content, style, output)."""
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -96,21 +97,25 @@ def plan(
             same file.
         ImageError: if a single output's suffix names no format.
     """
-    images, mixtures = _files(contents, "content"), _mixtures(styles, mix)
+    images, files = _files(contents, "content"), _files(styles, "style")
+    if mix and len(files) < 2:
+        raise UsageError(f"--mix needs at least two styles, not only {files[0]}; give more with -s")
+    mixtures = [tuple(files)] if mix else [(path,) for path in files]
     target = Path(output)
-    single = _is_one_file(contents) and (mix or _is_one_file(styles))
+    one_file = [len(paths) == 1 and paths[0].is_file() for paths in (contents, styles)]
+    single = one_file[0] and (mix or one_file[1])
     if deepzoom and not single:
         raise UsageError("--deepzoom takes one content and one style, both files, or --mix")
     if deepzoom or (single and not target.is_dir() and not output.endswith(("/", os.sep))):
         jobs = [Job(images[0], mixtures[0], target)]
         _check_single(target, deepzoom)
     else:
-        names, labels = _labels(images), _labels([path for paths in mixtures for path in paths])
-        jobs = [
-            Job(c, paths, target / f"{names[c]}__{'+'.join(labels[s] for s in paths)}{_suffix(c)}")
-            for paths in mixtures
-            for c in images
-        ]
+        names, labels = _labels(images), _labels(files)
+        jobs = []
+        for paths, content in itertools.product(mixtures, images):
+            suffix = content.suffix if content.suffix.lower() in FORMATS else ".png"
+            name = f"{names[content]}__{'+'.join(labels[path] for path in paths)}{suffix}"
+            jobs.append(Job(content, paths, target / name))
         if target.suffix.lower() in FORMATS and not target.exists() and not output.endswith("/"):
             raise UsageError(
                 f"output {output}: {len(jobs)} pictures need a folder; end it with / if it is one"
@@ -121,23 +126,18 @@ def plan(
 
 
 def _check_single(target: Path, deepzoom: bool) -> None:
-    if deepzoom:
-        if target.is_file():
-            raise UsageError(f"output {target}: --deepzoom makes a folder, but this is a file")
-    elif not target.suffix:
+    if deepzoom and target.is_file():
+        raise UsageError(f"output {target}: --deepzoom makes a folder, but this is a file")
+    if not deepzoom and not target.suffix:
         raise UsageError(
             f"output {target}: without suffix; give an image's ({', '.join(FORMATS)}), or "
             "end it with / for a folder"
         )
-    else:
+    if not deepzoom:
         check_suffix(target)
     if not target.parent.is_dir():
         raise UsageError(f"output {target}: the folder {target.parent} does not exist")
     _check_folder(target.parent)
-
-
-def _is_one_file(paths: Sequence[Path]) -> bool:
-    return len(paths) == 1 and paths[0].is_file()
 
 
 def _files(paths: Sequence[Path], role: str) -> list[Path]:
@@ -150,30 +150,14 @@ def _files(paths: Sequence[Path], role: str) -> list[Path]:
     return found
 
 
-def _mixtures(styles: Sequence[Path], mix: bool) -> list[tuple[Path, ...]]:
-    """The styles of each row of jobs: one by one, or all at once."""
-    files = _files(styles, "style")
-    if not mix:
-        return [(path,) for path in files]
-    if len(files) < 2:
-        raise UsageError(f"--mix needs at least two styles, not only {files[0]}; give more with -s")
-    return [tuple(files)]
-
-
 def _labels(paths: Sequence[Path]) -> dict[Path, str]:
     stems = Counter(path.stem for path in paths)
     return {p: p.stem if stems[p.stem] == 1 else p.name.replace(".", "_") for p in paths}
 
 
-def _suffix(content: Path) -> str:
-    return content.suffix if content.suffix.lower() in FORMATS else ".png"
-
-
 def _check_folder(folder: Path) -> None:
     """Refuses, before anything is computed, a folder that cannot be made or written to."""
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
         raise UsageError(f"output {folder}: must be a folder, but {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):

@@ -17,13 +17,14 @@ from typing import NoReturn
 
 from cdjax.cli.allocator import STYLISATION, TRAINING, start_again_tuned
 from cdjax.cli.parser import BAD_INPUT, Parser, error_line
+from cdjax.errors import TrainingError
 
 COMMANDS = {
     "stylize": "repaint photographs in the style of paintings",
     "optimize": "repaint a photograph by optimising its pixels (Gatys et al.); much slower",
     "distill": "compress a style-transfer network by collaborative distillation",
     "evaluate": "measure models against their teacher on photographs",
-    "convert": "convert PyTorch weights into a checkpoint",
+    "convert": "convert PyTorch weights, or combine models, into a checkpoint",
     "models": "list the models that can be loaded by name",
     "samples": "make a landscape and a painting to try it on",
 }
@@ -73,8 +74,6 @@ def exit_status(run: Callable[[], int]) -> int:
     except SystemExit as done:
         return int(done.code or 0)
     except (ValueError, OSError) as error:
-        from cdjax.errors import TrainingError
-
         print(error_line(error), file=sys.stderr)
         return _TRAINING_FAILED if isinstance(error, TrainingError) else BAD_INPUT
     except KeyboardInterrupt as interrupt:
@@ -105,5 +104,4 @@ def _dispatch(arguments: Sequence[str]) -> int:
         return 0
     if options.command not in COMMANDS:
         parser.error(f"no command {options.command!r}; there are {', '.join(COMMANDS)}")
-    status: int = import_module(f"cdjax.cli.{options.command}").run(arguments[1:])
-    return status
+    return int(import_module(f"cdjax.cli.{options.command}").run(arguments[1:]))

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdjax.cli.parser import Parser, within
+from cdjax.cli.parser import Parser, add_picture_options, within
 from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
     from cdjax.cli.interrupts import InterruptGuard
     from cdjax.cli.jobs import Job
-    from cdjax.io.images import Picture
     from cdjax.optimization.config import Optimization
-
-_MANY = 10**9
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,17 +38,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         description="Repaint CONTENT in the style of STYLE by optimising the picture itself. "
         "Settings that are not given are those of cdjax.Optimization.",
     )
-    add, count, pixels = parser.add_argument, within(int, 0, _MANY), within(int, 1, 100_000)
+    add, count = parser.add_argument, within(int, 0, 10**9)
     add("content", type=Path, metavar="CONTENT", help="an image")
     add("style", type=Path, metavar="STYLE", help="an image")
-    add("-o", "--output", required=True, metavar="OUT", help="file to write")
-    add("--content-size", type=pixels, metavar="PX", help="scale content to this shorter side")
-    add("--style-size", type=pixels, metavar="PX", help="scale style to this shorter side")
+    add_picture_options(parser)
     every = "steps between two previews beside OUT; 0: none (%(default)s)"
     add("--preview-every", type=count, default=50, metavar="N", help=every)
-    quality = within(int, 1, 100)
-    add("--quality", type=quality, default=95, metavar="Q", help="of JPEG and WebP (95)")
-    add("--overwrite", action="store_true", help="replace OUT if it already exists")
     add = parser.add_argument_group("losses").add_argument
     model = (
         "whose encoder computes the losses: a name (see cdjax models), a checkpoint, or a PyTorch "
@@ -108,11 +100,8 @@ def _settings(options: argparse.Namespace) -> "Optimization":
     from cdjax.optimization.config import Optimization
 
     given = vars(options)
-    chosen = {
-        field.name: given[field.name]
-        for field in fields(Optimization)
-        if given.get(field.name) is not None
-    }
+    names = [field.name for field in fields(Optimization)]
+    chosen = {name: given[name] for name in names if given.get(name) is not None}
     for role in ("content", "style"):
         if layers := given[f"{role}_layers"]:
             chosen[f"{role}_layers"], chosen[f"{role}_shares"] = zip(*layers, strict=True)
@@ -128,17 +117,18 @@ def _optimize(
     import numpy as np
 
     from cdjax.checkpoints.load import load_model
-    from cdjax.cli.batch import within_memory
     from cdjax.cli.compilation_cache import use_compilation_cache
+    from cdjax.cli.painting import within_memory
     from cdjax.cli.progress import ProgressBar
-    from cdjax.io.images import Picture, check_size, write_image
+    from cdjax.io.images import Picture, check_size, read_image, resize, write_image
     from cdjax.optimization.optimize import optimize_image
 
     use_compilation_cache()
     model = load_model(options.model)
     finish = load_model(options.finish) if options.finish is not None else None
-    content = _read(job.content, options.content_size)
-    style = _read(job.styles[0], options.style_size)
+    content, style = read_image(job.content), read_image(job.styles[0])
+    content = resize(content, options.content_size) if options.content_size else content
+    style = resize(style, options.style_size) if options.style_size else style
     height, width = content.pixels.shape[:2]
     check_size(job.output, height, width)
     job.output.parent.mkdir(parents=True, exist_ok=True)
@@ -167,10 +157,3 @@ def _optimize(
     with guard.protected():
         write_image(job.output, Picture(result, content.alpha), quality=options.quality)
         preview.unlink(missing_ok=True)
-
-
-def _read(path: Path, shorter_side: int | None) -> "Picture":
-    from cdjax.io.images import read_image, resize
-
-    picture = read_image(path)
-    return resize(picture, shorter_side) if shorter_side else picture

@@ -6,9 +6,6 @@ from typing import Any, Self
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.progress import Progress
 
-_SCALED_FROM = 100_000
-"""Units from which a bar shows thousands and millions."""
-
 
 class ProgressBar:
     """An `OnProgress` that draws one bar after another; to be used as a context.
@@ -69,7 +66,8 @@ class ProgressBar:
                 initial=progress.done,
                 desc=progress.task,
                 unit=self._unit,
-                unit_scale=progress.total is not None and progress.total >= _SCALED_FROM,
+                # Large numbers are shown in thousands and millions.
+                unit_scale=progress.total is not None and progress.total >= 100_000,
                 file=sys.stderr,
                 disable=self._hidden,
                 leave=self._keep,

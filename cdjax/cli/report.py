@@ -1,7 +1,6 @@
 """Tables and figures of reports: plain text, Markdown and JSON, and what the machine is."""
 
 import json
-import math
 import os
 import platform
 import shlex
@@ -78,12 +77,5 @@ def facts(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_json(results: Mapping[str, Any]) -> str:
     """Results as the text of a JSON file; numbers that are not finite become null."""
-    return json.dumps(_finite(results), indent=1, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    finite = json.loads(json.dumps(results), parse_constant=lambda _: None)
+    return json.dumps(finite, indent=1) + "\n"

@@ -8,22 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdjax.cli.parser import BAD_INPUT, Parser, size, within
+from cdjax.cli.parser import BAD_INPUT, Parser, add_picture_options, size, within
 from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
     from cdjax.cli.jobs import Job
     from cdjax.model import Model
 
-DEFAULT_METHOD = "wct"
-"""The method whose bundled model is used unless `--method` or `--weights` is given."""
-
 _USAGE = """\
 cdjax stylize CONTENT STYLE -o OUT [OPTIONS]
        cdjax stylize CONTENT... -s STYLE... -o FOLDER [OPTIONS]
        cdjax stylize CONTENT... -s STYLE... --mix [W...] -o OUT [OPTIONS]"""
-_SHOWN = 3
-"""Contents named in a proposed command; of more, the first and the last are."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -35,24 +30,20 @@ def run(arguments: Sequence[str]) -> int:
     contents, styles = _inputs(options)
     mix, deepzoom = options.mix is not None, options.deepzoom
     jobs = plan(contents, styles, options.output, mix=mix, deepzoom=deepzoom)
-    if deepzoom:
-        _check_deepzoom()
-    _check_mix(options.mix, len(jobs[0].styles))
+    _check(options, len(jobs[0].styles))
     single = len(jobs) == 1 and all(path.is_file() for path in (*contents, *styles))
     todo = [job for job in jobs if options.overwrite or not job.output.exists()]
     if single and not todo:
         raise UsageError(f"output {jobs[0].output}: already exists; --overwrite replaces it")
-    weights = options.weights or f"{options.method or DEFAULT_METHOD}-16x"
+    weights = options.weights or f"{options.method or 'wct'}-16x"
     find_model(weights)  # Raises if there is none, before anything is read or computed.
     if len(jobs) > 1:
         print(f"cdjax: {_what(jobs)} -> {options.output}", file=sys.stderr)
     failed = _stylize(todo, weights, options, single) if todo else 0
     if not single:
-        skipped = len(jobs) - len(todo)
-        parts = [f"{len(todo) - failed} written"]
-        parts += [f"{skipped} skipped (already exist)"] if skipped else []
-        parts += [f"{failed} failed"] if failed else []
-        print(f"cdjax: {', '.join(parts)}", file=sys.stderr)
+        counts = {"skipped (already exist)": len(jobs) - len(todo), "failed": failed}
+        others = (f", {count} {what}" for what, count in counts.items() if count)
+        print(f"cdjax: {len(todo) - failed} written{''.join(others)}", file=sys.stderr)
     return BAD_INPUT if failed else 0
 
 
@@ -64,24 +55,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "or a folder of images; every content is painted in every style.",
     )
     add = parser.add_argument
-    pixels = within(int, 1, 100_000)
     add("inputs", type=Path, nargs="+", metavar="CONTENT", help="photographs; without -s, STYLE")
     add("-s", "--styles", type=Path, nargs="+", metavar="STYLE", help="paintings")
-    add("-o", "--output", required=True, metavar="OUT", help="file or folder to write")
+    add_picture_options(parser)
     weight = within(float, 0, 1_000_000)
     mix = "mix all styles into one, with these weights in their order (default: equal ones)"
     add("--mix", type=weight, nargs="*", metavar="W", help=mix)
     strength = "strength of the style, 0 to 1 (default 1)"
     add("--alpha", type=within(float, 0, 1), default=1.0, metavar="A", help=strength)
-    add("--content-size", type=pixels, metavar="PX", help="scale content to this shorter side")
-    add("--style-size", type=pixels, metavar="PX", help="scale style to this shorter side")
-    quality = within(int, 1, 100)
-    add("--quality", type=quality, default=95, metavar="Q", help="of JPEG, WebP (default 95)")
     deepzoom = "write OUT as a folder with a page that zooms into the result"
     add("--deepzoom", action="store_true", help=deepzoom)
-    add("--overwrite", action="store_true", help="replace outputs that already exist")
     add = parser.add_argument_group("model and computation").add_argument
-    bundled = f"the transform, and its bundled model METHOD-16x (default {DEFAULT_METHOD}-16x)"
+    bundled = "the transform, and its bundled model METHOD-16x (default wct-16x)"
     add("--method", choices=["wct", "adain"], help=bundled)
     add("--weights", metavar="MODEL", help="another model (see cdjax models) or checkpoint")
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="compute in this type")
@@ -106,46 +91,39 @@ def _inputs(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
         raise UsageError("a style is missing: cdjax stylize CONTENT STYLE -o OUT")
     if options.mix is not None:
         purpose = "to mix several paintings"
-        shown = f"{inputs[0]} -s {' '.join(_shortened(inputs[1:]))} --mix -o {options.output}"
+        shown = f"{inputs[0]} -s {_shortened(inputs[1:])} --mix -o {options.output}"
     else:
         purpose = "to paint several photographs"
-        shown = f"{' '.join(_shortened(inputs[:-1]))} -s {inputs[-1]} -o FOLDER"
+        shown = f"{_shortened(inputs[:-1])} -s {inputs[-1]} -o FOLDER"
     raise UsageError(f"{len(inputs)} files and no -s; {purpose}: cdjax stylize {shown}")
 
 
-def _shortened(paths: Sequence[Path]) -> list[str]:
+def _shortened(paths: Sequence[Path]) -> str:
+    """The paths; of more than three, the first and the last."""
     names = [str(path) for path in paths]
-    return names if len(names) <= _SHOWN else [names[0], "...", names[-1]]
+    return " ".join(names if len(names) <= 3 else [names[0], "...", names[-1]])
 
 
 def _what(jobs: "Sequence[Job]") -> str:
     """How many pictures, and of what: "12 pictures: 4 contents x 3 styles"."""
     contents, styles = len({job.content for job in jobs}), len({job.styles for job in jobs})
     mixed = len(jobs[0].styles)
-    kind = f"mixture of {mixed} styles" if mixed > 1 else "style"
-    return f"{len(jobs)} pictures: {_count(contents, 'content')} x {_count(styles, kind)}"
+    kind = f"mixture of {mixed} styles" if mixed > 1 else f"style{'s' * (styles > 1)}"
+    return f"{len(jobs)} pictures: {contents} content{'s' * (contents > 1)} x {styles} {kind}"
 
 
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'s' * (number > 1)}"
+def _check(options: argparse.Namespace, styles: int) -> None:
+    """Raises, before hours of work, if options do not fit the number of styles or what is there."""
+    if options.deepzoom:
+        from cdjax.io import vips
+        from cdjax.io.deepzoom import viewer_files
 
-
-def _check_deepzoom() -> None:
-    from cdjax.io import vips
-
-    if not vips.available():
-        raise UsageError("--deepzoom needs libvips: pip install 'pyvips[binary]'")
-    from cdjax.io.deepzoom import viewer_files
-
-    viewer_files()  # Raises before hours of work.
-
-
-def _check_mix(weights: Sequence[float] | None, styles: int) -> None:
-    if not weights:
-        return
-    if len(weights) != styles:
-        raise UsageError(f"--mix: {len(weights)} weights for {styles} styles")
-    if not any(weights):
+        if not vips.available():
+            raise UsageError("--deepzoom needs libvips: pip install 'pyvips[binary]'")
+        viewer_files()
+    if options.mix and len(options.mix) != styles:
+        raise UsageError(f"--mix: {len(options.mix)} weights for {styles} styles")
+    if options.mix and not any(options.mix):
         raise UsageError("--mix: at least one weight must be above 0")
 
 
@@ -155,18 +133,18 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
     from cdjax.cli.interrupts import run_interruptibly
     from cdjax.cli.jobs import Settings
 
+    def load() -> "Model":
+        from cdjax.checkpoints.load import load_model
+        from cdjax.cli.compilation_cache import use_compilation_cache
+
+        use_compilation_cache()
+        model = load_model(weights)
+        if options.method not in (None, model.config.method):
+            raise UsageError(
+                f"--weights {weights}: its method is {model.config.method}, not {options.method}"
+            )
+        return model
+
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}
     settings = Settings(**{field.name: chosen[field.name] for field in fields(Settings)})
-    load = partial(_load, weights, options.method)
     return run_interruptibly(partial(run, jobs, load, settings, strict=single))
-
-
-def _load(weights: str, method: str | None) -> "Model":
-    from cdjax.checkpoints.load import load_model
-    from cdjax.cli.compilation_cache import use_compilation_cache
-
-    use_compilation_cache()
-    model = load_model(weights)
-    if method not in (None, model.config.method):
-        raise UsageError(f"--weights {weights}: its method is {model.config.method}, not {method}")
-    return model

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,22 +22,20 @@ from cdjax.progress import Progress
 _LOGGED = 1000
 """Steps of a phase that are logged, approximately."""
 _TIMED = 20
-"""Steps over which images per second are counted: the last two before a checkpoint are reported
-together."""
+"""Reports over which images per second are counted; two come at once before a checkpoint."""
 _HEADER = 14
 _SHOWN = ("loss", "images_per_second", "embedding", "pixel", "perceptual", "content", "style")
 
 
 def picture_grid(columns: Mapping[str, NDArray[np.uint8]]) -> Image.Image:
     """A row for each image and a column, with its name, for each set of images, (N, H, W, 3)."""
-    count, height, width = next(iter(columns.values())).shape[:3]
-    sheet = Image.new("RGB", (len(columns) * width, _HEADER + count * height), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, (name, images) in enumerate(columns.items()):
-        draw.text((i * width + 2, 1), name, fill="black")
-        for j, image in enumerate(images):
-            sheet.paste(Image.fromarray(image), (i * width, _HEADER + j * height))
-    return sheet
+    pictures = np.concatenate([np.concatenate(images) for images in columns.values()], axis=1)
+    pictures = np.pad(pictures, ((_HEADER, 0), (0, 0), (0, 0)), constant_values=255)
+    image = Image.fromarray(pictures)
+    width = image.width // len(columns)
+    for i, name in enumerate(columns):
+        ImageDraw.Draw(image).text((i * width + 2, 1), name, fill="black")
+    return image
 
 
 class Watch(Observer):
@@ -45,12 +43,11 @@ class Watch(Observer):
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._bar = ProgressBar(show=True, keep=True)
 
     def say(self, line: str) -> None:
         """Prints a line, above the progress bar if there is one."""
         seconds = time.monotonic() - self._began
-        self._bar(Progress("", message=f"[{seconds:6.0f} s] {line}"))
+        ProgressBar()(Progress("", message=f"[{seconds:6.0f} s] {line}"))
 
     def on_progress(self, progress: Progress) -> None:
         """Prints the message of a report."""
@@ -68,36 +65,35 @@ class Watch(Observer):
             SummaryWriter(str(folder / "tensorboard")) as board,
             open(folder / "log.jsonl", "a") as log,
         ):
-            yield _Phase(folder, bar, board, log, batch=batch)
+            yield _Phase(folder, batch, bar, board, log)
 
 
+@dataclass(frozen=True)
 class _Phase(PhaseObserver):
-    def __init__(
-        self, folder: Path, bar: ProgressBar, board: Any, log: IO[str], *, batch: int
-    ) -> None:
-        self._folder, self._batch = folder, batch
-        self._bar, self._board, self._log = bar, board, log
-        self._past: deque[tuple[int, float]] = deque(maxlen=1 + _TIMED)
+    folder: Path
+    batch: int
+    bar: ProgressBar
+    board: Any
+    log: IO[str]
+    past: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=1 + _TIMED))
 
     def on_progress(self, progress: Progress) -> None:
         step, steps, now = progress.done, progress.total or 0, time.monotonic()
-        self._past.append((step, now))
+        self.past.append((step, now))
         shown: dict[str, float] = {}
         if step % max(1, steps // _LOGGED) == 0 or step == steps:
-            record: dict[str, float] = {"step": step, "time": time.time(), **progress.metrics}
-            before, then = self._past[0]
+            shown = dict(progress.metrics)
+            before, then = self.past[0]
             if step > before and now > then:
-                record["images_per_second"] = (step - before) * self._batch / (now - then)
-            self._log.write(json.dumps(record) + "\n")
-            self._log.flush()
-            for name, value in record.items():
-                if name not in ("step", "time"):
-                    self._board.add_scalar(name, value, step)
-            shown = {name: record[name] for name in _SHOWN if name in record}
-        self._bar(replace(progress, metrics=shown))
+                shown["images_per_second"] = (step - before) * self.batch / (now - then)
+            self.log.write(json.dumps({"step": step, "time": time.time(), **shown}) + "\n")
+            self.log.flush()
+            for name, value in shown.items():
+                self.board.add_scalar(name, value, step)
+        self.bar(replace(progress, metrics={name: shown[name] for name in _SHOWN if name in shown}))
 
     def on_preview(self, step: int, columns: Mapping[str, NDArray[np.uint8]]) -> None:
         sheet = picture_grid(columns)
-        with atomic_file(self._folder / "pictures" / f"{step:07d}.png") as temporary:
+        with atomic_file(self.folder / "pictures" / f"{step:07d}.png") as temporary:
             sheet.save(temporary, format="png")
-        self._board.add_image("pictures", np.asarray(sheet), step, dataformats="HWC")
+        self.board.add_image("pictures", np.asarray(sheet), step, dataformats="HWC")

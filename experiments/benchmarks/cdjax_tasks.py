@@ -27,14 +27,14 @@ def _work(run: Callable[..., Run]) -> Work:
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
         compiling[0] += duration_secs if event == _COMPILATION else 0
 
-    def device_peak() -> int | None:
-        return (device.memory_stats() or {}).get("peak_bytes_in_use")
+    def memory(key: str) -> int | None:
+        return (device.memory_stats() or {}).get(key)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     device = jax.devices()[0]
     about = {"device": device.device_kind, "platform": device.platform, "version": jax.__version__}
-    about["limit"] = (device.memory_stats() or {}).get("bytes_limit")
-    return Work(about, run, device_peak, lambda: compiling[0])
+    about["limit"] = memory("bytes_limit")
+    return Work(about, run, lambda: memory("peak_bytes_in_use"), lambda: compiling[0])
 
 
 def stylizer(task: Mapping[str, Any]) -> Work:
@@ -79,6 +79,12 @@ def trainer(task: Mapping[str, Any]) -> Work:
     return _work(run)
 
 
+def shortened(settings: Optimization) -> Optimization:
+    """The same optimisation in one step of each encoder, which compiles all of its programs."""
+    last = min(1, settings.finish_steps)
+    return dataclasses.replace(settings, steps=1 + last, finish_steps=last)
+
+
 def optimizer(task: Mapping[str, Any]) -> Work:
     """Optimises a picture (Gatys); `seconds` are those of a step at full size.
 
@@ -92,11 +98,9 @@ def optimizer(task: Mapping[str, Any]) -> Work:
     fields: dict[str, Any] = task["settings"]
     fields |= {name: tuple(of) for name, of in fields.items() if isinstance(of, list)}
     settings = Optimization(**fields)
-    finishing = min(1, settings.finish_steps)
-    short = dataclasses.replace(settings, steps=1 + finishing, finish_steps=finishing)
 
     def run(content: NDArray[np.uint8], style: NDArray[np.uint8]) -> Run:
-        optimize_image(models[0], content, style, settings=short, finish=models[1])
+        optimize_image(models[0], content, style, settings=shortened(settings), finish=models[1])
         full_size = f"{content.shape[1]}x{content.shape[0]}"
         before, done, seconds = time.perf_counter(), 0, 0.0
 

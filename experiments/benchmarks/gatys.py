@@ -10,8 +10,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from numpy.typing import NDArray
 
 from cdjax import Model, Optimization, load_model, save_model
 from cdjax.cli.allocator import TRAINING
@@ -19,7 +17,8 @@ from cdjax.data.dead_leaves import dead_leaves
 from cdjax.evaluation.metrics import style_distance
 from cdjax.networks.teachers import normalized_teacher
 from cdjax.optimization.losses import features_of
-from experiments.benchmarks.inputs import Pairs, read_pairs
+from experiments.benchmarks.cdjax_tasks import shortened
+from experiments.benchmarks.inputs import Pixels, read_pairs
 from experiments.benchmarks.report import median, say
 from experiments.benchmarks.worker import Answer, summary, worker
 
@@ -28,14 +27,13 @@ _NORMAL_SIZE, _NORMAL_IMAGES = 256, 62
 that hardly respond to these would dominate."""
 
 
-def _open(options: argparse.Namespace, pictures: Pairs) -> dict[str, Model]:
+def _open(options: argparse.Namespace, pictures: Sequence[Pixels]) -> dict[str, Model]:
     """Student and teacher; an ImageNet network is normalised on the pictures and dead leaves."""
     names = {"student": options.weights or "wct-16x", "teacher": options.teacher}
     models = {name: load_model(text) for name, text in names.items()}
     if options.teacher == "vgg16" or Path(options.teacher).is_file():
         leaves = [dead_leaves(0, index, size=_NORMAL_SIZE) for index in range(_NORMAL_IMAGES)]
-        images = np.concatenate([pictures.contents, pictures.styles, leaves])
-        models["teacher"] = normalized_teacher(models["teacher"], images)
+        models["teacher"] = normalized_teacher(models["teacher"], np.stack([*pictures, *leaves]))
     return models
 
 
@@ -51,16 +49,8 @@ def _optimize(name: str, settings: Optimization, folder: Path, inputs: list[Path
         return summary([run(*inputs, save=folder / f"{name}.npy")])
 
 
-def _distance(teacher: Model, layers: tuple[str, ...], *images: Array) -> dict[str, float]:
-    """Style distance of two pictures in [0, 1] by layer, in the teacher's features."""
-    spec = teacher.config.specs[0]
-    params = teacher.params[f"stage{spec.stage}"]["encoder"]
-    features = (features_of(spec, params, layers, image) for image in images)
-    return {name: float(of[0]) for name, of in style_distance(*features).items()}
-
-
 def _measure_pair(
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Pixels],
     courses: Mapping[str, Optimization],
     teacher: Model,
     folder: Path,
@@ -72,8 +62,14 @@ def _measure_pair(
     taken = {name: _optimize(name, of, folder, inputs) for name, of in courses.items()}
     content, style = (jnp.asarray(image, jnp.float32) / 255 for image in images)
     pictures = {"content": content, **{name: jnp.load(folder / f"{name}.npy") for name in taken}}
-    layers = courses["teacher"].style_layers
-    distances = {name: _distance(teacher, layers, of, style) for name, of in pictures.items()}
+    spec = teacher.config.specs[0]
+    params = teacher.params[f"stage{spec.stage}"]["encoder"]
+    features = partial(features_of, spec, params, courses["teacher"].style_layers)
+    wanted = features(style)
+    distances = {
+        name: {tap: float(of[0]) for tap, of in style_distance(features(picture), wanted).items()}
+        for name, picture in pictures.items()
+    }
     figures = {f"distance of the {name}": sum(of.values()) for name, of in distances.items()}
     return {"taken": taken, "figures": figures, "distances": distances}
 
@@ -89,13 +85,10 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     settings = Optimization(**{name: getattr(options, name) for name in names})
     own = dataclasses.replace(settings, finish_steps=0, start="content")
     courses = {"student": settings, "teacher": own}
-    short = {
-        name: dataclasses.replace(of, steps=1 + last, finish_steps=last)
-        for name, of in courses.items()
-        for last in [min(1, of.finish_steps)]
-    }
+    short = {name: shortened(of) for name, of in courses.items()}
     pairs = partial(read_pairs, options.contents, options.styles, count=options.pairs)
-    models = _open(options, pairs(size=_NORMAL_SIZE))
+    _, contents, styles = zip(*pairs(size=_NORMAL_SIZE), strict=True)
+    models = _open(options, [*contents, *styles])
     for name, model in models.items():
         save_model(folder / name, model)
     results: dict[str, Any] = {
@@ -107,13 +100,13 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
             "GLIBC_TUNABLES": TRAINING,
         },
         "first": "pixels, pair",
-        "names": {"student": "student", "teacher": "teacher"},
+        "names": {name: name for name in courses},
         "note": _NOTE,
         "rows": {},
     }
     for size in options.sizes or [512, 1024]:
-        found, rows = pairs(size=size), list[dict[str, Any]]()
-        for name, *images in zip(found.names, found.contents, found.styles, strict=True):
+        rows: list[dict[str, Any]] = []
+        for name, *images in pairs(size=size):
             if not rows:  # Compiles.
                 _measure_pair(images, short, models["teacher"], folder)
             rows.append(_measure_pair(images, courses, models["teacher"], folder))

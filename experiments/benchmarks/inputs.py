@@ -1,8 +1,7 @@
 """What is measured: images, networks, weights in PyTorch's layout."""
 
-import statistics
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from cdjax.cli.jobs import images_in
 from cdjax.cli.samples import landscape, painting
 from cdjax.data.dead_leaves import dead_leaves
 from cdjax.io.images import levels, read_image, resize
-from cdjax.model import Images, Method, Params
+from cdjax.model import Method, Params
 
+Pixels = NDArray[np.uint8]
 _PERIOD = 512
 
 
@@ -36,54 +36,42 @@ def write_pair(folder: Path, height: int, width: int, style: int) -> list[Path]:
     return paths
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Contents and styles: `names`, and the central squares, (N, size, size, 3) uint8."""
+def read_pairs(
+    contents: Sequence[Path], styles: Sequence[Path], *, size: int, count: int
+) -> list[tuple[str, Pixels, Pixels]]:
+    """Names, contents and styles, at most `count`; of folders with more, evenly spaced ones.
 
-    names: tuple[str, ...]
-    contents: Images
-    styles: Images
-
-
-def read_pairs(contents: Sequence[Path], styles: Sequence[Path], *, size: int, count: int) -> Pairs:
-    """At most `count` contents and styles in turn; of folders with more, evenly spaced ones.
-
-    Without files, the contents are a synthetic landscape, or the styles a synthetic painting. The
-    shorter side of an image is scaled to `size`, in pixels.
+    Both are taken in turn. Without files, the contents are a synthetic landscape, or the styles a
+    synthetic painting. The shorter side of an image is scaled to `size`, in pixels, and the central
+    square is taken, (size, size, 3) uint8.
 
     Raises:
         UsageError: if there is no such file or folder, or no image in a folder.
         ImageError: if an image cannot be read.
     """
-    found = [list(_files(contents, "content", count)), list(_files(styles, "style", count))]
-    rows = min(count, max(1, *map(len, found)))
-    sides: list[list[tuple[str, NDArray[np.uint8]]]] = []
-    for files, make in zip(found, (landscape, painting), strict=True):
-        if files:
-            turns = [files[row % len(files)] for row in range(rows)]
-            sides.append([(path.stem, _square(path, size)) for path in turns])
-        else:
-            picture = make(max(size, 64), max(size, 64))[:size, :size]
-            sides.append([(make.__name__, picture)] * rows)
-    names = tuple(f"{content[0]} in {style[0]}" for content, style in zip(*sides, strict=True))
-    return Pairs(names, *(np.stack([square for _, square in side]) for side in sides))
+    from_contents = _squares(contents, "content", landscape, size, count)
+    from_styles = _squares(styles, "style", painting, size, count)
+    rows = min(count, max(len(from_contents), len(from_styles)))
+    turns = islice(zip(cycle(from_contents), cycle(from_styles), strict=False), rows)
+    return [(f"{one} in {other}", content, style) for (one, content), (other, style) in turns]
 
 
-def _files(paths: Sequence[Path], role: str, count: int) -> Iterator[Path]:
-    for path in paths:
-        inside = images_in(path, role)
+def _squares(
+    paths: Sequence[Path], role: str, make: Callable[[int, int], Pixels], size: int, count: int
+) -> list[tuple[str, Pixels]]:
+    """Names and central squares of at most `count` images of each path, or a synthetic one."""
+    found = []
+    for inside in (images_in(path, role) for path in paths):
         most = min(count, len(inside))
-        yield from (inside[i * len(inside) // most] for i in range(most))
+        for path in (inside[i * len(inside) // most] for i in range(most)):
+            pixels = levels(resize(read_image(path), size).pixels)
+            top, left = ((side - size) // 2 for side in pixels.shape[:2])
+            found.append((path.stem, pixels[top : top + size, left : left + size]))
+    return found or [(make.__name__, make(max(size, 64), max(size, 64))[:size, :size])]
 
 
-def _square(path: Path, size: int) -> NDArray[np.uint8]:
-    pixels = levels(resize(read_image(path), size).pixels)
-    top, left = ((side - size) // 2 for side in pixels.shape[:2])
-    return pixels[top : top + size, left : left + size]
-
-
-def differences(first: Path, second: Path) -> dict[str, float]:
-    """The largest and the mean difference of two results in .npy files, in grey levels of 255.
+def difference(first: Path, second: Path) -> dict[str, float]:
+    """The largest difference of two results in .npy files, in grey levels of 255, with its name.
 
     If one of the two is uint8, the other, float in [0, 1], is rounded to grey levels too.
     """
@@ -94,9 +82,8 @@ def differences(first: Path, second: Path) -> dict[str, float]:
         values = row * (1.0 if row.dtype == np.uint8 else 255.0)
         return np.rint(values) if rounded else values
 
-    rows = (np.abs(grey(one) - grey(other)) for one, other in zip(*images, strict=True))
-    largest, means = zip(*((float(row.max()), float(row.mean())) for row in rows), strict=True)
-    return {"largest difference": max(largest), "mean difference": statistics.mean(means)}
+    largest = max(float(np.abs(grey(a) - grey(b)).max()) for a, b in zip(*images, strict=True))
+    return {"largest difference, of 255": largest}
 
 
 def _random(config: ModelConfig, *, seed: int = 0, embeddings: Collection[int] = ()) -> Any:

@@ -2,13 +2,11 @@
 
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cdjax.cli.report import MISSING, document, facts, number, table
 
-Taken = Mapping[str, Mapping[str, Any] | str]
-"""What was measured of each way of doing something; in words, why it was not."""
 Value = Callable[[Mapping[str, Any]], float | None]
 
 
@@ -34,28 +32,25 @@ def report(results: Mapping[str, Any]) -> str:
     Args:
         results: what `about` found; `title`; `settings`, facts by name; `first`, the heading of
             the rows' names; `names` of the ways, the first of which divides the others; `note`;
-            and `rows` by name: `taken`, and `figures`, numbers by heading.
+            and `rows` by name: `taken`, what was measured by way or, in words, why it was not, and
+            `figures`, numbers by heading.
     """
-    base, *others = names = results["names"]
-    rows = results["rows"]
+    names, rows = results["names"], results["rows"]
+    base, *others = names.values()
     figures = list(dict.fromkeys(name for row in rows.values() for name in row["figures"]))
 
-    def cells(taken: Taken, value: Value, form: Callable[[Any], str]) -> Iterator[str]:
-        found = {way: taken.get(way, MISSING) for way in names}
-        values = {way: None if isinstance(of, str) else value(of) for way, of in found.items()}
-        for way in others:
-            above, below = values[way], values[base]
-            yield f"{above / below:.2f}" if above and below else MISSING
-        for of in found.values():
-            yield of if isinstance(of, str) else form(of)
-
     def compared(unit: str, value: Value, form: Callable[[Any], str], last: list[str]) -> str:
-        ratios = (f"{names[way]} / {names[base]}" for way in others)
-        header = [results["first"], *ratios, *(f"{name}, {unit}" for name in names.values()), *last]
-        shown = {name: list(cells(row["taken"], value, form)) for name, row in rows.items()}
+        heads = [f"{name} / {base}" for name in others]
+        heads += [f"{name}, {unit}" for name in names.values()]
+        lines = []
         for name, row in rows.items():
-            shown[name] += [number(row["figures"].get(key), ".4g") for key in last]
-        return table(header, ([name, *of] for name, of in shown.items()))
+            found = [row["taken"].get(way, MISSING) for way in names]
+            first, *above = (None if isinstance(of, str) else value(of) for of in found)
+            ratios = (of / first if of and first else None for of in above)
+            cells = [number(of, ".2f") for of in ratios]
+            cells += [of if isinstance(of, str) else form(of) for of in found]
+            lines.append([name, *cells, *(number(row["figures"].get(of), ".4g") for of in last)])
+        return table([results["first"], *heads, *last], lines)
 
     peaks = compared(
         "MiB", lambda of: of.get("peak"), lambda of: number(of.get("peak"), scale=2**20), []

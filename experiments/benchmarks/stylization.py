@@ -1,22 +1,23 @@
 """Whole pictures, WCT or AdaIN: seconds and peak memory by size."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cdjax import Model, load_model, save_model
+from cdjax import load_model, save_model
 from cdjax.cli.allocator import STYLISATION
-from cdjax.evaluation.compare import FLOPS_SIZE, measured_size
-from experiments.benchmarks.inputs import differences, write_pair, write_torch_weights
+from experiments.benchmarks.inputs import difference, write_pair, write_torch_weights
 from experiments.benchmarks.report import median, say
 from experiments.benchmarks.ways import NOTE, available, compare
 
 
-def _prepare(folder: Path, model: Model, sizes: Sequence[int]) -> dict[str, Any]:
-    """Writes a model for all implementations; returns what a worker's task needs of it."""
-    specs, stride = model.config.specs, model.config.specs[0].stride
-    if model.config.method == "encoder" or any(spec.padding != "reflect" for spec in specs):
+def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Measures every size; yields the results after each."""
+    sizes, weights = options.sizes or [512, 1024, 2048], options.weights or f"{options.method}-16x"
+    model = load_model(weights)
+    method, specs, stride = model.config.method, model.config.specs, model.config.specs[0].stride
+    if method == "encoder" or any(spec.padding != "reflect" for spec in specs):
         raise ValueError("the model must have decoders and reflection padding")
     for size in sizes:
         if size % stride or size < 2 * stride:
@@ -25,18 +26,10 @@ def _prepare(folder: Path, model: Model, sizes: Sequence[int]) -> dict[str, Any]
             )
     save_model(folder / "model", model)
     write_torch_weights(folder / "weights.npz", model.params)
-    files = {"model": str(folder / "model"), "weights": str(folder / "weights.npz")}
-    return files | {"method": model.config.method, "load": "stylizer"}
-
-
-def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    """Measures every size; yields the results after each."""
-    sizes, weights = options.sizes or [512, 1024, 2048], options.weights or f"{options.method}-16x"
-    model = load_model(weights)
-    task = _prepare(folder, model, sizes)
-    task |= {"dtype": options.dtype}
+    task = {"load": "stylizer", "method": method, "dtype": options.dtype}
+    task |= {"model": str(folder / "model"), "weights": str(folder / "weights.npz")}
     results: dict[str, Any] = {
-        "title": f"{model.config.method}: cdjax and PyTorch",
+        "title": f"{method}: cdjax and PyTorch",
         "settings": {
             "weights": f"{weights}; {options.dtype}",
             "seconds": f"medians of {options.runs} runs (fastest to slowest), in turns",
@@ -47,22 +40,16 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
         "note": NOTE + _NOTE,
         "rows": {},
     }
-    gflops = measured_size(model).gflops
-    assert gflops is not None
     for size in sizes:
         inputs = write_pair(folder, size, size, size)
         shared: Any = {"folder": folder, "tunables": STYLISATION, "turns": options.runs}
         taken, _, results["workers"] = compare(task, inputs, **shared)
-        speed = gflops * (size / FLOPS_SIZE) ** 2 / median(taken["cdjax"])
-        figures = {"cdjax, GFLOP/s": speed}
-        if "tuned" in taken:
-            figures |= differences(folder / "cdjax.npy", folder / "tuned.npy")
+        figures = difference(folder / "cdjax.npy", folder / "tuned.npy") if "tuned" in taken else {}
         results["rows"][str(size)] = {"taken": taken, "figures": figures}
         say(f"{size} pixels: " + ", ".join(f"{w} {median(of):.3g} s" for w, of in taken.items()))
         yield results
 
 
 _NOTE = """
-Content and style are square and of one size; uint8 arrays in, a float32 array out; differences are
-in grey levels of 255.
+Content and style are square and of one size; uint8 arrays in, a float32 array out.
 """

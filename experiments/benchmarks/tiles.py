@@ -11,7 +11,7 @@ import psutil
 
 from cdjax import load_model, save_model
 from cdjax.cli.allocator import STYLISATION
-from experiments.benchmarks.inputs import differences, write_pair
+from experiments.benchmarks.inputs import difference, write_pair
 from experiments.benchmarks.report import median, say
 from experiments.benchmarks.worker import Answer, summary, worker
 
@@ -46,7 +46,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     weights = options.weights or "wct-16x"
     save_model(folder / "model", load_model(weights))
     task = {"load": "experiments.benchmarks.cdjax_tasks:stylizer", "dtype": options.dtype}
-    task |= {"model": str(folder / "model")}
+    task["model"] = str(folder / "model")
     limits = {"memory": options.memory, "host_memory": options.host_memory}
     results: dict[str, Any] = {
         "title": "Pictures of many megapixels",
@@ -75,7 +75,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
         room = _SHARE * psutil.virtual_memory().available
         if _BYTES_PER_PIXEL * height * width <= min(room, about["limit"] or room):
             taken["whole"], _ = _measure("whole", task, folder, runs)
-            figures |= differences(folder / "windows.npy", folder / "whole.npy")
+            figures |= difference(folder / "windows.npy", folder / "whole.npy")
         results["workers"] = {"cdjax": about}
         name = f"{megapixels:g}: {height} x {width}"
         results["rows"][name] = {"taken": taken, "figures": figures}
@@ -86,5 +86,5 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
 _NOTE = """\
 A fresh process each; seconds of larger pictures and all peaks include compilation. A whole picture
 is not tried if it would take more than 70 % of the free memory. "Compiling" and the column after
-it are of windows; differences are in grey levels of 255.
+it are of windows.
 """

@@ -144,13 +144,14 @@ def stylizer(task: Mapping[str, Any]) -> Work:
 
 def _taps(encoder: nn.Module, image: Tensor) -> list[Tensor]:
     """relu1_1, relu2_1 and so on, the first ReLU of each block; the last is the output."""
-    taps, first = [], True
+    taps: dict[int, Tensor] = {}
+    block = 1
     for layer in encoder.children():
         image = layer(image)
-        if first and isinstance(layer, nn.ReLU):
-            taps.append(image)
-        first = isinstance(layer, nn.MaxPool2d) or (first and not isinstance(layer, nn.ReLU))
-    return taps
+        block += isinstance(layer, nn.MaxPool2d)
+        if isinstance(layer, nn.ReLU):
+            taps.setdefault(block, image)
+    return list(taps.values())
 
 
 def _mean_squares(taps: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
@@ -168,8 +169,8 @@ def trainer(task: Mapping[str, Any]) -> Work:
     device, student, embedding = task["device"], networks["encoder"], networks["embedding"]
     teacher, decoder = (networks[name].requires_grad_(False) for name in ("teacher", "decoder"))
     student[0].requires_grad_(False)  # conv0
-    trained = [*student.parameters(), *embedding.parameters()]
-    adam = torch.optim.Adam([p for p in trained if p.requires_grad], lr=1e-4)
+    trained = (p for of in (student, embedding) for p in of.parameters() if p.requires_grad)
+    adam = torch.optim.Adam(trained, lr=1e-4)
 
     def run(pixels: NDArray[np.uint8]) -> Run:
         images = _images(pixels, device).contiguous(memory_format=memory_format)
@@ -186,9 +187,7 @@ def trainer(task: Mapping[str, Any]) -> Work:
         adam.zero_grad()
         loss.backward()
         adam.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        value = float(loss.detach())
+        value = float(loss.detach())  # Waits for the step, too, on a GPU.
         return {"loss": value}, lambda: np.array(value)
 
     return _work(task, run)

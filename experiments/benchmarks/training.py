@@ -65,6 +65,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
 
 
 _NOTE = """
-A step goes from a uint8 batch in host memory to updated parameters and the loss as a number. Frozen
-networks have no gradients of their weights, and none are counted.
+A step goes from a uint8 batch in host memory to updated parameters and the loss as a number. GFLOP
+count the 3x3 convolutions, two operations per multiply-accumulate; frozen networks have no
+gradients of their weights, and none are counted.
 """

@@ -15,8 +15,8 @@ NAMES = {"cdjax": "cdjax", "tuned": "tuned PyTorch", "plain": "plain PyTorch"}
 NOTE = """\
 PyTorch is `experiments/benchmarks/torch_networks.py`. Plain: nothing is set. Tuned: weights and
 inputs are `channels_last`, and the process has the GLIBC_TUNABLES of cdjax's. Peak memory is that
-of a fresh process, or of its GPU, with programs compiled before. GFLOP count the 3x3 convolutions,
-two operations per multiply-accumulate. Differences are those of tuned PyTorch from cdjax.
+of a fresh process, or of its GPU, with programs compiled before. Differences are
+those of tuned PyTorch from cdjax.
 """
 
 

@@ -13,7 +13,6 @@ from cdjax.checkpoints import pretrained
 from cdjax.cli.main import main
 from cdjax.errors import CheckpointError
 from cdjax.io.images import read_image
-from experiments import bundle
 from tests.models import random_image, random_model
 
 
@@ -26,7 +25,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_model_comes_back_in_half_precision(shelf: Path, tmp_path: Path) -> None:
     model = random_model()
     save_model(tmp_path / "checkpoint", model)
-    assert bundle.main([str(tmp_path / "checkpoint"), str(shelf / "small.npz")]) == 0
+    pretrained.write_bundled(shelf / "small.npz", load_model(tmp_path / "checkpoint"))
     loaded = load_model("small")
     assert loaded.config == model.config
     for left, right in zip(jax.tree.leaves(loaded), jax.tree.leaves(model), strict=True):
@@ -47,8 +46,9 @@ def test_a_bundled_model_of_adain_is_what_the_method_takes(
     shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cdjax.cli.compilation_cache.use_compilation_cache", lambda: None)
-    save_model(tmp_path / "checkpoint", random_model((Spec(2, (4, 6)),), method="adain"))
-    assert bundle.main([str(tmp_path / "checkpoint"), str(shelf / "adain-16x.npz")]) == 0
+    pretrained.write_bundled(
+        shelf / "adain-16x.npz", random_model((Spec(2, (4, 6)),), method="adain")
+    )
     model = load_model("adain-16x")
     assert model.config.method == "adain"
     content, style = random_image(16, 20), random_image(16, 16, seed=2)

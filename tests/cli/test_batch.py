@@ -11,9 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import cdjax.transfer.stylize
 from cdjax import Model, Spec, stylize
-from cdjax.cli import batch
+from cdjax.cli import painting
 from cdjax.cli.batch import run
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Settings, plan
@@ -49,13 +48,13 @@ def test_every_picture_is_its_pair_s_and_a_style_is_encoded_once(
     jobs: list[Job], model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded = []
-    encode = cdjax.transfer.stylize.encode_style
+    encode = painting.encode_style
 
     def counted(model: Model, pixels: NDArray[np.uint8], *, dtype: str) -> object:
         encoded.append(pixels)
         return encode(model, pixels, dtype=dtype)
 
-    monkeypatch.setattr(cdjax.transfer.stylize, "encode_style", counted)
+    monkeypatch.setattr(painting, "encode_style", counted)
     assert run(jobs, lambda: model, Settings(alpha=0.5), InterruptGuard()) == 0
     assert len(encoded) == 2
     assert len(jobs) == 4
@@ -78,7 +77,7 @@ def test_too_little_memory_is_one_line_that_says_what_helps(
     def fail(*_: object, **__: object) -> None:
         raise fault
 
-    monkeypatch.setattr(cdjax.transfer.stylize, step, fail)
+    monkeypatch.setattr(painting, step, fail)
     option = "--content-size" if step == "stylize" else "--style-size"
     message = rf"32x24 pixels.* does not fit in memory; {option}"
     with pytest.raises(ImageError, match=message):
@@ -94,7 +93,7 @@ def test_what_its_format_cannot_hold_is_not_computed_at_all(
 ) -> None:
     Image.new("RGB", (65501, 1)).save(jobs[0].content)
     wide = replace(jobs[0], output=jobs[0].output.with_suffix(".jpg"))
-    monkeypatch.setattr(cdjax.transfer.stylize, "stylize", None)
+    monkeypatch.setattr(painting, "stylize", None)
     with pytest.raises(ImageError, match="65501x1 pixels, but JPEG is limited to 65500"):
         run([wide], lambda: model, Settings(), InterruptGuard(), strict=True)
 
@@ -105,7 +104,7 @@ def test_other_faults_of_the_device_are_not_hidden(
     def fail(*_: object, **__: object) -> None:
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
-    monkeypatch.setattr(cdjax.transfer.stylize, "stylize", fail)
+    monkeypatch.setattr(painting, "stylize", fail)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         run(jobs, lambda: model, Settings(), InterruptGuard())
 
@@ -122,15 +121,15 @@ def test_nothing_is_written_after_an_interruption(
         interrupting.start()
 
     interrupting = threading.Thread(target=guard.interrupt)
-    stylized = cdjax.transfer.stylize.stylize
+    stylized = painting.stylize
 
     def stylize_after_interruption(*arguments: object, **options: object) -> object:
         if done:
             interrupting.join()
         return stylized(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(batch, "write_image", write)
-    monkeypatch.setattr(cdjax.transfer.stylize, "stylize", stylize_after_interruption)
+    monkeypatch.setattr(painting, "write_image", write)
+    monkeypatch.setattr(painting, "stylize", stylize_after_interruption)
     with pytest.raises(KeyboardInterrupt):
         run(jobs, lambda: model, Settings(), guard)
     assert list(jobs[0].output.parent.iterdir()) == done == [jobs[0].output]

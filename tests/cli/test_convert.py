@@ -1,14 +1,15 @@
-"""`cdjax convert`: files of PyTorch become a checkpoint."""
+"""`cdjax convert`: files of PyTorch, or stages of several models, become a checkpoint."""
 
 from pathlib import Path
 
 import pytest
 
-from cdjax import load_model
+from cdjax import load_model, save_model
+from cdjax.checkpoints.combine import combine_models
 from cdjax.checkpoints.pytorch import SOURCES, convert_paper_16x
 from cdjax.cli.main import main
-from cdjax.networks.spec import student
-from tests.models import same
+from cdjax.networks.spec import Spec, student
+from tests.models import random_model, same
 from tests.torch_files import paper_files, wct_files
 
 
@@ -32,10 +33,30 @@ def test_files_become_a_checkpoint_and_a_table(
     assert same(load_model(out), convert_paper_16x(folder))
 
 
+def test_stages_of_several_models_become_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    converted, checkpoint, out = (tmp_path / name for name in ("files", "checkpoint", "out"))
+    converted.mkdir()
+    paper_files(converted, 1)
+    paper_files(converted, 2)
+    save_model(checkpoint, random_model((Spec(3, (4, 5, 6)), Spec(1, (5,)))))
+    assert main(["convert", "combine", str(converted), str(checkpoint), "-o", str(out)]) == 0
+    text, err = capsys.readouterr()
+    assert err == ""
+    stages = [line.split()[0] for line in text.splitlines() if " total " in line]
+    assert list(dict.fromkeys(stages)) == ["3", "2", "1", "total"]
+    model = load_model(out)
+    assert same(model, combine_models([load_model(converted), load_model(checkpoint)]))
+    assert [spec.widths for spec in model.config.specs] == [(4, 5, 6), student(2).widths, (5,)]
+
+
 def test_wrong_use_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "out")
     wct_files(tmp_path, 1)
     good = ["convert", "wct-vgg19", str(tmp_path), "-o", out]
+    adain = str(tmp_path / "adain")
+    save_model(adain, random_model((Spec(1, (5,)),), method="adain"))
     assert main(good) == 0
     assert main([*good, "--overwrite"]) == 0
     capsys.readouterr()
@@ -45,6 +66,11 @@ def test_wrong_use_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["convert", "paper-16x", "-o", out], "needs the PATH"),
         (["convert", "vgg16", str(tmp_path / "none.pth"), "-o", out], "no such file"),
         (["convert", "vgg11", "-o", out], "invalid choice: 'vgg11'"),
+        (["convert", "wct-vgg19", "a", "b", "-o", out], "wct-vgg19 takes one PATH, not 2"),
+        (["convert", "combine", out, "-o", out], "combine needs at least two models"),
+        (["convert", "combine", out, out, "-o", out], "already exists"),
+        (["convert", "combine", out, "none", "-o", out], "none: no such"),
+        (["convert", "combine", out, adain, "-o", out], "only models of one method"),
     ]:
         assert main(arguments) == 2
         output = capsys.readouterr()

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import cdjax
-import cdjax.cli.extras
 import cdjax.cli.main
+import cdjax.cli.parser
 from cdjax.checkpoints.pretrained import available_models
-from cdjax.cli.extras import require
 from cdjax.cli.main import COMMANDS, exit_status, main
+from cdjax.cli.parser import require
 from cdjax.errors import ImageError, TrainingError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +89,7 @@ def test_a_fault_of_the_program_is_not_hidden() -> None:
 
 def test_missing_packages_are_named_as_pip_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
     require("nothing", "tyro")
-    monkeypatch.setattr(cdjax.cli.extras, "find_spec", lambda name: None)
+    monkeypatch.setattr(cdjax.cli.parser, "find_spec", lambda name: None)
     with pytest.raises(UsageError) as caught:
         require("distill", "tyro", "tensorflow_datasets")
     packages = ("tyro, tensorflow-datasets", "tyro tensorflow-datasets")

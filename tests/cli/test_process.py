@@ -62,7 +62,9 @@ def test_ctrl_c_ends_a_batch_quietly(
     (pair / "many").mkdir()
     for number in range(3000):
         os.link("c.png", f"many/{number:04}.png")
-    arguments = ("many", "s.png", "-o", "out", "--weights", str(weights))
+    # Pictures of this size take minutes on any machine, and an interruption milliseconds.
+    larger = ("--content-size", "512")
+    arguments = ("many", "s.png", "-o", "out", "--weights", str(weights), *larger)
     process = subprocess.Popen(
         command(*arguments), env=environment, stderr=subprocess.PIPE, text=True
     )
@@ -79,4 +81,5 @@ def test_ctrl_c_ends_a_batch_quietly(
     assert 0 < len(written) < 3000
     for name in written:
         assert name.endswith("__s.png")
-        assert read_image(pair / "out" / name).pixels.shape == (*SIZE, 3)
+        height, width, _ = read_image(pair / "out" / name).pixels.shape
+        assert (height, width) == (512, round(512 * SIZE[1] / SIZE[0]))

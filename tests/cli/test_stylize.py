@@ -13,7 +13,6 @@ from jax.experimental.compilation_cache import compilation_cache
 from numpy.typing import NDArray
 from PIL import Image
 
-import cdjax.transfer.stylize
 from cdjax import Model, ModelConfig, Spec, load_model, save_model, stylize
 from cdjax.cli.compilation_cache import use_compilation_cache
 from cdjax.cli.main import main
@@ -301,7 +300,7 @@ def test_after_an_interruption_nothing_is_written(
             assert answered.wait(60)
         return content
 
-    monkeypatch.setattr(cdjax.transfer.stylize, "stylize", interrupted)
+    monkeypatch.setattr("cdjax.cli.painting.stylize", interrupted)
     assert run(weights, "in", "styles", "-o", "out") == 130
     assert capsys.readouterr().err.endswith("\ncdjax: interrupted\n")
     answered.set()

@@ -11,7 +11,7 @@ from cdjax.checkpoints.load import load_model
 from cdjax.data.pairs import Pairs
 from cdjax.distillation.config import PhaseConfig, Weights
 from experiments.ablate import main, measured_images, variants
-from experiments.ablate_options import Command, default_recipe
+from experiments.ablate_options import default_recipe
 from tests.distillation.test_pipeline import vgg
 from tests.experiments.fakes import tables
 
@@ -64,8 +64,7 @@ def test_adain_collaborates_by_transfer() -> None:
 
 def test_images_to_measure_on_are_none_that_were_trained_on() -> None:
     recipe = replace(default_recipe(), method="adain")
-    command = Command(recipe, count=6, size=recipe.data.crop)
-    _, test, pairs = measured_images(command)
+    _, test, pairs = measured_images(recipe, None, count=6, size=recipe.data.crop)
     assert pairs["contents"].shape == pairs["styles"].shape == test.shape
     with Pairs(recipe.data, recipe.style_data) as data:
         trained = np.concatenate([next(data).reshape(-1, *test.shape[1:]) for _ in range(2)])

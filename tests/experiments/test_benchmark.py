@@ -48,15 +48,11 @@ def test_a_real_run(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 < min(ours["seconds"]) < 60
     assert 10**8 < ours["peak"] < 10**10
     assert set(row["taken"]) == set(found["names"]) == set(ways.available())
-    # Stage 2 encodes twice and decodes once, at 4 products a weight, and so does stage 1.
-    macs = 9 * (3 * 3 + 3 * 3 + 3 * 4 / 4) + 9 * 3 * 5
-    speed = 2 * 3 * macs * 32**2 / 1e9 / np.median(ours["seconds"])
-    assert row["figures"]["cdjax, GFLOP/s"] == pytest.approx(speed)
     header, cells = tables(text)["Seconds"]
     shown = dict(zip(header, cells, strict=True))["cdjax, s"]
     assert float(shown.split()[0]) == pytest.approx(np.median(ours["seconds"]), rel=0.01)
     if "tuned" in row["taken"]:
-        assert row["figures"]["largest difference"] < 0.5
+        assert row["figures"]["largest difference, of 255"] < 0.5
 
 
 def test_pytorch_stands_beside_cdjax_with_the_tuned_ratio_first(
@@ -157,7 +153,7 @@ def test_windows_beside_the_whole_picture(
     assert large["compiling, s"] == 0.5
     assert large["s per 10^6 pixels without"] == pytest.approx(1)
     assert small["compiling, s"] == 0
-    assert large["largest difference"] == 0
+    assert large["largest difference, of 255"] == 0
     rows = tables(capsys.readouterr().out)["Seconds"]
     assert rows[0][1] == "whole picture / windows"
     assert float(rows[1][1]) == pytest.approx((0.5 + 2 * 0.0207) / (0.5 + 0.0207), abs=0.01)
@@ -217,10 +213,10 @@ def test_student_and_teacher_on_several_pairs(
     distances = [rows[name]["distances"] for name in names]
     for of in distances:
         assert of["content"] == pytest.approx(of["student"], rel=1e-4)
-    pair = read_pairs([Path("1.png")], [Path("3.png")], size=32, count=1)
+    [(_, *pair)] = read_pairs([Path("1.png")], [Path("3.png")], size=32, count=1)
     flat = [
-        encode(big.config.specs[0], big.params["stage5"]["encoder"], image[0] / 255)["relu2_1"]
-        for image in (pair.contents, pair.styles)
+        encode(big.config.specs[0], big.params["stage5"]["encoder"], image / 255)["relu2_1"]
+        for image in pair
     ]
     grams = [np.einsum("hwi,hwj->ij", f, f) / f[..., 0].size for f in flat]
     wanted = np.square(grams[0] - grams[1]).mean()

@@ -1,0 +1,150 @@
+"""How one picture is made: whole or, if it is too large for memory, in windows, and resumed."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cdjax.cli.interrupts import InterruptGuard
+from cdjax.cli.jobs import Job, Settings
+from cdjax.cli.progress import ProgressBar
+from cdjax.errors import ImageError
+from cdjax.io import vips_writer
+from cdjax.io.deepzoom import write_deepzoom
+from cdjax.io.images import Picture, check_size, levels, write_image
+from cdjax.io.streaming import raster
+from cdjax.io.vips import VipsImage
+from cdjax.model import Model
+from cdjax.progress import OnProgress, Progress
+from cdjax.tiling import budget
+from cdjax.tiling.resume import ResumeState, run_key
+from cdjax.tiling.stylize import encode_style_by_windows, stylize_by_windows
+from cdjax.transfer.stylize import Style, encode_style, stylize
+
+Reading = Future[Picture | VipsImage]
+"""A picture that is read in another thread."""
+
+
+@contextmanager
+def within_memory(what: str, remedy: str) -> Iterator[None]:
+    """Turns exhausted memory into an `ImageError` that names what is computed and what helps."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            message = f"{what}: does not fit in memory; {remedy} makes it smaller"
+            raise ImageError(message) from error
+        raise
+
+
+def encode(
+    model: Model, path: Path, reading: Reading, settings: Settings, guard: InterruptGuard
+) -> Style:
+    """The style of the picture at `path`; raises `ImageError` as `make`."""
+    picture = reading.result()
+    pixels, dtype = raster(picture), settings.dtype
+    if not _fits_in_memory(model, picture, settings):
+        with _reported(path, path, guard) as on_progress:
+            return encode_style_by_windows(
+                model, pixels, dtype=dtype, memory=settings.memory, on_progress=on_progress
+            )
+    with within_memory(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels", "--style-size"):
+        return encode_style(model, pixels, dtype=dtype)
+
+
+def make(
+    model: Model,
+    job: Job,
+    content: Picture | VipsImage,
+    style: Style,
+    settings: Settings,
+    guard: InterruptGuard,
+) -> None:
+    """Stylises a content and writes the result; of a large one, continues an interrupted run.
+
+    Finished stages of a large picture are kept beside the output, in a folder `.{output's
+    name}.cdjax`, until the result is written.
+
+    Raises:
+        ImageError: if the memory is too small or a file cannot be written.
+    """
+    pixels, state = raster(content), None
+    height, width = pixels.shape[:2]
+    if not settings.deepzoom:
+        check_size(job.output, height, width)
+    common: Any = {"alpha": settings.alpha, "dtype": settings.dtype}
+    # The style's statistics may still be being computed, and fail only here.
+    with within_memory(
+        f"{job.content} ({width}x{height} pixels) with {', '.join(map(str, job.styles))}",
+        "--content-size or --style-size",
+    ):
+        if _fits_in_memory(model, content, settings):
+            result = np.asarray(stylize(model, pixels, style, **common))
+        else:
+            folder = job.output.with_name(f".{job.output.name}.cdjax")
+            state = ResumeState(folder, _key(model, job, settings))
+            limits: Any = {"memory": settings.memory, "host_memory": settings.host_memory}
+            with _reported(job.output, job.content, guard) as on_progress:
+                result = stylize_by_windows(
+                    model, pixels, style, **common, **limits, levels=True, resume=state,
+                    on_progress=on_progress,
+                )  # fmt: skip
+        with guard.protected():
+            job.output.parent.mkdir(parents=True, exist_ok=True)
+            _write(job.output, result, content, settings)
+            if state:
+                state.clear()
+
+
+def _fits_in_memory(model: Model, picture: Picture | VipsImage, settings: Settings) -> bool:
+    """Whether a picture is in host memory and the device's memory is enough to compute it whole."""
+    return isinstance(picture, Picture) and budget.fits_in_memory(
+        picture.pixels.shape[:2], model.config, memory=settings.memory
+    )
+
+
+@contextmanager
+def _reported(result: Path, source: Path, guard: InterruptGuard) -> Iterator[OnProgress]:
+    """Shows progress with the name of the result; errors name the source."""
+    with ProgressBar("px", guard=guard) as bar:
+
+        def report(progress: Progress) -> None:
+            message = progress.message and f"cdjax: {result}: {progress.message}"
+            bar(replace(progress, task=f"{result.name}, {progress.task}", message=message))
+
+        try:
+            yield report
+        except ImageError:
+            raise
+        except OSError as error:
+            raise ImageError(f"{source}: intermediate results cannot be kept ({error})") from error
+        except ValueError as error:
+            raise ImageError(f"{source}: {error}; give more with --memory") from error
+
+
+def _key(model: Model, job: Job, settings: Settings) -> str:
+    """A checksum of everything on which a result depends."""
+    files = [
+        (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in (job.content, *job.styles)
+    ]
+    sizes = (settings.content_size, settings.style_size, settings.style_weights)
+    return run_key(model, files, sizes, settings.alpha, settings.dtype)
+
+
+def _write(path: Path, result: Any, content: Picture | VipsImage, settings: Settings) -> None:
+    quality = settings.quality
+    if settings.deepzoom:
+        like = None if isinstance(content, Picture) else content
+        write_deepzoom(
+            path, levels(result), title=path.name, quality=quality, like=like, overwrite=True
+        )
+    elif isinstance(content, Picture):
+        write_image(path, Picture(result, content.alpha), quality=quality)
+    else:
+        vips_writer.write_image(path, result, like=content, quality=quality)
