@@ -28,8 +28,6 @@ from cdjax.networks.teachers import teacher_encoder
 from tests.distillation.test_pipeline import SMALL, TEACHER, Notes, leaves, vgg
 from tests.models import random_image
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 STAGE = 2
 ROOT = Path(__file__).parents[2]
 PHASES = ("teacher_decoder", "student_encoder", "student_decoder")
@@ -159,7 +157,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     command += ["--output", str(output), "--stages", str(STAGE), "--data.crop", "64"]
     command += ["--student-autoencoder.learning-rate", "0.01", "--student-autoencoder.steps", "30"]
     command += ["--pictures-every", "30", "--save-every", "30"]
-    command += ["--start.images", "16", "--start.decoder-images", "16"]
+    command += ["--start.images", "48", "--start.decoder-images", "48"]
     command += ["--start.positions", "2000", "--start.iterations", "2"]
     # What a real teacher computes is worth optimising.
     environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}

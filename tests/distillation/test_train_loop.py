@@ -19,8 +19,6 @@ from cdjax.errors import TrainingError
 from tests.distillation.test_train_step import networks, task
 from tests.training_run import STEPS, Noise, run
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 
 def steps_in(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())

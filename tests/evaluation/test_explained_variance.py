@@ -12,8 +12,6 @@ from cdjax.checkpoints.pytorch import convert_paper_16x, convert_wct_vgg19
 from tests.evaluated import DEPTHS, unexplained_variance
 from tests.models import encode, random_image, random_model
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 
 def networks(shared_first=0):
     large, small = Spec(2, (6, 8), DEPTHS), Spec(2, (3, 4), DEPTHS)

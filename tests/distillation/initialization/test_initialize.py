@@ -21,8 +21,6 @@ from cdjax.networks.teachers import normalize
 from tests.evaluated import unexplained_variance
 from tests.models import random_image, random_model
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 DEPTHS = (2, 2, 1, 1, 1)
 TEACHER = Spec(2, (12, 16), DEPTHS)
 STUDENT = Spec(2, (5, 7), DEPTHS)
