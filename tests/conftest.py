@@ -2,17 +2,21 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# Tests compile much and compute little. Without LLVM's optimiser and XLA's newer code generator, a
-# program is compiled in half the time, here and in the processes that tests start.
-AS_USERS_COMPILE = dict(os.environ)
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+from tests.compiling import AS_TESTS
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+# Here and in the processes that tests start; JAX reads it when it is imported.
+os.environ.update(AS_TESTS)
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # What an earlier session or the user compiled or downloaded makes no test pass or fail.
+    _cache = tempfile.TemporaryDirectory()
+    os.environ["CDJAX_CACHE"] = _cache.name
+
+import jax
+import pytest
 
 # A shell ignores Ctrl-C for what it runs in the background, and every process started from there
 # would too, those among them that tests interrupt.
