@@ -87,7 +87,7 @@ def test_sizes_are_read_with_their_units() -> None:
 def test_kill_9_loses_no_finished_stage(
     pair: Path, weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    write_image(pair / "c.png", Picture(random_image(800, 700)))
+    write_image(pair / "c.png", Picture(random_image(600, 500)))
     arguments = ["--memory", LITTLE, "--weights", str(weights)]
     command = [sys.executable, "-m", "cdjax", "stylize", "c.png", "s.png", *arguments]
     state = pair / ".out.png.cdjax" / "progress.json"

@@ -245,7 +245,7 @@ def test_lsq_on_photographs_beats_pruning(shared: Path):
     def unexplained(method):
         made = initialize_encoder(
             KEY, student(2), teacher, fit,
-            start=replace(START, method=method, positions=6_000, iterations=8),
+            start=replace(START, method=method, positions=4_000, iterations=4),
         )  # fmt: skip
         return unexplained_variance((student(2), made["encoder"]), teacher, fit, test)
 
