@@ -1,9 +1,9 @@
 """Transforms: `Moments` of content and style features in, an affine map of features out.
 
-Whitening and colouring (WCT; paper, section 3.1; Li et al. 2017) and AdaIN (Huang and Belongie
-2017) are both `(features - centre) @ matrix + offset`. A new transform is a function like `wct`
-and an entry in `TRANSFORMS` and `MIXED_COVARIANCES`; whole images, windows and mixtures of styles
-then use it.
+Whitening and colouring (WCT; paper, section 3.1; Li et al. 2017), linear optimal transport (OT; Lu
+et al. 2019) and AdaIN (Huang and Belongie 2017) are all `(features - centre) @ matrix + offset`. A
+new transform is a function like `wct` and an entry in `TRANSFORMS`; whole images, windows, mixtures
+of styles and the command line then use it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,13 +51,25 @@ class Affine:
         return (mapped + self.offset[..., None, None, :]).astype(features.dtype)
 
 
-Transform = Callable[[Moments, Moments, Array | float], Affine]
-"""From the moments of content and style and from alpha to the map of the content's features."""
+Transform = Callable[[Moments, Moments, Array | float, Array | float], Affine]
+"""From the moments of content and style, alpha and the regularization to the map of the content's
+features."""
 
 
-def _roots_of(statistics: Moments) -> tuple[Array, Array]:
-    """The symmetric square root of a covariance, (..., C, C), and its pseudo-inverse."""
-    return _roots(statistics.covariance, _RELATIVE_NOISE * jnp.sum(statistics.mean**2, axis=-1))
+def _shift(content: Moments, style: Moments, regularization: Array | float) -> Array:
+    """What regularization adds to variances: a share of the mean variance of both images."""
+    variances = [jnp.diagonal(part.covariance, axis1=-2, axis2=-1) for part in (content, style)]
+    return regularization * (variances[0].mean(-1) + variances[1].mean(-1)) / 2
+
+
+def _roots_of(statistics: Moments, shift: Array | float = 0.0) -> tuple[Array, Array]:
+    """The symmetric square root of a covariance, (..., C, C), and its pseudo-inverse.
+
+    `shift`, (...), is added to all variances before.
+    """
+    covariance, mean = statistics.covariance, statistics.mean
+    diagonal = jnp.asarray(shift)[..., None, None] * jnp.eye(mean.shape[-1], dtype=mean.dtype)
+    return _roots(covariance + diagonal, _RELATIVE_NOISE * jnp.sum(mean**2, axis=-1))
 
 
 @jax.custom_jvp
@@ -119,7 +131,12 @@ def _blend(matrix: Array, content: Moments, style: Moments, alpha: Array | float
     return Affine(content.mean, alpha * matrix + (1 - alpha) * identity, offset)
 
 
-def wct(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
+def wct(
+    content: Moments,
+    style: Moments,
+    alpha: Array | float = 1.0,
+    regularization: Array | float = 0.0,
+) -> Affine:
     """Whitening by the content's covariance, colouring by the style's (Li et al. 2017).
 
     Directions in which the content does not vary (a constant image, fewer pixels than channels,
@@ -130,28 +147,93 @@ def wct(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
         content: moments of the features to be mapped, of C channels.
         style: moments that the mapped features are to have, of C channels.
         alpha: share of the transform, from 0 (identity) to 1.
+        regularization: share of the mean variance of both images that is added to the variances
+            of both. Directions in which both vary little are then changed less. 0 is the paper's
+            transform.
 
     Returns:
-        The map. At alpha 1, content features get the style's mean and, as far as their own rank
-        allows, its covariance.
+        The map. At alpha 1 without regularization, content features get the style's mean and, as
+        far as their own rank allows, its covariance.
     """
-    colouring, _ = _roots_of(style)
-    _, whitening = _roots_of(content)
-    matrix = product(whitening, colouring)
+    shift = _shift(content, style, regularization)
+    colouring, _ = _roots_of(style, shift)
+    _, whitening = _roots_of(content, shift)
+    return _blend(product(whitening, colouring), content, style, alpha)
+
+
+def ot(
+    content: Moments,
+    style: Moments,
+    alpha: Array | float = 1.0,
+    regularization: Array | float = 0.0,
+) -> Affine:
+    """Optimal transport between the two Gaussians (Lu et al. 2019, eq. 8; Mroueh 2019).
+
+    Of all linear maps that give content features the style's mean and covariance, the one that
+    moves them least, so it keeps more of the content's structure than `wct`. With the symmetric
+    roots C and S of both covariances and the orthogonal polar factor U of S C, its matrix is
+    C^-1 U^T S, which equals C^-1 (C S^2 C)^(1/2) C^-1 but squares no rounding errors.
+
+    Arguments and result are those of `wct`.
+    """
+    shift = _shift(content, style, regularization)
+    colouring, _ = _roots_of(style, shift)
+    root, whitening = _roots_of(content, shift)
+    rotation = _polar_factor(product(colouring, root))
+    matrix = product(whitening, product(rotation.swapaxes(-1, -2), colouring))
     return _blend(matrix, content, style, alpha)
 
 
-def _deviation(statistics: Moments) -> Array:
+@jax.custom_jvp
+def _polar_factor(matrix: Array) -> Array:
+    """U of the polar decomposition M = U P, (..., C, C); without directions of no influence."""
+    return _polar_parts(matrix)[0]
+
+
+@partial(jnp.vectorize, signature="(c,c)->(c,c),(c),(c,c)")
+@jax.custom_batching.sequential_vmap
+def _singular_parts(matrix: Array) -> tuple[Array, Array, Array]:
+    with jax.enable_x64(True):
+        parts = jnp.linalg.svd(lax.convert_element_type(matrix, jnp.float64))
+        left, values, right = (lax.convert_element_type(part, jnp.float32) for part in parts)
+    return left, values, right
+
+
+def _polar_parts(matrix: Array) -> tuple[Array, ...]:
+    left, values, right = _singular_parts(matrix)
+    kept = (values > _RELATIVE_FLOOR * values[..., :1]) & (values > 0)
+    left = jnp.where(kept[..., None, :], left, 0)
+    return product(left, right), left, jnp.where(kept, values, 0), right
+
+
+@_polar_factor.defjvp
+def _polar_factor_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # It divides by sums of singular values, where the derivative of the SVD divides by differences.
+    factor, left, values, right = _polar_parts(primals[0])
+    total = values[..., :, None] + values[..., None, :]
+    turned = product(product(left.swapaxes(-1, -2), tangents[0]), right.swapaxes(-1, -2))
+    both = (values[..., :, None] > 0) & (values[..., None, :] > 0)
+    skew = jnp.where(both, (turned - turned.swapaxes(-1, -2)) / jnp.where(both, total, 1), 0)
+    return factor, product(product(left, skew), right)
+
+
+def _deviation(statistics: Moments, shift: Array | float = 0.0) -> Array:
     variance = jnp.diagonal(statistics.covariance, axis1=-2, axis2=-1)
-    return jnp.sqrt(variance + ADAIN_EPSILON)
+    return jnp.sqrt(variance + jnp.asarray(shift)[..., None] + ADAIN_EPSILON)
 
 
-def adain(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
+def adain(
+    content: Moments,
+    style: Moments,
+    alpha: Array | float = 1.0,
+    regularization: Array | float = 0.0,
+) -> Affine:
     """AdaIN: the mean and standard deviation of each channel (Huang and Belongie 2017, eq. 8).
 
     Arguments and result are those of `wct`.
     """
-    scale = _deviation(style) / _deviation(content)
+    shift = _shift(content, style, regularization)
+    scale = _deviation(style, shift) / _deviation(content, shift)
     matrix = scale[..., None] * jnp.eye(scale.shape[-1], dtype=scale.dtype)
     return _blend(matrix, content, style, alpha)
 
@@ -169,8 +251,8 @@ def mixed_deviations(styles: Sequence[Moments], shares: Array) -> Array:
     return jnp.diag(jnp.maximum(jnp.square(jnp.stack(parts).sum(0)) - ADAIN_EPSILON, 0))
 
 
-TRANSFORMS: Mapping[str, Transform] = {"wct": wct, "adain": adain}
-"""Transforms by the name of the method."""
+TRANSFORMS: Mapping[str, Transform] = {"wct": wct, "ot": ot, "adain": adain}
+"""Transforms by name. A model's method is the name of the transform for which it was trained."""
 
 MIXED_COVARIANCES: Mapping[str, Callable[[Sequence[Moments], Array], Array]] = {
     "wct": mixed_roots,
