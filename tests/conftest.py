@@ -1,8 +1,19 @@
-"""Fixtures for every test: where the shared material lies."""
+"""Fixtures for every test: where the shared material lies, and how programs are compiled."""
 
+import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.compiling import AS_TESTS
+
+# Here and in the processes that tests start; JAX reads it when it is imported.
+os.environ.update(AS_TESTS)
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # What an earlier session or the user compiled or downloaded makes no test pass or fail.
+    _cache = tempfile.TemporaryDirectory()
+    os.environ["CDJAX_CACHE"] = _cache.name
 
 import jax
 import pytest
@@ -22,23 +33,6 @@ def shared() -> Path:
             f"no shared material at {_SHARED}; the small fixtures of our own cover this path"
         )
     return _SHARED
-
-
-@pytest.fixture(scope="module")
-def quick_compiler() -> Iterator[None]:
-    """Compiles without LLVM's optimiser, here and in processes that the tests start.
-
-    For modules whose programs are many and run for a moment only.
-    """
-    name = "jax_disable_most_optimizations"
-    # JAX would go on with programs that were compiled otherwise, whose last bits differ.
-    jax.clear_caches()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(name.upper(), "1")
-        jax.config.update(name, True)
-        yield
-        jax.config.update(name, False)
-    jax.clear_caches()
 
 
 @pytest.fixture(autouse=True, scope="module")

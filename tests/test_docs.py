@@ -26,8 +26,6 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOOLS = ("cdjax", "python", "pip", "pytest", "ruff", "mypy", "mkdocs", "mkdir", "cp")
 """Programs that the pages call; each is replaced by one that only writes down its arguments."""
-
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 

@@ -24,8 +24,6 @@ from cdjax.io.images import (
 )
 from tests.models import random_image, random_model
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 SIZE = (24, 32)
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of\nmemory allocating 9 bytes.")
 

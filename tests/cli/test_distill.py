@@ -35,7 +35,7 @@ STEPS = 20
 
 
 @pytest.fixture(scope="module")
-def quick(quick_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The default run but, to save time, of one of its stages, fewer steps and crops."""
     output = tmp_path_factory.mktemp("quick") / "run"
     command = [sys.executable, "-m", "cdjax", "distill", "--output", str(output)]

@@ -17,8 +17,6 @@ from cdjax.evaluation.image_quality import reconstruction
 from tests.evaluated import LARGE, SMALL, lone, networks, photographs, unexplained_variance
 from tests.experiments import fakes
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 
 def test_pairs_take_all_styles_and_never_repeat_one():
     contents, styles = np.arange(4), np.arange(6)

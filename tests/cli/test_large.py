@@ -1,6 +1,5 @@
 """`cdjax stylize` of a picture that does not fit: windows, memory, kill -9 and going on."""
 
-import os
 import platform
 import shutil
 import signal
@@ -19,6 +18,7 @@ from cdjax import Spec, save_model
 from cdjax.cli.main import main
 from cdjax.io.images import Picture, read_image, write_image
 from cdjax.tiling.budget import parse_size
+from tests.compiling import AS_USERS
 from tests.models import random_image, random_model
 
 LITTLE = "500kB"
@@ -87,7 +87,7 @@ def test_sizes_are_read_with_their_units() -> None:
 def test_kill_9_loses_no_finished_stage(
     pair: Path, weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    write_image(pair / "c.png", Picture(random_image(1100, 1000)))
+    write_image(pair / "c.png", Picture(random_image(600, 500)))
     arguments = ["--memory", LITTLE, "--weights", str(weights)]
     command = [sys.executable, "-m", "cdjax", "stylize", "c.png", "s.png", *arguments]
     state = pair / ".out.png.cdjax" / "progress.json"
@@ -176,7 +176,7 @@ def test_a_hundred_megapixels_under_a_limit_of_the_operating_system() -> None:
         text=True,
         check=False,
         cwd=Path(__file__).parents[2],
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=AS_USERS,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith("done")
@@ -193,6 +193,6 @@ def test_windows_stay_within_the_memory_and_use_it() -> None:
         text=True,
         check=True,
         cwd=Path(__file__).parents[2],
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=AS_USERS,
     )
     assert memory / 20 < int(done.stdout) < memory

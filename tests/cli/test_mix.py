@@ -12,8 +12,6 @@ from cdjax.cli.main import main
 from cdjax.io.images import Picture, read_image, write_image
 from tests.models import random_image, random_model
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 LITTLE = 330_000
 """Bytes for windows of 64 pixels."""
 CONTENT = random_image(72, 100)

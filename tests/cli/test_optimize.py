@@ -14,8 +14,6 @@ from cdjax.cli.main import main
 from cdjax.io.images import Picture, levels, read_image, write_image
 from tests.models import random_image, random_model
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 SIZE = (19, 13)
 LAYERS = ["--content-layers", "relu1_2", "--style-layers", "relu1_1", "relu2_1=3"]
 SETTINGS = Optimization(

@@ -20,8 +20,6 @@ from cdjax.io.images import Picture, read_image, resize, write_image
 from tests.cli.conftest import SIZE
 from tests.models import random_image, random_model
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 CACHE_SETTINGS = (
     "jax_compilation_cache_dir",
     "jax_persistent_cache_min_compile_time_secs",

@@ -1,7 +1,6 @@
 """AdaIN distilled: all phases in their order, going on after a stop, and the quick command."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -27,8 +26,6 @@ from cdjax.evaluation.image_quality import stylization_quality
 from cdjax.networks.teachers import teacher_encoder
 from tests.distillation.test_pipeline import SMALL, TEACHER, Notes, leaves, vgg
 from tests.models import random_image
-
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 STAGE = 2
 ROOT = Path(__file__).parents[2]
@@ -149,23 +146,16 @@ def test_styles_that_cannot_be_had_are_named_before_anything_is_made(
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The default run of AdaIN but, to save time, of a shallow stage, fewer steps and crops.
-
-    There `lsq` leaves little to be gained, and longer steps show it.
-    """
+def quick(tmp_path_factory: pytest.TempPathFactory, teacher: str) -> tuple[Path, str]:
+    """The default run of AdaIN but, to save time, of a small teacher, few steps and small crops."""
     output = tmp_path_factory.mktemp("quick") / "run"
-    command = [sys.executable, "-m", "cdjax", "distill", "--method", "adain"]
-    command += ["--output", str(output), "--stages", str(STAGE), "--data.crop", "64"]
-    command += ["--student-autoencoder.learning-rate", "0.01", "--student-autoencoder.steps", "30"]
-    command += ["--pictures-every", "30", "--save-every", "30"]
-    command += ["--start.images", "16", "--start.decoder-images", "16"]
+    command = [sys.executable, "-m", "cdjax", "distill", "--method", "adain", "--teacher", teacher]
+    command += ["--output", str(output), "--stages", str(STAGE), "--data.crop", "32"]
+    command += ["--student-autoencoder.learning-rate", "0.003", "--student-autoencoder.steps", "60"]
+    command += ["--pictures-every", "60", "--save-every", "60", "--start.crop", "32"]
+    command += ["--start.images", "32", "--start.decoder-images", "32"]
     command += ["--start.positions", "2000", "--start.iterations", "2"]
-    # What a real teacher computes is worth optimising.
-    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
-    )
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return output, done.stderr
 
@@ -174,7 +164,7 @@ def test_the_quick_run_says_what_it_took_and_how_to_get_the_real_thing(
     quick: tuple[Path, str],
 ) -> None:
     output, said = quick
-    assert "teacher vgg16, data dead-leaves, styles dead-leaves" in said
+    assert "data dead-leaves, styles dead-leaves" in said
     assert "--method adain --preset bundled --data.source" in said
     assert "--styles.source FOLDER_OF_PAINTINGS" in said
     assert f"cdjax stylize CONTENT STYLE --weights {output / 'model'}" in said
@@ -200,7 +190,7 @@ def test_the_quick_run_lowers_its_loss_and_its_result_stylises(quick: tuple[Path
         for path in (folder / "decoder_start", folder / "student_autoencoder" / "model")
     )
     assert after < 0.97 * before
-    assert len(read_log(folder / "student_autoencoder" / "log.jsonl")) == 30
+    assert len(read_log(folder / "student_autoencoder" / "log.jsonl")) == 60
     stylised, unchanged = (
         stylization_quality(which, (spec, encoder), contents, styles) for which in (model, None)
     )

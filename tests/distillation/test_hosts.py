@@ -16,8 +16,6 @@ from cdjax.distillation.hosts import initialize
 from cdjax.errors import HostsError
 from tests.distillation.test_pipeline import vgg
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 ROOT = Path(__file__).parents[2]
 OPTIONS = {
     "--data.crop": "32",

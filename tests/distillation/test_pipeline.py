@@ -21,8 +21,6 @@ from cdjax.errors import CheckpointError, DataError, TeacherError, TrainingError
 from cdjax.progress import Progress
 from tests import models
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 TEACHER = Spec(2, (64, 128), (1, 1, 1, 1, 1))
 WHITE = PhaseConfig(4, Weights(1, 30, 0), learning_rate=0.003, decay=True, whitened=True)
 SMALL = DistillationConfig(

@@ -19,8 +19,6 @@ from cdjax.errors import TrainingError
 from tests.distillation.test_train_step import networks, task
 from tests.training_run import STEPS, Noise, run
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 
 def steps_in(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
@@ -92,7 +90,7 @@ def test_checkpoints_of_another_task_are_not_continued(tmp_path: Path) -> None:
 
 def test_eight_devices_lose_what_one_does(tmp_path: Path) -> None:
     _, expected = run(tmp_path / "one", stop_at=4)
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}
     command = [sys.executable, "-m", "tests.training_run", str(tmp_path / "eight"), "4"]
     root = Path(__file__).parents[2]
     finished = subprocess.run(

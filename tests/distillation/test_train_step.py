@@ -27,8 +27,6 @@ from cdjax.model import Params
 from cdjax.networks.spec import student, teacher
 from tests import models
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 PAPER = PRESETS["wct"]["paper"]
 TEACHER, STUDENT = Spec(2, (6, 8)), Spec(2, (3, 4))
 

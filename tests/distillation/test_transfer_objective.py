@@ -38,8 +38,6 @@ from cdjax.model import Params
 from cdjax.progress import Progress
 from tests import models
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 METHODS: tuple[TransferMethod, ...] = ("wct", "adain")
 WEIGHTS = Weights(pixel=100.0, content=3.0, style=1.0, sliced=1.0)
 DEPTHS = (1, 1, 1, 1, 1)

@@ -34,8 +34,6 @@ from tests.evaluated import (
 from tests.models import decode, encode, random_image, random_model
 from tests.pictures import numbers
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 
 def numpy_psnr(images: np.ndarray, references: np.ndarray) -> float:
     apart = np.clip(images, 0, 1) - np.clip(references, 0, 1)

@@ -20,8 +20,6 @@ from tests.experiments.fakes import tables, worker_that
 from tests.models import encode, random_model
 from tests.pictures import picture
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 SMALL = (Spec(2, (3, 4)), Spec(1, (5,)))
 SECONDS = {"cdjax": 2.0, "tuned PyTorch": 3.0, "plain PyTorch": 5.0}
 DEPTHS = (1, 1, 1, 2, 1)

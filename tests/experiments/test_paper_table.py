@@ -17,8 +17,6 @@ from tests.evaluated import lone
 from tests.experiments.fakes import tables, worker_that
 from tests.models import random_model
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 SMALL = (Spec(2, (3, 4)), Spec(1, (5,)))
 DEEP = (Spec(5, (3, 4, 5, 6, 7), (1, 1, 1, 2, 1)),)
 

@@ -26,8 +26,6 @@ from cdjax.ops.matmul import inner, product
 from tests.distillation.test_pipeline import SMALL, TEACHER, Notes, vgg
 from tests.models import random_image, random_model
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 SPECS = (Spec(2, (6, 8)), Spec(1, (5,)))
 HIGHEST = (lax.Precision.HIGHEST, lax.Precision.HIGHEST)
 

@@ -14,8 +14,6 @@ from cdjax.optimization.optimize import CHUNK, scale_sizes
 from cdjax.progress import Progress
 from tests import models
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 MODEL = models.random_model((Spec(2, (4, 6)), Spec(1, (3,))))
 SPEC, PARAMS = MODEL.config.specs[0], MODEL.params["stage2"]["encoder"]
 CONTENT = models.random_image(21, 14)

@@ -13,8 +13,6 @@ import pytest
 from cdjax.tiling.executor import execute
 from tests.distillation.test_hosts import ROOT, finish, free_port
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 
 def run(output: Path, devices: int, *hosts: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}

@@ -16,8 +16,6 @@ from cdjax.progress import Progress
 from cdjax.tiling.resume import ResumeState
 from tests.models import random_image, random_model
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 MODEL = random_model((Spec(3, (4, 6, 8)), Spec(1, (5,))))
 CONTENT, STYLE = random_image(150, 140, seed=7), random_image(40, 52, seed=9)
 SMALL = 500_000

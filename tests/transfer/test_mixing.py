@@ -17,8 +17,6 @@ from cdjax import (
 )
 from tests.models import random_image, random_model
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 SPEC = Spec(2, (4, 8))
 LITTLE = 330_000
 """Bytes for windows of 64 pixels."""

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jax import Array
 
 from cdjax import Spec
@@ -12,8 +11,6 @@ from tests.models import decode, encode, random_image, random_model
 
 MODEL = random_model((Spec(2, (4, 5)), Spec(1, (6,))))
 SPECS = MODEL.config.specs
-
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 def images() -> Array:

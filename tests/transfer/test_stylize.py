@@ -10,8 +10,6 @@ import pytest
 from cdjax import Model, ModelConfig, Spec, encode_style, stylize
 from tests import models
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 CONTENT, STYLE = models.random_image(32, 32), models.random_image(16, 16, seed=5)
 
 

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from cdjax.transfer.statistics import Moments, moments
 from cdjax.transfer.transforms import Transform, adain, ot, wct
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 
 def features(*shape: int, seed: int = 0) -> NDArray[np.float32]:
     generator = np.random.default_rng(seed)

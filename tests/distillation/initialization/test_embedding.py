@@ -9,8 +9,6 @@ from cdjax.distillation.initialization.layerwise import fit_embedding
 from cdjax.evaluation.explained_variance import fraction_variance_unexplained
 from tests import models
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 DEPTHS = (2, 1, 1, 1, 1)
 TEACHER, STUDENT = Spec(2, (8, 9), DEPTHS), Spec(2, (4, 5), DEPTHS)
 IMAGES = models.random_image(6, 20, 16)

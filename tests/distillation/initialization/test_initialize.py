@@ -21,8 +21,6 @@ from cdjax.networks.teachers import normalize
 from tests.evaluated import unexplained_variance
 from tests.models import random_image, random_model
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 DEPTHS = (2, 2, 1, 1, 1)
 TEACHER = Spec(2, (12, 16), DEPTHS)
 STUDENT = Spec(2, (5, 7), DEPTHS)
@@ -247,7 +245,7 @@ def test_lsq_on_photographs_beats_pruning(shared: Path):
     def unexplained(method):
         made = initialize_encoder(
             KEY, student(2), teacher, fit,
-            start=replace(START, method=method, positions=6_000, iterations=8),
+            start=replace(START, method=method, positions=4_000, iterations=4),
         )  # fmt: skip
         return unexplained_variance((student(2), made["encoder"]), teacher, fit, test)
 
