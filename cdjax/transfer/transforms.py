@@ -51,18 +51,19 @@ class Affine:
         return (mapped + self.offset[..., None, None, :]).astype(features.dtype)
 
 
-Transform = Callable[[Moments, Moments, Array | float, Array | float], Affine]
+Scalar = Array | float
+Transform = Callable[[Moments, Moments, Scalar, Scalar], Affine]
 """From the moments of content and style, alpha and the regularization to the map of the content's
 features."""
 
 
-def _shift(content: Moments, style: Moments, regularization: Array | float) -> Array:
+def _shift(content: Moments, style: Moments, regularization: Scalar) -> Array:
     """What regularization adds to variances: a share of the mean variance of both images."""
     variances = [jnp.diagonal(part.covariance, axis1=-2, axis2=-1) for part in (content, style)]
     return regularization * (variances[0].mean(-1) + variances[1].mean(-1)) / 2
 
 
-def _roots_of(statistics: Moments, shift: Array | float = 0.0) -> tuple[Array, Array]:
+def _roots_of(statistics: Moments, shift: Scalar = 0.0) -> tuple[Array, Array]:
     """The symmetric square root of a covariance, (..., C, C), and its pseudo-inverse.
 
     `shift`, (...), is added to all variances before.
@@ -124,7 +125,7 @@ def _roots_jvp(
     return (root, inverse), (rotate(divided * turned), rotate(-divided * inverses * turned))
 
 
-def _blend(matrix: Array, content: Moments, style: Moments, alpha: Array | float) -> Affine:
+def _blend(matrix: Array, content: Moments, style: Moments, alpha: Scalar) -> Affine:
     """The map from the content's mean to the style's, mixed with the identity by alpha."""
     identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
     offset = alpha * style.mean + (1 - alpha) * content.mean
@@ -132,10 +133,7 @@ def _blend(matrix: Array, content: Moments, style: Moments, alpha: Array | float
 
 
 def wct(
-    content: Moments,
-    style: Moments,
-    alpha: Array | float = 1.0,
-    regularization: Array | float = 0.0,
+    content: Moments, style: Moments, alpha: Scalar = 1.0, regularization: Scalar = 0.0
 ) -> Affine:
     """Whitening by the content's covariance, colouring by the style's (Li et al. 2017).
 
@@ -162,10 +160,7 @@ def wct(
 
 
 def ot(
-    content: Moments,
-    style: Moments,
-    alpha: Array | float = 1.0,
-    regularization: Array | float = 0.0,
+    content: Moments, style: Moments, alpha: Scalar = 1.0, regularization: Scalar = 0.0
 ) -> Affine:
     """Optimal transport between the two Gaussians (Lu et al. 2019, eq. 8; Mroueh 2019).
 
@@ -217,16 +212,13 @@ def _polar_factor_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Ar
     return factor, product(product(left, skew), right)
 
 
-def _deviation(statistics: Moments, shift: Array | float = 0.0) -> Array:
+def _deviation(statistics: Moments, shift: Scalar = 0.0) -> Array:
     variance = jnp.diagonal(statistics.covariance, axis1=-2, axis2=-1)
     return jnp.sqrt(variance + jnp.asarray(shift)[..., None] + ADAIN_EPSILON)
 
 
 def adain(
-    content: Moments,
-    style: Moments,
-    alpha: Array | float = 1.0,
-    regularization: Array | float = 0.0,
+    content: Moments, style: Moments, alpha: Scalar = 1.0, regularization: Scalar = 0.0
 ) -> Affine:
     """AdaIN: the mean and standard deviation of each channel (Huang and Belongie 2017, eq. 8).
 
