@@ -46,16 +46,16 @@ def stylize_by_windows(
 ) -> NDArray[Any]:
     """Does what `cdjax.stylize` does for one image, in device memory that does not grow with it.
 
-    Windows overlap by the halo within which a cut changes the result, and statistics are summed in
-    float64. On a CPU in float32, the result equals that of `cdjax.stylize` bit for bit. All local
-    devices take part, and all hosts of `jax.distributed`, which must be given the same arguments.
+    Windows overlap by the halo within which a cut changes the result. On a CPU in float32, the
+    result equals that of `cdjax.stylize` bit for bit. All local devices take part, and all hosts of
+    `jax.distributed`, which must be given the same arguments.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
         content: (H, W, 3), RGB, uint8 or floating in [0, 1], from 1 pixel: an array, or an object
             read by regions (`image[rows, columns]`) as from `cdjax.io.vips.open_image`.
         style: an image like `content`, of any size, or the result of `cdjax.encode_style` for one.
-        alpha: share of the transform at every stage, from 0 to 1.
+        alpha: as for `cdjax.stylize`.
         transform: as for `cdjax.stylize`.
         regularization: as for `cdjax.stylize`.
         dtype: float32 or bfloat16, the networks' compute dtype.
@@ -74,26 +74,21 @@ def stylize_by_windows(
     Raises:
         OSError: if a file cannot be written.
         TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if a shape, the memory, the dtype or the model's method does not fit,
-            there is no such transform, or the style was encoded by another model.
+        ValueError: if the memory does not fit, and as for `cdjax.stylize`.
     """
     check_model(model)
     name = check_transform(model.config, transform)
     config = tile_config(memory, host_memory, dtype)
     source = _raster(content, "content")
     if not isinstance(style, Style):
-        style = encode_style_by_windows(
-            model, style, dtype=dtype, memory=memory, on_progress=on_progress
-        )
+        options: Any = {"dtype": dtype, "memory": memory, "on_progress": on_progress}
+        style = encode_style_by_windows(model, style, **options)
     check_style(model.config, style, source.shape)
     if style.moments[0].mean.ndim == 2:  # A batch of one style.
         style = Style(jax.tree.map(lambda leaf: leaf[0], style.moments))
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    transforms = [
-        partial(_transform, style=moments, strength=strength, name=name)
-        for moments in style.moments
-    ]
-    return _run_stages(model, source, transforms, config, levels, resume, on_progress)
+    maps = [partial(_transform, style=of, strength=strength, name=name) for of in style.moments]
+    return _run_stages(model, source, maps, config, levels, resume, on_progress)
 
 
 def encode_style_by_windows(

@@ -59,8 +59,24 @@ features."""
 
 def _shift(content: Moments, style: Moments, regularization: Scalar) -> Array:
     """What regularization adds to variances: a share of the mean variance of both images."""
-    variances = [jnp.diagonal(part.covariance, axis1=-2, axis2=-1) for part in (content, style)]
-    return regularization * (variances[0].mean(-1) + variances[1].mean(-1)) / 2
+    return (
+        regularization * (_mean_variance(content.covariance) + _mean_variance(style.covariance)) / 2
+    )
+
+
+@jax.custom_jvp
+@partial(jnp.vectorize, signature="(c,c)->()")
+@jax.custom_batching.sequential_vmap
+def _mean_variance(covariance: Array) -> Array:
+    # In float64, so that windows get the same sum as the whole image.
+    with jax.enable_x64(True):
+        total = jnp.trace(lax.convert_element_type(covariance, jnp.float64))
+        return lax.convert_element_type(total / len(covariance), jnp.float32)
+
+
+@_mean_variance.defjvp
+def _mean_variance_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _mean_variance(*primals), jnp.diagonal(*tangents, axis1=-2, axis2=-1).mean(-1)
 
 
 def _roots_of(statistics: Moments, shift: Scalar = 0.0) -> tuple[Array, Array]:
@@ -68,14 +84,13 @@ def _roots_of(statistics: Moments, shift: Scalar = 0.0) -> tuple[Array, Array]:
 
     `shift`, (...), is added to all variances before.
     """
-    covariance, mean = statistics.covariance, statistics.mean
-    diagonal = jnp.asarray(shift)[..., None, None] * jnp.eye(mean.shape[-1], dtype=mean.dtype)
-    return _roots(covariance + diagonal, _RELATIVE_NOISE * jnp.sum(mean**2, axis=-1))
+    noise = _RELATIVE_NOISE * jnp.sum(statistics.mean**2, axis=-1)
+    return _roots(statistics.covariance, noise, jnp.asarray(shift, noise.dtype))
 
 
 @jax.custom_jvp
-def _roots(covariance: Array, noise: Array) -> tuple[Array, Array]:
-    root, inverse, *_ = _roots_and_spectrum(covariance, noise)
+def _roots(covariance: Array, noise: Array, shift: Array) -> tuple[Array, Array]:
+    root, inverse, *_ = _roots_and_spectrum(covariance, noise, shift)
     return root, inverse
 
 
@@ -94,8 +109,10 @@ def _spectrum(covariance: Array) -> tuple[Array, Array]:
     return values, vectors
 
 
-def _roots_and_spectrum(covariance: Array, noise: Array) -> tuple[Array, ...]:
+def _roots_and_spectrum(covariance: Array, noise: Array, shift: Array) -> tuple[Array, ...]:
     values, vectors = _spectrum(covariance)
+    # A multiple of the identity moves the eigenvalues alone.
+    values = values + shift[..., None]
     kept = values > jnp.maximum(_RELATIVE_FLOOR * values[..., -1], noise)[..., None]
     scale = jnp.sqrt(jnp.where(kept, values, 0))
     inverse_scale = jnp.where(kept, 1 / jnp.where(kept, scale, 1), 0)
@@ -107,7 +124,7 @@ def _roots_and_spectrum(covariance: Array, noise: Array) -> tuple[Array, ...]:
 
 @_roots.defjvp
 def _roots_jvp(
-    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     # The divided differences of the square root (Daleckii and Krein) divide by sums of roots, where
     # the derivative of `eigh` divides by differences of eigenvalues, which may be equal.
@@ -117,6 +134,7 @@ def _roots_jvp(
     divided = jnp.where(both, 1 / jnp.where(both, total, 1), 0)
     einsum = partial(jnp.einsum, precision="highest")
     turned = einsum("...ck,...cd,...dl->...kl", vectors, tangents[0], vectors)
+    turned = turned + tangents[2][..., None, None] * jnp.eye(turned.shape[-1], dtype=turned.dtype)
 
     def rotate(matrix: Array) -> Array:
         return einsum("...ck,...kl,...dl->...cd", vectors, matrix, vectors)
@@ -174,42 +192,40 @@ def ot(
     shift = _shift(content, style, regularization)
     colouring, _ = _roots_of(style, shift)
     root, whitening = _roots_of(content, shift)
-    rotation = _polar_factor(product(colouring, root))
-    matrix = product(whitening, product(rotation.swapaxes(-1, -2), colouring))
+    matrix = product(whitening, product(_rotation(product(colouring, root)), colouring))
     return _blend(matrix, content, style, alpha)
 
 
 @jax.custom_jvp
-def _polar_factor(matrix: Array) -> Array:
-    """U of the polar decomposition M = U P, (..., C, C); without directions of no influence."""
+def _rotation(matrix: Array) -> Array:
+    """U^T of the polar decomposition M = U P, (..., C, C), without directions of no influence."""
     return _polar_parts(matrix)[0]
 
 
-@partial(jnp.vectorize, signature="(c,c)->(c,c),(c),(c,c)")
+@partial(jnp.vectorize, signature="(c,c)->(c,c),(c,c),(c),(c,c)")
 @jax.custom_batching.sequential_vmap
-def _singular_parts(matrix: Array) -> tuple[Array, Array, Array]:
+def _polar_parts(matrix: Array) -> tuple[Array, Array, Array, Array]:
+    """U^T and the singular value decomposition A S B^T of M = U P, with U = A B^T."""
+    # In float64, so that U is the same in every program, as windows need.
     with jax.enable_x64(True):
-        parts = jnp.linalg.svd(lax.convert_element_type(matrix, jnp.float64))
-        left, values, right = (lax.convert_element_type(part, jnp.float32) for part in parts)
-    return left, values, right
+        left, values, right = jnp.linalg.svd(lax.convert_element_type(matrix, jnp.float64))
+        kept = (values > _RELATIVE_FLOOR * values[0]) & (values > 0)
+        left, values = jnp.where(kept, left, 0), jnp.where(kept, values, 0)
+        rotation = lax.dot_general(right, left, (((0,), (1,)), ((), ())))
+        parts = (rotation, left, values, right)
+        rotation, left, values, right = (lax.convert_element_type(p, jnp.float32) for p in parts)
+    return rotation, left, values, right
 
 
-def _polar_parts(matrix: Array) -> tuple[Array, ...]:
-    left, values, right = _singular_parts(matrix)
-    kept = (values > _RELATIVE_FLOOR * values[..., :1]) & (values > 0)
-    left = jnp.where(kept[..., None, :], left, 0)
-    return product(left, right), left, jnp.where(kept, values, 0), right
-
-
-@_polar_factor.defjvp
-def _polar_factor_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+@_rotation.defjvp
+def _rotation_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     # It divides by sums of singular values, where the derivative of the SVD divides by differences.
-    factor, left, values, right = _polar_parts(primals[0])
+    rotation, left, values, right = _polar_parts(primals[0])
     total = values[..., :, None] + values[..., None, :]
     turned = product(product(left.swapaxes(-1, -2), tangents[0]), right.swapaxes(-1, -2))
     both = (values[..., :, None] > 0) & (values[..., None, :] > 0)
     skew = jnp.where(both, (turned - turned.swapaxes(-1, -2)) / jnp.where(both, total, 1), 0)
-    return factor, product(product(left, skew), right)
+    return rotation, product(product(left, skew), right).swapaxes(-1, -2)
 
 
 def _deviation(statistics: Moments, shift: Scalar = 0.0) -> Array:
