@@ -59,24 +59,8 @@ features."""
 
 def _shift(content: Moments, style: Moments, regularization: Scalar) -> Array:
     """What regularization adds to variances: a share of the mean variance of both images."""
-    return (
-        regularization * (_mean_variance(content.covariance) + _mean_variance(style.covariance)) / 2
-    )
-
-
-@jax.custom_jvp
-@partial(jnp.vectorize, signature="(c,c)->()")
-@jax.custom_batching.sequential_vmap
-def _mean_variance(covariance: Array) -> Array:
-    # In float64, so that windows get the same sum as the whole image.
-    with jax.enable_x64(True):
-        total = jnp.trace(lax.convert_element_type(covariance, jnp.float64))
-        return lax.convert_element_type(total / len(covariance), jnp.float32)
-
-
-@_mean_variance.defjvp
-def _mean_variance_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return _mean_variance(*primals), jnp.diagonal(*tangents, axis1=-2, axis2=-1).mean(-1)
+    variances = [jnp.diagonal(part.covariance, axis1=-2, axis2=-1) for part in (content, style)]
+    return regularization * (variances[0].mean(-1) + variances[1].mean(-1)) / 2
 
 
 def _roots_of(statistics: Moments, shift: Scalar = 0.0) -> tuple[Array, Array]:
@@ -113,6 +97,7 @@ def _roots_and_spectrum(covariance: Array, noise: Array, shift: Array) -> tuple[
     values, vectors = _spectrum(covariance)
     # A multiple of the identity moves the eigenvalues alone.
     values = values + shift[..., None]
+    vectors = jnp.broadcast_to(vectors, (*values.shape, values.shape[-1]))
     kept = values > jnp.maximum(_RELATIVE_FLOOR * values[..., -1], noise)[..., None]
     scale = jnp.sqrt(jnp.where(kept, values, 0))
     inverse_scale = jnp.where(kept, 1 / jnp.where(kept, scale, 1), 0)
