@@ -140,6 +140,7 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
     def load() -> "Model":
         from cdjax.checkpoints.load import load_model
         from cdjax.cli.compilation_cache import use_compilation_cache
+        from cdjax.transfer.stylize import check_transform
 
         use_compilation_cache()
         model = load_model(weights)
@@ -147,6 +148,10 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
             raise UsageError(
                 f"--weights {weights}: its method is {model.config.method}, not {options.method}"
             )
+        try:
+            check_transform(model.config, options.transform, options.regularization)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         return model
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}

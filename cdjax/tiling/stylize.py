@@ -77,7 +77,7 @@ def stylize_by_windows(
         ValueError: if the memory does not fit, and as for `cdjax.stylize`.
     """
     check_model(model)
-    name = check_transform(model.config, transform)
+    name = check_transform(model.config, transform, regularization)
     config = tile_config(memory, host_memory, dtype)
     source = _raster(content, "content")
     if not isinstance(style, Style):

@@ -90,7 +90,7 @@ def stylize(
             transform, or the style was encoded by another model.
     """
     check_model(model)
-    name = check_transform(model.config, transform)
+    name = check_transform(model.config, transform, regularization)
     pixels = as_pixels(content, "content")
     dtype = compute_dtype(dtype)
     encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
@@ -146,11 +146,14 @@ def check_model(model: Model) -> None:
         )
 
 
-def check_transform(config: ModelConfig, name: str | None) -> str:
-    """The name of a transform, by default the model's method; ValueError if there is none."""
-    if name is not None and name not in TRANSFORMS:
+def check_transform(config: ModelConfig, name: str | None, regularization: ArrayLike) -> str:
+    """The name of a transform, by default the model's method; ValueError if it does not fit."""
+    name = name or config.method
+    if name not in TRANSFORMS:
         raise ValueError(f"no transform {name!r}; there are {', '.join(TRANSFORMS)}")
-    return name or config.method
+    if name == "adain" and isinstance(regularization, int | float) and regularization:
+        raise ValueError("adain has no regularization; choose the transform wct or ot")
+    return name
 
 
 def check_style(config: ModelConfig, style: Style, shape: tuple[int, ...]) -> None:

@@ -213,9 +213,9 @@ def _rotation_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
     return rotation, product(product(left, skew), right).swapaxes(-1, -2)
 
 
-def _deviation(statistics: Moments, shift: Scalar = 0.0) -> Array:
+def _deviation(statistics: Moments) -> Array:
     variance = jnp.diagonal(statistics.covariance, axis1=-2, axis2=-1)
-    return jnp.sqrt(variance + jnp.asarray(shift)[..., None] + ADAIN_EPSILON)
+    return jnp.sqrt(variance + ADAIN_EPSILON)
 
 
 def adain(
@@ -223,10 +223,9 @@ def adain(
 ) -> Affine:
     """AdaIN: the mean and standard deviation of each channel (Huang and Belongie 2017, eq. 8).
 
-    Arguments and result are those of `wct`.
+    Arguments and result are those of `wct`; the regularization has no effect.
     """
-    shift = _shift(content, style, regularization)
-    scale = _deviation(style, shift) / _deviation(content, shift)
+    scale = _deviation(style) / _deviation(content)
     matrix = scale[..., None] * jnp.eye(scale.shape[-1], dtype=scale.dtype)
     return _blend(matrix, content, style, alpha)
 
