@@ -26,6 +26,8 @@ class Settings:
 
     Attributes:
         alpha: strength of the style, 0 to 1.
+        transform: as for `cdjax.stylize`.
+        regularization: as for `cdjax.stylize`.
         content_size: shorter side that contents are scaled to, or None to leave them as they are.
         style_size: the same for styles.
         style_weights: shares of the styles of a mixture; None: equal ones.
@@ -38,6 +40,8 @@ class Settings:
     """
 
     alpha: float = 1.0
+    transform: str | None = None
+    regularization: float = 0.0
     content_size: int | None = None
     style_size: int | None = None
     style_weights: tuple[float, ...] | None = None

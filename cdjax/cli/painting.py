@@ -77,7 +77,8 @@ def make(
     height, width = pixels.shape[:2]
     if not settings.deepzoom:
         check_size(job.output, height, width)
-    common: Any = {"alpha": settings.alpha, "dtype": settings.dtype}
+    names = ("alpha", "transform", "regularization", "dtype")
+    common: Any = {name: getattr(settings, name) for name in names}
     # The style's statistics may still be being computed, and fail only here.
     with within_memory(
         f"{job.content} ({width}x{height} pixels) with {', '.join(map(str, job.styles))}",
@@ -134,7 +135,8 @@ def _key(model: Model, job: Job, settings: Settings) -> str:
         for path in (job.content, *job.styles)
     ]
     sizes = (settings.content_size, settings.style_size, settings.style_weights)
-    return run_key(model, files, sizes, settings.alpha, settings.dtype)
+    transform = (settings.alpha, settings.transform, settings.regularization)
+    return run_key(model, files, sizes, transform, settings.dtype)
 
 
 def _write(path: Path, result: Any, content: Picture | VipsImage, settings: Settings) -> None:

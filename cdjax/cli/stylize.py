@@ -63,6 +63,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--mix", type=weight, nargs="*", metavar="W", help=mix)
     strength = "strength of the style, 0 to 1 (default 1)"
     add("--alpha", type=within(float, 0, 1), default=1.0, metavar="A", help=strength)
+    transform = "how features get the style's statistics (default: the model's method)"
+    add("--transform", choices=["wct", "ot", "adain"], help=transform)
+    tempered = "share of the mean variance added to all variances, e.g. 0.01 (default 0)"
+    add("--regularization", type=within(float, 0, 1), default=0.0, metavar="R", help=tempered)
     deepzoom = "write OUT as a folder with a page that zooms into the result"
     add("--deepzoom", action="store_true", help=deepzoom)
     add = parser.add_argument_group("model and computation").add_argument
@@ -136,6 +140,7 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
     def load() -> "Model":
         from cdjax.checkpoints.load import load_model
         from cdjax.cli.compilation_cache import use_compilation_cache
+        from cdjax.transfer.stylize import check_transform
 
         use_compilation_cache()
         model = load_model(weights)
@@ -143,6 +148,10 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
             raise UsageError(
                 f"--weights {weights}: its method is {model.config.method}, not {options.method}"
             )
+        try:
+            check_transform(model.config, options.transform, options.regularization)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         return model
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}

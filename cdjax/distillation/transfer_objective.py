@@ -71,7 +71,7 @@ def cascade(
     networks = as_model(params)
 
     def move(features: Array, style: Array, alpha: Array) -> Array:
-        return TRANSFORMS[task.method](moments(features), moments(style), alpha)(features)
+        return TRANSFORMS[task.method](moments(features), moments(style), alpha, 0.0)(features)
 
     def transform(spec: Spec, features: Array) -> Array:
         encoder = networks[f"stage{spec.stage}"]["encoder"]

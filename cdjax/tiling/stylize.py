@@ -16,7 +16,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 from numpy.typing import NDArray
 
-from cdjax.model import Method, Model
+from cdjax.model import Model
 from cdjax.ops.jit import EXACT, compiled
 from cdjax.progress import OnProgress, Progress, ignore_progress
 from cdjax.tiling.budget import TileConfig, tile_config
@@ -25,7 +25,7 @@ from cdjax.tiling.passes import StageTiles, decode_pass, encode_pass
 from cdjax.tiling.resume import ResumeState
 from cdjax.transfer.pixels import check_pixels, padded_size
 from cdjax.transfer.statistics import Moments
-from cdjax.transfer.stylize import Style, check_model, check_style
+from cdjax.transfer.stylize import Style, check_model, check_style, check_transform
 from cdjax.transfer.transforms import TRANSFORMS, Affine
 
 
@@ -35,6 +35,8 @@ def stylize_by_windows(
     style: ArrayLike | Raster | Style,
     *,
     alpha: float = 1.0,
+    transform: str | None = None,
+    regularization: float = 0.0,
     dtype: DTypeLike = jnp.float32,
     memory: int | None = None,
     host_memory: int | None = None,
@@ -44,16 +46,18 @@ def stylize_by_windows(
 ) -> NDArray[Any]:
     """Does what `cdjax.stylize` does for one image, in device memory that does not grow with it.
 
-    Windows overlap by the halo within which a cut changes the result, and statistics are summed in
-    float64. On a CPU in float32, the result equals that of `cdjax.stylize` bit for bit. All local
-    devices take part, and all hosts of `jax.distributed`, which must be given the same arguments.
+    Windows overlap by the halo within which a cut changes the result. On a CPU in float32, the
+    result equals that of `cdjax.stylize` bit for bit. All local devices take part, and all hosts of
+    `jax.distributed`, which must be given the same arguments.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
         content: (H, W, 3), RGB, uint8 or floating in [0, 1], from 1 pixel: an array, or an object
             read by regions (`image[rows, columns]`) as from `cdjax.io.vips.open_image`.
         style: an image like `content`, of any size, or the result of `cdjax.encode_style` for one.
-        alpha: share of the transform at every stage, from 0 to 1.
+        alpha: as for `cdjax.stylize`.
+        transform: as for `cdjax.stylize`.
+        regularization: as for `cdjax.stylize`.
         dtype: float32 or bfloat16, the networks' compute dtype.
         memory: bytes of each device's memory that windows may take; their size follows from it. By
             default 70% of a GPU's memory, half of the free memory of a CPU.
@@ -70,25 +74,21 @@ def stylize_by_windows(
     Raises:
         OSError: if a file cannot be written.
         TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if a shape, the memory, the dtype or the model's method does not fit, or the
-            style was encoded by another model.
+        ValueError: if the memory does not fit, and as for `cdjax.stylize`.
     """
     check_model(model)
+    name = check_transform(model.config, transform, regularization)
     config = tile_config(memory, host_memory, dtype)
     source = _raster(content, "content")
     if not isinstance(style, Style):
-        style = encode_style_by_windows(
-            model, style, dtype=dtype, memory=memory, on_progress=on_progress
-        )
+        options: Any = {"dtype": dtype, "memory": memory, "on_progress": on_progress}
+        style = encode_style_by_windows(model, style, **options)
     check_style(model.config, style, source.shape)
     if style.moments[0].mean.ndim == 2:  # A batch of one style.
         style = Style(jax.tree.map(lambda leaf: leaf[0], style.moments))
-    strength, method = jnp.asarray(alpha, jnp.float32), model.config.method
-    transforms = [
-        partial(_transform, style=moments, alpha=strength, method=method)
-        for moments in style.moments
-    ]
-    return _run_stages(model, source, transforms, config, levels, resume, on_progress)
+    strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
+    maps = [partial(_transform, style=of, strength=strength, name=name) for of in style.moments]
+    return _run_stages(model, source, maps, config, levels, resume, on_progress)
 
 
 def encode_style_by_windows(
@@ -172,9 +172,11 @@ def _run_stages(
     return image if levels else np.clip(image, 0, 1, out=image)
 
 
-@partial(compiled, settings=EXACT, static_argnames="method")
-def _transform(content: Moments, style: Moments, alpha: Array, *, method: Method) -> Affine:
-    return TRANSFORMS[method](content, style, alpha)
+@partial(compiled, settings=EXACT, static_argnames="name")
+def _transform(
+    content: Moments, style: Moments, strength: tuple[Array, Array], *, name: str
+) -> Affine:
+    return TRANSFORMS[name](content, style, *strength)
 
 
 def _raster(image: Any, name: str) -> Raster:

@@ -56,6 +56,8 @@ def stylize(
     style: ArrayLike | Style,
     *,
     alpha: ArrayLike = 1.0,
+    transform: str | None = None,
+    regularization: ArrayLike = 0.0,
     dtype: DTypeLike = jnp.float32,
 ) -> Array:
     """Repaints a content image in a style (paper, section 3.1).
@@ -73,6 +75,10 @@ def stylize(
         style: an image like `content`, of any size, or the result of `encode_style`. A batch of N
             styles is paired with a batch of N contents; one style serves a whole batch.
         alpha: share of the transform at every stage, from 0 (reconstruction) to 1 (full style).
+        transform: `"wct"`, `"adain"`, or `"ot"` for linear optimal transport, which keeps more of
+            the content's structure. By default the model's method.
+        regularization: share, from 0, of the mean variance of content and style features that is
+            added to the variances of both. It tempers directions in which both vary little.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:
@@ -80,15 +86,17 @@ def stylize(
 
     Raises:
         TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if a shape, the dtype or the model's method does not fit, or the style was
-            encoded by another model.
+        ValueError: if a shape, the dtype or the model's method does not fit, there is no such
+            transform, or the style was encoded by another model.
     """
     check_model(model)
+    name = check_transform(model.config, transform, regularization)
     pixels = as_pixels(content, "content")
     dtype = compute_dtype(dtype)
     encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
     check_style(model.config, encoded, pixels.shape)
-    return _stylize(model, pixels, encoded, alpha, dtype=dtype)
+    strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
+    return _stylize(model, pixels, encoded, strength, name=name, dtype=dtype)
 
 
 @partial(compiled, settings=EXACT, static_argnames="dtype")
@@ -101,17 +109,22 @@ def _encode_style(model: Model, style: Pixels, *, dtype: jnp.dtype) -> Style:
     return encoded if style.ndim == 4 else jax.tree.map(lambda leaf: leaf[0], encoded)
 
 
-@partial(compiled, settings=EXACT, static_argnames="dtype")
+@partial(compiled, settings=EXACT, static_argnames=("name", "dtype"))
 def _stylize(
-    model: Model, content: Pixels, style: Style, alpha: ArrayLike, *, dtype: jnp.dtype
+    model: Model,
+    content: Pixels,
+    style: Style,
+    strength: tuple[Array, Array],
+    *,
+    name: str,
+    dtype: jnp.dtype,
 ) -> Array:
-    specs, map_of = model.config.specs, TRANSFORMS[model.config.method]
+    specs = model.config.specs
     height, width = content.shape[-3:-1]
-    alpha = jnp.asarray(alpha, jnp.float32)
     style_moments = dict(zip(specs, style.moments, strict=True))
 
     def transform(spec: Spec, features: Array) -> Array:
-        return map_of(moments(features), style_moments[spec], alpha)(features)
+        return TRANSFORMS[name](moments(features), style_moments[spec], *strength)(features)
 
     images = run_cascade(model.params, specs, pad(_batch(content), specs), transform, dtype=dtype)
     images = jnp.clip(images[:, :height, :width], 0, 1)
@@ -131,6 +144,16 @@ def check_model(model: Model) -> None:
             f"this model is a lone {model.config.teacher} encoder and cannot stylise; "
             "distil or convert one with decoders (method wct or adain)"
         )
+
+
+def check_transform(config: ModelConfig, name: str | None, regularization: ArrayLike) -> str:
+    """The name of a transform, by default the model's method; ValueError if it does not fit."""
+    name = name or config.method
+    if name not in TRANSFORMS:
+        raise ValueError(f"no transform {name!r}; there are {', '.join(TRANSFORMS)}")
+    if name == "adain" and isinstance(regularization, int | float) and regularization:
+        raise ValueError("adain has no regularization; choose the transform wct or ot")
+    return name
 
 
 def check_style(config: ModelConfig, style: Style, shape: tuple[int, ...]) -> None:

@@ -1,9 +1,9 @@
 """Transforms: `Moments` of content and style features in, an affine map of features out.
 
-Whitening and colouring (WCT; paper, section 3.1; Li et al. 2017) and AdaIN (Huang and Belongie
-2017) are both `(features - centre) @ matrix + offset`. A new transform is a function like `wct`
-and an entry in `TRANSFORMS` and `MIXED_COVARIANCES`; whole images, windows and mixtures of styles
-then use it.
+Whitening and colouring (WCT; paper, section 3.1; Li et al. 2017), linear optimal transport (OT; Lu
+et al. 2019) and AdaIN (Huang and Belongie 2017) are all `(features - centre) @ matrix + offset`. A
+new transform is a function like `wct` and an entry in `TRANSFORMS`; whole images, windows, mixtures
+of styles and the command line then use it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,18 +51,30 @@ class Affine:
         return (mapped + self.offset[..., None, None, :]).astype(features.dtype)
 
 
-Transform = Callable[[Moments, Moments, Array | float], Affine]
-"""From the moments of content and style and from alpha to the map of the content's features."""
+Scalar = Array | float
+Transform = Callable[[Moments, Moments, Scalar, Scalar], Affine]
+"""From the moments of content and style, alpha and the regularization to the map of the content's
+features."""
 
 
-def _roots_of(statistics: Moments) -> tuple[Array, Array]:
-    """The symmetric square root of a covariance, (..., C, C), and its pseudo-inverse."""
-    return _roots(statistics.covariance, _RELATIVE_NOISE * jnp.sum(statistics.mean**2, axis=-1))
+def _shift(content: Moments, style: Moments, regularization: Scalar) -> Array:
+    """What regularization adds to variances: a share of the mean variance of both images."""
+    variances = [jnp.diagonal(part.covariance, axis1=-2, axis2=-1) for part in (content, style)]
+    return regularization * (variances[0].mean(-1) + variances[1].mean(-1)) / 2
+
+
+def _roots_of(statistics: Moments, shift: Scalar = 0.0) -> tuple[Array, Array]:
+    """The symmetric square root of a covariance, (..., C, C), and its pseudo-inverse.
+
+    `shift`, (...), is added to all variances before.
+    """
+    noise = _RELATIVE_NOISE * jnp.sum(statistics.mean**2, axis=-1)
+    return _roots(statistics.covariance, noise, jnp.asarray(shift, noise.dtype))
 
 
 @jax.custom_jvp
-def _roots(covariance: Array, noise: Array) -> tuple[Array, Array]:
-    root, inverse, *_ = _roots_and_spectrum(covariance, noise)
+def _roots(covariance: Array, noise: Array, shift: Array) -> tuple[Array, Array]:
+    root, inverse, *_ = _roots_and_spectrum(covariance, noise, shift)
     return root, inverse
 
 
@@ -81,8 +93,11 @@ def _spectrum(covariance: Array) -> tuple[Array, Array]:
     return values, vectors
 
 
-def _roots_and_spectrum(covariance: Array, noise: Array) -> tuple[Array, ...]:
+def _roots_and_spectrum(covariance: Array, noise: Array, shift: Array) -> tuple[Array, ...]:
     values, vectors = _spectrum(covariance)
+    # A multiple of the identity moves the eigenvalues alone.
+    values = values + shift[..., None]
+    vectors = jnp.broadcast_to(vectors, (*values.shape, values.shape[-1]))
     kept = values > jnp.maximum(_RELATIVE_FLOOR * values[..., -1], noise)[..., None]
     scale = jnp.sqrt(jnp.where(kept, values, 0))
     inverse_scale = jnp.where(kept, 1 / jnp.where(kept, scale, 1), 0)
@@ -94,7 +109,7 @@ def _roots_and_spectrum(covariance: Array, noise: Array) -> tuple[Array, ...]:
 
 @_roots.defjvp
 def _roots_jvp(
-    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     # The divided differences of the square root (Daleckii and Krein) divide by sums of roots, where
     # the derivative of `eigh` divides by differences of eigenvalues, which may be equal.
@@ -104,6 +119,7 @@ def _roots_jvp(
     divided = jnp.where(both, 1 / jnp.where(both, total, 1), 0)
     einsum = partial(jnp.einsum, precision="highest")
     turned = einsum("...ck,...cd,...dl->...kl", vectors, tangents[0], vectors)
+    turned = turned + tangents[2][..., None, None] * jnp.eye(turned.shape[-1], dtype=turned.dtype)
 
     def rotate(matrix: Array) -> Array:
         return einsum("...ck,...kl,...dl->...cd", vectors, matrix, vectors)
@@ -112,14 +128,16 @@ def _roots_jvp(
     return (root, inverse), (rotate(divided * turned), rotate(-divided * inverses * turned))
 
 
-def _blend(matrix: Array, content: Moments, style: Moments, alpha: Array | float) -> Affine:
+def _blend(matrix: Array, content: Moments, style: Moments, alpha: Scalar) -> Affine:
     """The map from the content's mean to the style's, mixed with the identity by alpha."""
     identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
     offset = alpha * style.mean + (1 - alpha) * content.mean
     return Affine(content.mean, alpha * matrix + (1 - alpha) * identity, offset)
 
 
-def wct(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
+def wct(
+    content: Moments, style: Moments, alpha: Scalar = 1.0, regularization: Scalar = 0.0
+) -> Affine:
     """Whitening by the content's covariance, colouring by the style's (Li et al. 2017).
 
     Directions in which the content does not vary (a constant image, fewer pixels than channels,
@@ -130,15 +148,69 @@ def wct(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
         content: moments of the features to be mapped, of C channels.
         style: moments that the mapped features are to have, of C channels.
         alpha: share of the transform, from 0 (identity) to 1.
+        regularization: share of the mean variance of both images that is added to the variances
+            of both. Directions in which both vary little are then changed less. 0 is the paper's
+            transform.
 
     Returns:
-        The map. At alpha 1, content features get the style's mean and, as far as their own rank
-        allows, its covariance.
+        The map. At alpha 1 without regularization, content features get the style's mean and, as
+        far as their own rank allows, its covariance.
     """
-    colouring, _ = _roots_of(style)
-    _, whitening = _roots_of(content)
-    matrix = product(whitening, colouring)
+    shift = _shift(content, style, regularization)
+    colouring, _ = _roots_of(style, shift)
+    _, whitening = _roots_of(content, shift)
+    return _blend(product(whitening, colouring), content, style, alpha)
+
+
+def ot(
+    content: Moments, style: Moments, alpha: Scalar = 1.0, regularization: Scalar = 0.0
+) -> Affine:
+    """Optimal transport between the two Gaussians (Lu et al. 2019, eq. 8; Mroueh 2019).
+
+    Of all linear maps that give content features the style's mean and covariance, the one that
+    moves them least, so it keeps more of the content's structure than `wct`. With the symmetric
+    roots C and S of both covariances and the orthogonal polar factor U of S C, its matrix is
+    C^-1 U^T S, which equals C^-1 (C S^2 C)^(1/2) C^-1 but squares no rounding errors.
+
+    Arguments and result are those of `wct`.
+    """
+    shift = _shift(content, style, regularization)
+    colouring, _ = _roots_of(style, shift)
+    root, whitening = _roots_of(content, shift)
+    matrix = product(whitening, product(_rotation(product(colouring, root)), colouring))
     return _blend(matrix, content, style, alpha)
+
+
+@jax.custom_jvp
+def _rotation(matrix: Array) -> Array:
+    """U^T of the polar decomposition M = U P, (..., C, C), without directions of no influence."""
+    return _polar_parts(matrix)[0]
+
+
+@partial(jnp.vectorize, signature="(c,c)->(c,c),(c,c),(c),(c,c)")
+@jax.custom_batching.sequential_vmap
+def _polar_parts(matrix: Array) -> tuple[Array, Array, Array, Array]:
+    """U^T and the singular value decomposition A S B^T of M = U P, with U = A B^T."""
+    # In float64, so that U is the same in every program, as windows need.
+    with jax.enable_x64(True):
+        left, values, right = jnp.linalg.svd(lax.convert_element_type(matrix, jnp.float64))
+        kept = (values > _RELATIVE_FLOOR * values[0]) & (values > 0)
+        left, values = jnp.where(kept, left, 0), jnp.where(kept, values, 0)
+        rotation = lax.dot_general(right, left, (((0,), (1,)), ((), ())))
+        parts = (rotation, left, values, right)
+        rotation, left, values, right = (lax.convert_element_type(p, jnp.float32) for p in parts)
+    return rotation, left, values, right
+
+
+@_rotation.defjvp
+def _rotation_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # It divides by sums of singular values, where the derivative of the SVD divides by differences.
+    rotation, left, values, right = _polar_parts(primals[0])
+    total = values[..., :, None] + values[..., None, :]
+    turned = product(product(left.swapaxes(-1, -2), tangents[0]), right.swapaxes(-1, -2))
+    both = (values[..., :, None] > 0) & (values[..., None, :] > 0)
+    skew = jnp.where(both, (turned - turned.swapaxes(-1, -2)) / jnp.where(both, total, 1), 0)
+    return rotation, product(product(left, skew), right).swapaxes(-1, -2)
 
 
 def _deviation(statistics: Moments) -> Array:
@@ -146,10 +218,12 @@ def _deviation(statistics: Moments) -> Array:
     return jnp.sqrt(variance + ADAIN_EPSILON)
 
 
-def adain(content: Moments, style: Moments, alpha: Array | float = 1.0) -> Affine:
+def adain(
+    content: Moments, style: Moments, alpha: Scalar = 1.0, regularization: Scalar = 0.0
+) -> Affine:
     """AdaIN: the mean and standard deviation of each channel (Huang and Belongie 2017, eq. 8).
 
-    Arguments and result are those of `wct`.
+    Arguments and result are those of `wct`; the regularization has no effect.
     """
     scale = _deviation(style) / _deviation(content)
     matrix = scale[..., None] * jnp.eye(scale.shape[-1], dtype=scale.dtype)
@@ -169,8 +243,8 @@ def mixed_deviations(styles: Sequence[Moments], shares: Array) -> Array:
     return jnp.diag(jnp.maximum(jnp.square(jnp.stack(parts).sum(0)) - ADAIN_EPSILON, 0))
 
 
-TRANSFORMS: Mapping[str, Transform] = {"wct": wct, "adain": adain}
-"""Transforms by the name of the method."""
+TRANSFORMS: Mapping[str, Transform] = {"wct": wct, "ot": ot, "adain": adain}
+"""Transforms by name. A model's method is the name of the transform for which it was trained."""
 
 MIXED_COVARIANCES: Mapping[str, Callable[[Sequence[Moments], Array], Array]] = {
     "wct": mixed_roots,

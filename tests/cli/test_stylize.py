@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,11 +95,13 @@ def test_a_pair_is_what_the_library_makes_of_it(
 
 
 def test_options_reach_the_library(pair: Path, weights: Path) -> None:
-    options = ["--alpha", "0.25", "--content-size", "18", "--style-size", "30"]
+    options = ["--alpha", "0.25", "--transform", "ot", "--regularization", "0.02"]
+    options += ["--content-size", "18", "--style-size", "30"]
     assert run(weights, "c.png", "s.png", "-o", "out.tif", *options) == 0
     content, style = resize(read_image("c.png"), 18), resize(read_image("s.png"), 30)
     model = load_model(weights)
-    expected = levels(stylize(model, content.pixels, style.pixels, alpha=0.25))
+    strength: Any = {"alpha": 0.25, "transform": "ot", "regularization": 0.02}
+    expected = levels(stylize(model, content.pixels, style.pixels, **strength))
     result = read_image("out.tif").pixels
     assert result.shape == (18, 24, 3)
     np.testing.assert_array_equal(result, expected)

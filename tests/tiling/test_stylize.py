@@ -46,6 +46,17 @@ def test_windows_equal_the_whole_image(height: int, width: int, memory: int, spi
     np.testing.assert_array_equal(result, whole)
 
 
+@pytest.mark.parametrize(("transform", "regularization"), [("ot", 0.0), ("wct", 0.5)])
+def test_every_transform_by_windows_equals_the_whole_image(
+    transform: str, regularization: float, whole: NDArray[np.float32], style: Style
+) -> None:
+    options: Any = {"transform": transform, "regularization": regularization}
+    exact = np.asarray(stylize(MODEL, CONTENT, style, **options))
+    assert np.abs(exact - whole).max() > 0.005
+    result = stylize_by_windows(MODEL, CONTENT, style, memory=SMALL, **options)
+    np.testing.assert_array_equal(result, exact)
+
+
 @pytest.mark.parametrize("stage", [1, 3])
 def test_every_stage_alone_equals_the_whole_image_in_grey_levels_too(stage: int) -> None:
     specs = tuple(spec for spec in MODEL.config.specs if spec.stage == stage)

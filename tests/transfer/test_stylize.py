@@ -155,6 +155,17 @@ def test_adain_model_uses_adain(shallow: Model, plain: jax.Array) -> None:
     assert np.abs(stylize(adain, CONTENT, STYLE) - plain).max() > 0.01
 
 
+def test_another_transform_than_the_models_method(shallow: Model, plain: jax.Array) -> None:
+    adain = models.random_model(shallow.config.specs, method="adain")
+    of_method = stylize(adain, CONTENT, STYLE)
+    np.testing.assert_array_equal(stylize(shallow, CONTENT, STYLE, transform="adain"), of_method)
+    np.testing.assert_array_equal(stylize(adain, CONTENT, STYLE, transform="wct"), plain)
+    with pytest.raises(ValueError, match="no transform 'gram'; there are wct, ot, adain"):
+        stylize(shallow, CONTENT, STYLE, transform="gram")
+    with pytest.raises(ValueError, match="adain has no regularization"):
+        stylize(adain, CONTENT, STYLE, regularization=0.1)
+
+
 def test_a_size_seen_before_compiles_nothing(shallow: Model) -> None:
     compiled: list[str] = []
 

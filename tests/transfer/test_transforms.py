@@ -1,15 +1,17 @@
 """Statistics and the affine maps made of them."""
 
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from numpy.typing import NDArray
 
 from cdjax.transfer.statistics import Moments, moments
-from cdjax.transfer.transforms import adain, wct
+from cdjax.transfer.transforms import Transform, adain, ot, wct
 
 
 def features(*shape: int, seed: int = 0) -> NDArray[np.float32]:
@@ -56,6 +58,34 @@ def test_wct_equals_the_formula_and_gives_the_styles_mean_and_covariance() -> No
     np.testing.assert_allclose(covariance(np.asarray(result)), covariance(style), atol=1e-2)
 
 
+def test_optimal_transport_is_the_formula_and_moves_features_less_than_wct() -> None:
+    content, style = features(20, 30, 8), features(25, 15, 8, seed=1)
+    pair = moments(jnp.asarray(content)), moments(jnp.asarray(style))
+    found = ot(*pair)
+    before, after = (covariance(image) for image in (content, style))
+    root = scipy.linalg.sqrtm(before)
+    inverse = np.linalg.inv(root)
+    wanted = inverse @ scipy.linalg.sqrtm(root @ after @ root) @ inverse
+    np.testing.assert_allclose(found.matrix, wanted, atol=1e-3 * np.abs(wanted).max())
+    result = np.asarray(found(jnp.asarray(content)))
+    np.testing.assert_allclose(result.mean((0, 1)), style.mean((0, 1)), atol=1e-3)
+    np.testing.assert_allclose(covariance(result), after, atol=1e-2)
+    moved = [np.square(image - content).mean() for image in (result, wct(*pair)(content))]
+    assert moved[0] < 0.99 * moved[1]
+
+
+@pytest.mark.parametrize("transform", [wct, ot])
+def test_regularization_adds_to_the_variances_of_both(transform: Transform) -> None:
+    pair = [moments(jnp.asarray(features(9, 9, 4, seed=seed))) for seed in (1, 2)]
+    shift = 0.1 * sum(np.trace(part.covariance) / 4 for part in pair) / 2
+    shifted = [
+        replace(part, scatter=part.scatter + shift * (part.count - 1) * jnp.eye(4)) for part in pair
+    ]
+    found, wanted = transform(*pair, 1.0, 0.1), transform(*shifted, 1.0, 0.0)
+    np.testing.assert_allclose(found.matrix, wanted.matrix, rtol=1e-4, atol=1e-5)
+    assert np.abs(found.matrix - transform(*pair, 1.0, 0.0).matrix).max() > 1e-2
+
+
 def test_adain_gives_the_styles_mean_and_deviation_only() -> None:
     content, style = features(20, 30, 8), features(25, 15, 8, seed=1)
     result = adain(moments(jnp.asarray(content)), moments(jnp.asarray(style)))(jnp.asarray(content))
@@ -65,11 +95,11 @@ def test_adain_gives_the_styles_mean_and_deviation_only() -> None:
     np.testing.assert_allclose(correlation, np.corrcoef(content.reshape(-1, 8).T), atol=1e-3)
 
 
-@pytest.mark.parametrize("transform", [wct, adain])
-def test_alpha_blends_from_identity(transform: object) -> None:
+@pytest.mark.parametrize("transform", [wct, ot, adain])
+def test_alpha_blends_from_identity(transform: Transform) -> None:
     content, style = jnp.asarray(features(9, 9, 4)), jnp.asarray(features(9, 9, 4, seed=2))
     pair = moments(content), moments(style)
-    none, half, full = (transform(*pair, alpha)(content) for alpha in (0.0, 0.5, 1.0))  # type: ignore[operator]
+    none, half, full = (transform(*pair, alpha, 0.0)(content) for alpha in (0.0, 0.5, 1.0))
     np.testing.assert_allclose(none, content, atol=1e-5)
     np.testing.assert_allclose(half, (none + full) / 2, atol=1e-3)
 
@@ -84,14 +114,14 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("transform", [wct, adain])
+@pytest.mark.parametrize("transform", [wct, ot, adain])
 @pytest.mark.parametrize("content", DEGENERATE)
 @pytest.mark.parametrize("style", ["constant", "one position", "dead channels"])
 def test_degenerate_features_stay_finite_with_finite_gradients(
-    transform: object, content: str, style: str
+    transform: Transform, content: str, style: str
 ) -> None:
     def loss(content: jax.Array, style: jax.Array) -> jax.Array:
-        return jnp.sum(transform(moments(content), moments(style))(content) ** 2)  # type: ignore[operator]
+        return jnp.sum(transform(moments(content), moments(style), 1.0, 0.0)(content) ** 2)
 
     pair = jnp.asarray(DEGENERATE[content]), jnp.asarray(DEGENERATE[style])
     value, gradients = jax.value_and_grad(loss, (0, 1))(*pair)
@@ -99,18 +129,19 @@ def test_degenerate_features_stay_finite_with_finite_gradients(
     # The mean of the style is reached whatever the content's rank.
     assert value > 0
     assert all(np.isfinite(gradient).all() for gradient in gradients)
-    mapped = transform(*map(moments, pair))(pair[0])  # type: ignore[operator]
+    mapped = transform(*map(moments, pair), 1.0, 0.0)(pair[0])
     np.testing.assert_allclose(mapped.mean((0, 1)), pair[1].mean((0, 1)), atol=2e-2)
     limit = 20 * (np.abs(pair[1]).max() + 1)
     assert np.abs(mapped).max() < limit
 
 
-def test_gradient_of_wct_equals_finite_differences() -> None:
+@pytest.mark.parametrize("transform", [wct, ot])
+def test_gradients_equal_finite_differences(transform: Transform) -> None:
     content, style = jnp.asarray(features(12, 12, 5)), jnp.asarray(features(12, 12, 5, seed=3))
     weights = jnp.asarray(np.random.default_rng(5).normal(size=content.shape), jnp.float32)
 
     def loss(content: jax.Array) -> jax.Array:
-        return jnp.sum(weights * wct(moments(content), moments(style))(content))
+        return jnp.sum(weights * transform(moments(content), moments(style), 1.0, 0.0)(content))
 
     gradient = jax.grad(loss)(content)
     direction = gradient / jnp.linalg.norm(gradient)
