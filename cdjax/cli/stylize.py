@@ -148,10 +148,8 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
             raise UsageError(
                 f"--weights {weights}: its method is {model.config.method}, not {options.method}"
             )
-        try:
-            check_transform(model.config, options.transform, options.regularization)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        # Before anything is computed.
+        check_transform(model, options.transform, options.regularization)
         return model
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}

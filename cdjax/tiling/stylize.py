@@ -76,8 +76,7 @@ def stylize_by_windows(
         TypeError: if the pixels are neither uint8 nor floating.
         ValueError: if the memory does not fit, and as for `cdjax.stylize`.
     """
-    check_model(model)
-    name = check_transform(model.config, transform, regularization)
+    name = check_transform(model, transform, regularization)
     config = tile_config(memory, host_memory, dtype)
     source = _raster(content, "content")
     if not isinstance(style, Style):

@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
@@ -89,8 +90,7 @@ def stylize(
         ValueError: if a shape, the dtype or the model's method does not fit, there is no such
             transform, or the style was encoded by another model.
     """
-    check_model(model)
-    name = check_transform(model.config, transform, regularization)
+    name = check_transform(model, transform, regularization)
     pixels = as_pixels(content, "content")
     dtype = compute_dtype(dtype)
     encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
@@ -146,12 +146,14 @@ def check_model(model: Model) -> None:
         )
 
 
-def check_transform(config: ModelConfig, name: str | None, regularization: ArrayLike) -> str:
+def check_transform(model: Model, name: str | None, regularization: ArrayLike) -> str:
     """The name of a transform, by default the model's method; ValueError if it does not fit."""
-    name = name or config.method
+    check_model(model)
+    name = name or model.config.method
     if name not in TRANSFORMS:
         raise ValueError(f"no transform {name!r}; there are {', '.join(TRANSFORMS)}")
-    if name == "adain" and isinstance(regularization, int | float) and regularization:
+    traced = isinstance(regularization, jax.core.Tracer)
+    if name == "adain" and not traced and np.any(regularization):
         raise ValueError("adain has no regularization; choose the transform wct or ot")
     return name
 

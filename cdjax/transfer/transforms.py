@@ -2,8 +2,9 @@
 
 Whitening and colouring (WCT; paper, section 3.1; Li et al. 2017), linear optimal transport (OT; Lu
 et al. 2019) and AdaIN (Huang and Belongie 2017) are all `(features - centre) @ matrix + offset`. A
-new transform is a function like `wct` and an entry in `TRANSFORMS`; whole images, windows, mixtures
-of styles and the command line then use it.
+new transform is a function like `wct` and an entry in `TRANSFORMS`; whole images, windows and
+several hosts then use it. The command line lists its name in `cdjax/cli/stylize.py`, which imports
+no JAX.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +96,9 @@ def _spectrum(covariance: Array) -> tuple[Array, Array]:
 
 def _roots_and_spectrum(covariance: Array, noise: Array, shift: Array) -> tuple[Array, ...]:
     values, vectors = _spectrum(covariance)
-    # A multiple of the identity moves the eigenvalues alone.
+    # A multiple of the identity moves the eigenvalues alone. The eigenvectors take the shape of
+    # `shift`'s batch, because products of other shapes have other last bits, and windows differ
+    # from whole images in these shapes.
     values = values + shift[..., None]
     vectors = jnp.broadcast_to(vectors, (*values.shape, values.shape[-1]))
     kept = values > jnp.maximum(_RELATIVE_FLOOR * values[..., -1], noise)[..., None]

@@ -162,8 +162,9 @@ def test_another_transform_than_the_models_method(shallow: Model, plain: jax.Arr
     np.testing.assert_array_equal(stylize(adain, CONTENT, STYLE, transform="wct"), plain)
     with pytest.raises(ValueError, match="no transform 'gram'; there are wct, ot, adain"):
         stylize(shallow, CONTENT, STYLE, transform="gram")
-    with pytest.raises(ValueError, match="adain has no regularization"):
-        stylize(adain, CONTENT, STYLE, regularization=0.1)
+    for regularization in (0.1, np.float32(0.1)):
+        with pytest.raises(ValueError, match="adain has no regularization"):
+            stylize(adain, CONTENT, STYLE, regularization=regularization)
 
 
 def test_a_size_seen_before_compiles_nothing(shallow: Model) -> None:
