@@ -1,5 +1,6 @@
 """Fixtures for every test: where the shared material lies, and how programs are compiled."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -17,6 +18,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 import jax
 import pytest
+
+# JAX keeps very many objects, through which the collector would go again and again.
+gc.set_threshold(200_000, 20, 100)
 
 # A shell ignores Ctrl-C for what it runs in the background, and every process started from there
 # would too, those among them that tests interrupt.
