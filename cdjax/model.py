@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from cdjax.networks.spec import Spec
+from cdjax.networks.spec import Spec, check_strengths
 
 Method = Literal["wct", "adain", "encoder"]
 Params = dict[str, Any]
@@ -27,6 +27,12 @@ class ModelConfig:
             names, separated by commas, where they differ by stage.
         sources: (file name, SHA-256) of every file from which the parameters were read.
         teachers: (stage, teacher) of every stage where teachers differ by stage, else empty.
+        strengths: share of the transform at every stage of `specs` when alpha is 1, from 0 to 1;
+            empty for the whole transform everywhere. Deep stages move the layout of a picture, and
+            shallow ones its strokes.
+
+    Raises:
+        ValueError: if the stages are not distinct and deepest first, or the strengths do not fit.
     """
 
     method: Method
@@ -34,15 +40,22 @@ class ModelConfig:
     teacher: str
     sources: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     teachers: tuple[tuple[int, str], ...] = ()
+    strengths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         stages = [spec.stage for spec in self.specs]
         if not stages or stages != sorted(set(stages), reverse=True):
             raise ValueError(f"stages must be distinct and deepest first, not {stages}")
+        check_strengths(self.strengths, len(stages))
 
     def teacher_of(self, stage: int) -> str:
         """Name of the network that a stage's features come from."""
         return dict(self.teachers).get(stage, self.teacher)
+
+    def strength_of(self, stage: int) -> float:
+        """Share of the transform at a stage when alpha is 1."""
+        strengths = zip(self.specs, self.strengths, strict=False)
+        return {spec.stage: strength for spec, strength in strengths}.get(stage, 1.0)
 
 
 @jax.tree_util.register_dataclass

@@ -105,6 +105,7 @@ def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[
             dataclasses.asdict(spec)
             | {"embedding": spec.stage in embeddings}
             | ({"teacher": teachers[spec.stage]} if spec.stage in teachers else {})
+            | ({"strength": config.strength_of(spec.stage)} if config.strengths else {})
             for spec in config.specs
         ],
         "sources": [{"file": name, "sha256": digest} for name, digest in config.sources],
@@ -126,7 +127,9 @@ def config_from_json(metadata: Any) -> tuple[ModelConfig, list[int]]:
     sources = tuple((source["file"], source["sha256"]) for source in metadata["sources"])
     teachers = tuple((s["stage"], str(s["teacher"])) for s in metadata["stages"] if "teacher" in s)
     teacher = str(metadata["teacher"])
-    config = ModelConfig(metadata["method"], tuple(specs), teacher, sources, teachers)
+    strengths = tuple(float(s["strength"]) for s in metadata["stages"] if "strength" in s)
+    method = metadata["method"]
+    config = ModelConfig(method, tuple(specs), teacher, sources, teachers, strengths)
     return config, [s["stage"] for s in metadata["stages"] if s["embedding"]]
 
 

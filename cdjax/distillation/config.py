@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any, Literal, get_args
 
 from cdjax.data.loader import DataConfig
-from cdjax.networks.spec import Spec
+from cdjax.networks.spec import Spec, check_strengths
 
 TransferMethod = Literal["wct", "adain"]
 Initialization = Literal["random", "l1", "lsq"]
@@ -113,6 +113,7 @@ class TrainTask:
             and losses are always float32.
         microbatches: number of parts that a batch is cut into, whose gradients are averaged
             (gradient accumulation: the same step with less memory).
+        strengths: of the model, as in `cdjax.model.ModelConfig`.
 
     Raises:
         ValueError: if the specs are of different stages.
@@ -125,6 +126,7 @@ class TrainTask:
     method: TransferMethod = "wct"
     dtype: str = "float32"
     microbatches: int = 1
+    strengths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.student.stage != self.teacher.stage:
@@ -215,6 +217,8 @@ class DistillationConfig:
         data: the images to train on, and the seed of everything random.
         styles: the second image of every pair (AdaIN and `student_transfer` only).
         stages: which networks are made; AdaIN has one.
+        strengths: of the transform at each stage, deepest first, from 0 to 1; by default 1
+            everywhere. They are a part of the model, and `student_transfer` trains with them.
         start: how the student is initialised.
         teacher_decoder: phase 1; skipped where the teacher has a decoder.
         student_encoder: phase 2.
@@ -236,6 +240,7 @@ class DistillationConfig:
     data: DataConfig = field(default_factory=lambda: DataConfig("dead-leaves"))
     styles: Styles = field(default_factory=Styles)
     stages: tuple[int, ...] = (5, 4, 3, 2, 1)
+    strengths: tuple[float, ...] = ()
     start: Start = field(default_factory=Start)
     teacher_decoder: PhaseConfig = field(default_factory=PhaseConfig)
     student_encoder: PhaseConfig = field(default_factory=PhaseConfig)
@@ -256,6 +261,7 @@ class DistillationConfig:
             raise ValueError(f"stages must be different numbers from 1 to 5, not {self.stages}")
         if self.method == "adain" and len(self.stages) > 1:
             raise ValueError(f"adain has one stage, the paper's is 4, not {self.stages}")
+        check_strengths(self.strengths, len(self.stages))
         if self.teacher_decoder.whitened:
             raise ValueError("the teacher's decoder cannot be trained with the whitened optimiser")
         self._check_numbers()
@@ -284,7 +290,8 @@ class DistillationConfig:
     def task(self, phase: Phase, students: Sequence[Spec], teacher: Spec) -> TrainTask:
         """The training of networks in a phase."""
         own = self.phase(phase), self.method, self.dtype, self.microbatches
-        return TrainTask(phase, tuple(students), teacher, *own)
+        strengths = self.strengths if phase == "student_transfer" else ()
+        return TrainTask(phase, tuple(students), teacher, *own, strengths)
 
     @property
     def needs_teacher_decoder(self) -> bool:

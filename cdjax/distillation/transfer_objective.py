@@ -66,9 +66,10 @@ def cascade(
     """Stylises contents through all stages; gradients reach encoders and decoders.
 
     `params` are as from `as_trained`; contents and styles are (N, H, W, 3), float32 in [0, 1], and
-    alpha is (N,). The result is not clipped.
+    alpha is (N,). The result is not clipped. The strengths of the task multiply alpha.
     """
     networks = as_model(params)
+    strengths = dict(zip(task.students, task.strengths, strict=False))
 
     def move(features: Array, style: Array, alpha: Array) -> Array:
         return TRANSFORMS[task.method](moments(features), moments(style), alpha, 0.0)(features)
@@ -76,7 +77,7 @@ def cascade(
     def transform(spec: Spec, features: Array) -> Array:
         encoder = networks[f"stage{spec.stage}"]["encoder"]
         of_styles = encode_stage(encoder, spec, styles, dtype=task.dtype, training=True)
-        return jax.vmap(move)(features, of_styles, alpha)
+        return jax.vmap(move)(features, of_styles, alpha * strengths.get(spec, 1.0))
 
     return run_cascade(
         networks, task.students, contents, transform, dtype=task.dtype, training=True

@@ -5,6 +5,7 @@ VGG-16 and VGG-19, stages 1 to 5 are values of it. Parameter names, tap names, s
 multiply-accumulate counts are derived here and nowhere else.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cdjax.ops.padding import Padding
@@ -149,3 +150,11 @@ def student(stage: int, *, depths: tuple[int, ...] = VGG19_DEPTHS) -> Spec:
     """The spec of the paper's 16x smaller student: a quarter of the widths, 24 at stage 1."""
     widths = (24,) if stage == 1 else STUDENT_WIDTHS[:stage]
     return Spec(stage, widths, depths)
+
+
+def check_strengths(strengths: Sequence[float], stages: int) -> None:
+    """ValueError if there is not one strength for each of the stages, or none at all."""
+    if strengths and len(strengths) != stages:
+        raise ValueError(f"{stages} stages need {stages} strengths, not {len(strengths)}")
+    if not all(0 <= strength <= 1 for strength in strengths):
+        raise ValueError(f"strengths must be from 0 to 1, not {strengths}")

@@ -85,8 +85,11 @@ def stylize_by_windows(
     check_style(model.config, style, source.shape)
     if style.moments[0].mean.ndim == 2:  # A batch of one style.
         style = Style(jax.tree.map(lambda leaf: leaf[0], style.moments))
-    strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    maps = [partial(_transform, style=of, strength=strength, name=name) for of in style.moments]
+    share, added = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
+    maps = []
+    for spec, of_style in zip(model.config.specs, style.moments, strict=True):
+        strength = share * model.config.strength_of(spec.stage), added
+        maps.append(partial(_transform, style=of_style, strength=strength, name=name))
     return _run_stages(model, source, maps, config, levels, resume, on_progress)
 
 

@@ -75,7 +75,8 @@ def stylize(
             and cropped again.
         style: an image like `content`, of any size, or the result of `encode_style`. A batch of N
             styles is paired with a batch of N contents; one style serves a whole batch.
-        alpha: share of the transform at every stage, from 0 (reconstruction) to 1 (full style).
+        alpha: share of the transform at every stage, from 0 (reconstruction) to 1 (full style). A
+            model's `config.strengths` multiply it.
         transform: `"wct"`, `"adain"`, or `"ot"` for linear optimal transport, which keeps more of
             the content's structure. By default the model's method.
         regularization: share, from 0, of the mean variance of content and style features that is
@@ -122,9 +123,12 @@ def _stylize(
     specs = model.config.specs
     height, width = content.shape[-3:-1]
     style_moments = dict(zip(specs, style.moments, strict=True))
+    alpha, regularization = strength
 
     def transform(spec: Spec, features: Array) -> Array:
-        return TRANSFORMS[name](moments(features), style_moments[spec], *strength)(features)
+        share = alpha * model.config.strength_of(spec.stage)
+        of_style = style_moments[spec]
+        return TRANSFORMS[name](moments(features), of_style, share, regularization)(features)
 
     images = run_cascade(model.params, specs, pad(_batch(content), specs), transform, dtype=dtype)
     images = jnp.clip(images[:, :height, :width], 0, 1)

@@ -48,6 +48,14 @@ def test_later_stages_replace_earlier_ones_and_keep_their_teacher(tmp_path: Path
     assert again.config.teacher_of(1) == "vgg19-normalised"
 
 
+def test_stages_keep_their_strengths() -> None:
+    one = model_of("vgg", DEEP, SHALLOW, seed=1)
+    one = dataclasses.replace(one, config=dataclasses.replace(one.config, strengths=(0.5, 0.9)))
+    assert combine_models([one, model_of("vgg", SHALLOW, seed=2)]).config.strengths == (0.5, 1.0)
+    assert combine_models([one, model_of("vgg", DEEP, seed=2)]).config.strengths == (1.0, 0.9)
+    assert combine_models([one, model_of("vgg", DEEP, SHALLOW, seed=2)]).config.strengths == ()
+
+
 def test_one_teacher_is_named_once() -> None:
     one, two = model_of("vgg", DEEP, seed=1), model_of("vgg", SHALLOW, seed=2)
     config = combine_models([two, one]).config

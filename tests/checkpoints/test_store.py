@@ -58,8 +58,9 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
         random_model(embeddings=(), sources=()),
         random_model(method="encoder", specs=(student(3),)),
         random_model(method="adain", specs=(Spec(4, (3, 4, 5, 6), (2, 2, 3, 3, 3)),)),
+        random_model(strengths=(0.3, 1.0)),
     ],
-    ids=["some embeddings", "all embeddings", "no embeddings", "encoder", "adain"],
+    ids=["some embeddings", "all embeddings", "no embeddings", "encoder", "adain", "strengths"],
 )
 def test_a_model_comes_back_bit_for_bit(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "model"

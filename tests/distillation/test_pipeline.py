@@ -296,6 +296,8 @@ def test_impossible_recipes_are_refused_at_once(teacher: str, tmp_path: Path) ->
         replace(SMALL, stages=(0, 1))
     with pytest.raises(ValueError, match="stages must be"):
         replace(SMALL, stages=(1, 1))
+    with pytest.raises(ValueError, match="stages need"):
+        replace(SMALL, strengths=(0.5,) * (len(SMALL.stages) + 1))
     with pytest.raises(ValueError, match="save_every must be at least 1"):
         replace(SMALL, save_every=0)
     with pytest.raises(ValueError, match="whitened"):

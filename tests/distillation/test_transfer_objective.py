@@ -75,6 +75,8 @@ def test_alphas_cover_the_range_and_are_a_function_of_the_step() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_cascade_makes_the_pictures_of_stylize(method: TransferMethod) -> None:
     work = task(method)
+    strengths = tuple(0.6 + 0.2 * i for i in range(len(work.students)))
+    work = replace(work, strengths=strengths)
     params, _ = networks(work)
     unit = jnp.asarray(PAIRS, jnp.float32) / 255
     alpha = jnp.asarray([0.0, 0.4, 0.7, 1.0])
@@ -82,6 +84,7 @@ def test_the_cascade_makes_the_pictures_of_stylize(method: TransferMethod) -> No
         jax.jit(cascade, static_argnums=0)(work, params, *unit.swapaxes(0, 1), alpha), 0, 1
     )
     model = models.random_model(work.students, method=method, seed=4)
+    model = replace(model, config=replace(model.config, strengths=strengths))
     for i in range(len(PAIRS)):
         expected = stylize(model, PAIRS[i, 0], PAIRS[i, 1], alpha=alpha[i])
         np.testing.assert_allclose(made[i], expected, atol=2e-3)
@@ -187,6 +190,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> DistillationConfig:
         styles=Styles(contents=0.5),
         stages=(2, 1),
         start=Start(model=str(folder / "start"), images=4, crop=16),
+        strengths=(0.5, 1.0),
         student_transfer=PhaseConfig(4, WEIGHTS, 1e-3, whitened=True),
         save_every=2,
         pictures_every=4,
@@ -208,3 +212,4 @@ def test_a_distillation_ends_with_it_and_goes_on_after_a_stop(
                 network["conv1_1"]["kernel"], whole.params[stage][part]["conv1_1"]["kernel"]
             )
     assert whole.config.specs == first.config.specs
+    assert load_model(tmp_path / "whole/model").config.strengths == config.strengths

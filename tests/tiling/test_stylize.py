@@ -57,6 +57,14 @@ def test_every_transform_by_windows_equals_the_whole_image(
     np.testing.assert_array_equal(result, exact)
 
 
+def test_a_models_strengths_by_windows_equal_those_of_the_whole_image(style: Style) -> None:
+    tempered = dataclasses.replace(MODEL.config, strengths=(0.3, 0.9))
+    model = dataclasses.replace(MODEL, config=tempered)
+    exact = np.asarray(stylize(model, CONTENT, style, alpha=0.7))
+    result = stylize_by_windows(model, CONTENT, style, alpha=0.7, memory=SMALL)
+    np.testing.assert_array_equal(result, exact)
+
+
 @pytest.mark.parametrize("stage", [1, 3])
 def test_every_stage_alone_equals_the_whole_image_in_grey_levels_too(stage: int) -> None:
     specs = tuple(spec for spec in MODEL.config.specs if spec.stage == stage)
