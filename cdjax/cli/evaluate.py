@@ -7,33 +7,43 @@ unexplained, the quality of its reconstructions and of stylised pairs, and its s
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdjax.cli.parser import Parser, new_file, within
 from cdjax.errors import EvaluationError
+from cdjax.io.images import check_suffix
 from cdjax.progress import OnProgress
 
 if TYPE_CHECKING:
     from cdjax.evaluation.compare import Photographs
-    from cdjax.model import Images
+    from cdjax.evaluation.explained_variance import Network
+    from cdjax.model import Images, Model
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     options = _parse(arguments)
+    import numpy as np
+
     from cdjax.cli.compilation_cache import use_compilation_cache
     from cdjax.cli.evaluation_report import report
+    from cdjax.cli.picture_grid import picture_grid
     from cdjax.cli.progress import ProgressBar
     from cdjax.cli.report import about, as_json
     from cdjax.io.atomic import write_text
+    from cdjax.io.images import Picture, write_image
 
     use_compilation_cache()
     with ProgressBar(show=True) as on_progress:
-        results = about("cdjax evaluate", arguments) | _measure(options, on_progress)
+        found, pictures = _measure(options, on_progress)
+    results = about("cdjax evaluate", arguments) | found
     print(report(results), end="")
+    if options.sheet:
+        write_image(options.sheet, Picture(np.asarray(picture_grid(pictures))))
     if options.json:
         try:
             write_text(options.json.resolve(), as_json(results))
@@ -58,18 +68,30 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--count", type=count, default=100, help="images of each folder, at most (100)")
     add("--size", type=count, default=256, help="pixels a side (256)")
     add("--pairs", type=count, default=16, help="pairs of a content and a style (16)")
+    judges = "networks, as models, that compare styles at equal content (default: the teacher)"
+    add("--judges", nargs="+", default=[], metavar="NETWORK", help=judges)
+    alphas = "at which they compare (1 0.8 0.6 0.4); the first is the first model's"
+    add("--alphas", type=within(float, 0, 1), nargs="+", default=[1.0, 0.8, 0.6, 0.4], help=alphas)
     add("--stages", type=int, nargs="+", choices=range(1, 6), help="measure only these stages")
     add("--batch", type=count, default=4, help="images at a time (4)")
     add("--json", type=new_file, metavar="OUT", help="file for all figures")
+    add("--sheet", type=new_file, metavar="OUT", help="picture of all pairs by all models")
     options = parser.parse_args(arguments)
     if len(set(options.models)) != len(options.models):
         parser.error("a model is given twice")
     if options.fit_images and options.fit_images.resolve() == options.images.resolve():
         parser.error("--fit-images must be another folder than --images, or be left out")
+    if (options.judges or options.sheet) and not options.styles:
+        parser.error("--judges and --sheet need --styles")
+    if options.sheet:
+        check_suffix(options.sheet)
     return options
 
 
-def _measure(options: argparse.Namespace, on_progress: OnProgress) -> dict[str, Any]:
+def _measure(
+    options: argparse.Namespace, on_progress: OnProgress
+) -> "tuple[dict[str, Any], dict[str, Images]]":
+    """All figures, and the columns of the sheet if there is one."""
     from cdjax.checkpoints.load import load_model
     from cdjax.cli.evaluation_report import figures
     from cdjax.evaluation.compare import check_comparable, compare, with_stages
@@ -85,6 +107,8 @@ def _measure(options: argparse.Namespace, on_progress: OnProgress) -> dict[str, 
         except EvaluationError as error:
             raise EvaluationError(f"{names[name]}: {error}") from error
     teacher = load_model(options.teacher)
+    judges = {name: _network(name) for name in options.judges or [options.teacher]}
+    judged = partial(_judged, options, models, judges, on_progress=on_progress)
     # Before anything that takes time.
     check_comparable(models, teacher, size=options.size, pairs=options.styles is not None)
     photographs = _read(options, on_progress)
@@ -93,7 +117,7 @@ def _measure(options: argparse.Namespace, on_progress: OnProgress) -> dict[str, 
     normalized = options.teacher == "vgg16" or Path(options.teacher).is_file()
     if normalized:
         teacher = normalized_teacher(teacher, fit, batch=options.batch)
-    pairs: dict[str, Any] = {}
+    pairs: dict[str, Images] = {}
     if "styles" in photographs:
         contents, styles = pairs_in_turn(test, photographs["styles"].images, options.pairs)
         pairs = {"contents": contents, "styles": styles}
@@ -110,8 +134,72 @@ def _measure(options: argparse.Namespace, on_progress: OnProgress) -> dict[str, 
         "photographs": f"central squares of {options.size} pixels; {counts}",
         "skipped as broken": sum(len(part.skipped) for part in photographs.values()),
     }
+    if uncompared := _uncompared(models, teacher):
+        settings["not compared with the teacher's features"] = uncompared
     found = {"settings": settings, "photographs": read, "pairs": len(pairs.get("contents", ()))}
-    return found | figures(comparison, names | {"teacher": options.teacher})
+    found |= figures(comparison, names | {"teacher": options.teacher})
+    if pairs:
+        found["judges"] = judged(contents=contents, styles=styles)
+    return found, _columns(models, **pairs, alpha=options.alphas[0]) if options.sheet else {}
+
+
+def _judged(
+    options: argparse.Namespace,
+    models: "Mapping[str, Model]",
+    judges: "Mapping[str, Network]",
+    *,
+    contents: "Images",
+    styles: "Images",
+    on_progress: OnProgress,
+) -> dict[str, dict[str, Any]]:
+    """Style against content of every model, as JSON by the name of the judge."""
+    from cdjax.evaluation.style_content import trade_offs
+
+    found = {}
+    for name, network in judges.items():
+        how: dict[str, Any] = {"batch": options.batch, "name": name, "on_progress": on_progress}
+        models_of = trade_offs(models, network, contents, styles, options.alphas, **how)
+        found[name] = {model: asdict(trade_off) for model, trade_off in models_of.items()}
+    return found
+
+
+def _network(name: str) -> "Network":
+    """The deepest encoder of a model, with its spec."""
+    from cdjax.checkpoints.load import load_model
+    from cdjax.networks.teachers import teacher_encoder
+
+    model = load_model(name)
+    return teacher_encoder(model, model.config.specs[0].stage)
+
+
+def _uncompared(models: "Mapping[str, Model]", teacher: "Model") -> str:
+    """The stages that do not explain the teacher's features, by model."""
+    from cdjax.evaluation.compare import explained_stages
+
+    parts = []
+    for name, model in models.items():
+        compared = explained_stages(model, teacher)
+        others = [str(s.stage) for s in model.config.specs if s.stage not in compared]
+        parts += [f"{name}: stages {', '.join(others)}"] if others else []
+    return "; ".join(parts)
+
+
+def _columns(
+    models: "Mapping[str, Model]", *, contents: "Images", styles: "Images", alpha: float
+) -> "dict[str, Images]":
+    """Contents, styles and what the models make of them, by name."""
+    import numpy as np
+
+    from cdjax.io.images import levels
+    from cdjax.transfer.stylize import stylize
+
+    columns = {"content": contents, "style": styles}
+    for name, model in models.items():
+        if model.config.method != "encoder":
+            pairs = zip(contents, styles, strict=True)
+            results = [stylize(model, *pair, alpha=alpha) for pair in pairs]
+            columns[name] = levels(np.stack([np.asarray(result) for result in results]))
+    return columns
 
 
 def _read(options: argparse.Namespace, on_progress: OnProgress) -> "dict[str, Photographs]":

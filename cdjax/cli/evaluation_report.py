@@ -91,6 +91,21 @@ def _pairs(columns: Figures, unstylized: Figures) -> str:
     return _table("", found, unchanged) + _PAIRS_NOTE
 
 
+def _judged(models: Figures) -> str:
+    taps = list(next(iter(models.values()))["rows"][0]["content"])[-2:]
+    header = ["", "alpha", "gram", "sliced", *(f"content, {tap}" for tap in taps)]
+    rows, equal = [], []
+    for name, of in models.items():
+        for row in of["rows"]:
+            style = (sum(row[distance].values()) for distance in ("gram", "sliced"))
+            values = [*style, *(row["content"][tap] for tap in taps)]
+            rows.append([name, f"{row['alpha']:g}", *(f"{value:.3f}" for value in values)])
+        ratios = of["at_equal_content"] or {"gram": None, "sliced": None}
+        equal.append([name, *(number(ratio, ".3f") for ratio in ratios.values())])
+    best = table(["at equal content, relative", "gram", "sliced"], equal)
+    return f"{table(header, rows)}\n{best}{_JUDGED_NOTE}"
+
+
 def report(results: Figures) -> str:
     """The Markdown of the figures of `cdjax evaluate`."""
     models = results["models"]
@@ -103,6 +118,8 @@ def report(results: Figures) -> str:
         sections["Reconstruction"] = _reconstructions(columns)
     if results["unstylized"]:
         sections["Stylised pairs"] = _pairs(columns, results["unstylized"])
+    for judge, of in results.get("judges", {}).items():
+        sections[f"Style at equal content, in the features of {judge}"] = _judged(of)
     if len({tuple(spec["stage"] for spec in of["config"]["specs"]) for of in cascades}) > 1:
         sections["Note"] = (
             "The cascades run different stages and do not compare; `--stages` takes those that all "
@@ -124,6 +141,13 @@ teacher's F: affine, and followed by a ReLU.
 _RECONSTRUCTION_NOTE = """
 Means over images of decoder(encoder(image)) against the image. AdaIN is trained for transfer and
 not for this: it has the cascade at alpha 0 alone.
+"""
+_JUDGED_NOTE = """
+Sums over the taps: gram |G - G'| / |G'| of the Gram matrices of result and style; sliced the sliced
+Wasserstein distance relative to the style's variance. Content: correlation of instance-normalised
+features with the content's. The last table interpolates each model between its alphas to where it
+keeps as much content as the first model at its first alpha, and divides by that model's distances;
+a dash where no two alphas enclose it.
 """
 _PAIRS_NOTE = """
 Alpha 1. Style distance: mean squared difference of Gram matrices (means over positions) of result

@@ -11,8 +11,8 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
+from cdjax.cli.picture_grid import picture_grid
 from cdjax.cli.progress import ProgressBar
 from cdjax.distillation.config import TrainTask
 from cdjax.distillation.pipeline import Observer, PhaseObserver
@@ -23,19 +23,7 @@ _LOGGED = 1000
 """Steps of a phase that are logged, approximately."""
 _TIMED = 20
 """Reports over which images per second are counted; two come at once before a checkpoint."""
-_HEADER = 14
 _SHOWN = ("loss", "images_per_second", "embedding", "pixel", "perceptual", "content", "style")
-
-
-def picture_grid(columns: Mapping[str, NDArray[np.uint8]]) -> Image.Image:
-    """A row for each image and a column, with its name, for each set of images, (N, H, W, 3)."""
-    pictures = np.concatenate([np.concatenate(images) for images in columns.values()], axis=1)
-    pictures = np.pad(pictures, ((_HEADER, 0), (0, 0), (0, 0)), constant_values=255)
-    image = Image.fromarray(pictures)
-    width = image.width // len(columns)
-    for i, name in enumerate(columns):
-        ImageDraw.Draw(image).text((i * width + 2, 1), name, fill="black")
-    return image
 
 
 class Watch(Observer):

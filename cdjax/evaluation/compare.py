@@ -65,7 +65,7 @@ class Evaluation:
     Attributes:
         config: of the model.
         size: of the model.
-        unexplained: for the stages that the teacher has; empty for the teacher itself.
+        unexplained: for the stages of `explained_stages`; empty for the teacher itself.
         reconstruction: {stage: quality of decoder(encoder(image))}; empty for a lone encoder, and
             for AdaIN, whose decoder is trained for transfer instead.
         cascade: quality of images after all stages without transforms (alpha 0).
@@ -161,6 +161,22 @@ def measured_size(model: Model) -> Size:
     return Size(networks, embeddings, None if model.config.method == "encoder" else gflops)
 
 
+def explained_stages(model: Model, teacher: Model) -> list[int]:
+    """The stages of a model whose features can explain the teacher's.
+
+    The teacher must reach as deep, with as many convolutions in every block before, such as
+    VGG-16's students and VGG-16.
+    """
+    deepest = teacher.config.specs[0].stage
+    return [
+        spec.stage
+        for spec in model.config.specs
+        if spec.stage <= deepest
+        and teacher_encoder(teacher, spec.stage)[0].depths[: spec.stage - 1]
+        == spec.depths[: spec.stage - 1]
+    ]
+
+
 def check_comparable(
     models: Mapping[str, Model], teacher: Model, *, size: int, pairs: bool = False
 ) -> None:
@@ -173,25 +189,14 @@ def check_comparable(
         pairs: whether there are pairs to stylise.
 
     Raises:
-        EvaluationError: if a model's stages have other depths than the teacher's, nothing of a
-            model could be measured, or the images do not fit the networks.
+        EvaluationError: if nothing of a model could be measured, or the images do not fit the
+            networks.
     """
-    deepest = teacher.config.specs[0].stage
     for name, model in models.items():
-        covered = [spec for spec in model.config.specs if spec.stage <= deepest]
-        for spec in covered:
-            of_teacher = teacher_encoder(teacher, spec.stage)[0]
-            own, other = (", ".join(map(str, s.depths[: s.stage - 1])) for s in (spec, of_teacher))
-            if own != other:
-                raise EvaluationError(
-                    f"{name}: its stage {spec.stage} has {own} convolutions in the blocks before "
-                    f"relu{spec.stage}_1, the teacher {teacher.config.teacher} has {other}; give "
-                    "the teacher that it was distilled from"
-                )
-        if model.config.method == "encoder" and not covered:
+        if model.config.method == "encoder" and not explained_stages(model, teacher):
             raise EvaluationError(
-                f"{name}: a lone encoder that is deeper than the teacher, which ends at stage "
-                f"{deepest}; nothing of it can be measured"
+                f"{name}: a lone encoder of none of whose stages the teacher "
+                f"{teacher.config.teacher} has the features; nothing of it can be measured"
             )
     everything = [*models.values(), teacher]
     stride = max(model.config.specs[0].stride for model in everything)
@@ -274,15 +279,15 @@ def _unexplained(
 ) -> dict[str, Unexplained]:
     """By name; images and options are those of `fraction_variance_unexplained`."""
     found: dict[str, Unexplained] = {name: {} for name in models}
-    of_stages = [(name, spec) for name, model in models.items() for spec in model.config.specs]
-    deepest = teacher.config.specs[0].stage
-    covered = [(name, spec) for name, spec in of_stages if spec.stage <= deepest]
+    covered = [
+        (name, stage) for name in models for stage in explained_stages(models[name], teacher)
+    ]
     if not covered:
         return found
-    students = [teacher_encoder(models[name], spec.stage) for name, spec in covered]
-    measuring = teacher_encoder(teacher, max(spec.stage for _, spec in covered))
+    students = [teacher_encoder(models[name], stage) for name, stage in covered]
+    measuring = teacher_encoder(teacher, max(stage for _, stage in covered))
     shares = fraction_variance_unexplained(students, measuring, *images, **options)
-    for (name, spec), forms in zip(covered, shares, strict=True):
+    for (name, stage), forms in zip(covered, shares, strict=True):
         for form, taps in forms.items():
-            found[name].setdefault(form, {})[spec.stage] = taps
+            found[name].setdefault(form, {})[stage] = taps
     return found

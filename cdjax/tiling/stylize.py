@@ -85,11 +85,7 @@ def stylize_by_windows(
     check_style(model.config, style, source.shape)
     if style.moments[0].mean.ndim == 2:  # A batch of one style.
         style = Style(jax.tree.map(lambda leaf: leaf[0], style.moments))
-    share, added = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    maps = []
-    for spec, of_style in zip(model.config.specs, style.moments, strict=True):
-        strength = share * model.config.strength_of(spec.stage), added
-        maps.append(partial(_transform, style=of_style, strength=strength, name=name))
+    maps = _maps(model, style, name, alpha, regularization)
     return _run_stages(model, source, maps, config, levels, resume, on_progress)
 
 
@@ -172,6 +168,18 @@ def _run_stages(
             resume.save(spec.stage, image)
     scratch.release()
     return image if levels else np.clip(image, 0, 1, out=image)
+
+
+def _maps(
+    model: Model, style: Style, name: str, alpha: float, regularization: float
+) -> list[Callable[[Moments], Affine]]:
+    """The transforms of all stages, of the moments of their content."""
+    share, added = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
+    maps: list[Callable[[Moments], Affine]] = []
+    for spec, of_stage in zip(model.config.specs, style.moments, strict=True):
+        strength = share * model.config.strength_of(spec.stage), added
+        maps.append(partial(_transform, style=of_stage, strength=strength, name=name))
+    return maps
 
 
 @partial(compiled, settings=EXACT, static_argnames="name")

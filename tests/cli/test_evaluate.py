@@ -9,13 +9,14 @@ import pytest
 from PIL import Image
 
 import cdjax.io.atomic
-from cdjax import save_model
+from cdjax import Spec, save_model, stylize
 from cdjax.cli.evaluate import pairs_in_turn
 from cdjax.cli.main import main
 from cdjax.evaluation.compare import read_photographs, with_stages
 from cdjax.evaluation.image_quality import reconstruction
-from tests.evaluated import LARGE, SMALL, lone, networks, photographs, unexplained_variance
+from tests.evaluated import DEPTHS, LARGE, SMALL, lone, networks, photographs, unexplained_variance
 from tests.experiments import fakes
+from tests.models import random_model
 
 
 def test_pairs_take_all_styles_and_never_repeat_one():
@@ -50,6 +51,7 @@ def test_the_command_from_files_to_table_and_json(work: Path, capsys: pytest.Cap
     (work / "out.json").write_text("old")
     before = sorted(path.name for path in work.iterdir())
     extra = ["--styles", "styles", "--pairs", "3", "--json", "out.json"]
+    extra += ["--judges", "large", "small", "--alphas", "1", "0.5"]
     assert main(["evaluate", "small", "lone", *COMMON, *extra]) == 0
     assert sorted(path.name for path in work.iterdir()) == before
     text = capsys.readouterr().out
@@ -78,6 +80,8 @@ def test_the_command_from_files_to_table_and_json(work: Path, capsys: pytest.Cap
         "Share of the teacher's variance that is not explained",
         "Reconstruction",
         "Stylised pairs",
+        "Style at equal content, in the features of large",
+        "Style at equal content, in the features of small",
     ]
     assert found["Size"][""] == ["small", "lone", "teacher"]
     assert found["Size"]["stages"] == ["2 1", "2", "2 1"]
@@ -90,6 +94,45 @@ def test_the_command_from_files_to_table_and_json(work: Path, capsys: pytest.Cap
     assert shown[:2] == [f"{quality['psnr']:.1f} / {quality['ssim']:.3f}", "-"]
     distance = small["stylized"]["style_distance"]["relu2_1"]
     assert found["Stylised pairs"]["style distance, relu2_1"][0] == f"{distance:.4g}"
+    judged = figures["judges"]["large"]
+    assert list(judged) == ["small"]
+    at_half = judged["small"]["rows"][1]
+    assert at_half["alpha"] == 0.5
+    line = next(line for line in text.splitlines() if line.startswith("| small | 0.5 |"))
+    gram = sum(at_half["gram"].values())
+    assert line.split(" | ")[2] == f"{gram:.3f}"
+    assert "| small | 1.000 | 1.000 |" in text
+
+
+def test_a_sheet_shows_every_pair_by_every_model(work: Path):
+    options = ["--styles", "styles", "--pairs", "3", "--alphas", "0.5", "--sheet", "sheet.png"]
+    assert main(["evaluate", "small", "lone", *COMMON, *options]) == 0
+    with Image.open(work / "sheet.png") as image:
+        sheet = np.asarray(image)
+    header = len(sheet) - 3 * 16
+    assert sheet.shape[1] == 3 * 16
+    contents = read_photographs("images", size=16).images[5:8]
+    styles = read_photographs("styles", size=16).images
+    for row, (content, style) in enumerate(zip(contents, [*styles, styles[0]], strict=True)):
+        band = sheet[header + 16 * row :][:16]
+        np.testing.assert_array_equal(band[:, :16], content)
+        np.testing.assert_array_equal(band[:, 16:32], style)
+        made = np.rint(np.asarray(stylize(SMALL, content, style, alpha=0.5)) * 255)
+        np.testing.assert_array_equal(band[:, 32:], made)
+
+
+def test_models_of_other_teachers_are_measured_and_what_is_left_out_is_said(
+    work: Path, capsys: pytest.CaptureFixture[str]
+):
+    other = random_model((Spec(2, (3, 4), (1, 1, 1, 1, 1)), Spec(1, (4,), DEPTHS)), seed=8)
+    save_model(work / "other", other)
+    options = ["--styles", "styles", "--json", "out.json"]
+    assert main(["evaluate", "small", "other", *COMMON, *options]) == 0
+    assert "not compared with the teacher's features: other: stages 2" in capsys.readouterr().out
+    figures = json.loads((work / "out.json").read_text())
+    assert list(figures["models"]["other"]["unexplained"]["affine"]) == ["1"]
+    assert set(figures["models"]["other"]["reconstruction"]) == {"1", "2"}
+    assert list(figures["judges"]["large"]) == ["small", "other"]
 
 
 def test_adain_beside_a_teacher_with_a_decoder_of_its_own(
@@ -150,6 +193,10 @@ def test_fitted_on_another_folder(work: Path):
         (["small", *COMMON, "--stages", "3"], "small: the model has the stages 2, 1, not all of 3"),
         (["small", *COMMON, "--fit-images", "images"], "--fit-images must be another folder"),
         (["small", *COMMON, "--json", "none/out.json"], "none/out.json cannot be written"),
+        (["small", *COMMON, "--judges", "large"], "--judges and --sheet need --styles"),
+        (["small", *COMMON, "--styles", "styles", "--judges", "none"], "none: no such file"),
+        (["small", *COMMON, "--styles", "styles", "--sheet", "a.xyz"], "a.xyz"),
+        (["small", *COMMON, "--styles", "styles", "--alphas", "2"], "'2' is not a number from 0"),
         (["small", *COMMON, "--batch", "0"], "'0' is not a whole number from 1"),
         (["small", "small", *COMMON], "a model is given twice"),
         (["images", *COMMON], "images: not a checkpoint of cdjax"),
