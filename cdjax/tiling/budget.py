@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import psutil
 from jax.typing import DTypeLike
 
 from cdjax.model import ModelConfig
+from cdjax.tiling.free_memory import free_memory
 from cdjax.tiling.plan import bytes_per_pixel
 from cdjax.transfer.pixels import compute_dtype
 
@@ -59,8 +59,8 @@ def default_memory() -> int:
 
 
 def default_host_memory() -> int:
-    """Bytes of host memory for images: half of what is free."""
-    return int(psutil.virtual_memory().available) // 2
+    """Bytes of host memory for images: half of what this process may still take."""
+    return free_memory() // 2
 
 
 def tile_config(
