@@ -1,5 +1,7 @@
 """Making the pictures of a command line: read ahead, stylise, write, report what failed."""
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, groupby, pairwise
@@ -7,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdjax.cli.interrupts import InterruptGuard
-from cdjax.cli.jobs import Job, Settings
+from cdjax.cli.jobs import Job, Outcome, Settings
 from cdjax.cli.parser import error_line
 from cdjax.cli.progress import ProgressBar
 from cdjax.errors import ImageError
-from cdjax.io.streaming import open_picture
+from cdjax.io.streaming import open_picture, raster
 from cdjax.progress import Progress
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ def run(
     guard: InterruptGuard,
     *,
     strict: bool = False,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> int:
     """Makes the pictures, all of a style in a row, so that it is encoded once.
 
@@ -36,6 +39,7 @@ def run(
         settings: how every picture is made.
         guard: under which they are written.
         strict: whether the first failure raises `ImageError`; otherwise it is printed in one line.
+        on_outcome: called under the guard with the outcome of every job.
 
     Returns:
         How many pictures could not be made.
@@ -46,7 +50,9 @@ def run(
             contents = _read_ahead([job.content for job in jobs], settings.content_size, pool)
             paths = [path for mixture, _ in by_style for path in mixture]
             styles = _read_ahead(paths, settings.style_size, pool)
-            return _make_all(load(), by_style, contents, styles, settings, guard, strict)
+            return _make_all(
+                load(), by_style, contents, styles, settings, guard, strict, on_outcome
+            )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -60,42 +66,76 @@ def _make_all(
     settings: Settings,
     guard: InterruptGuard,
     strict: bool,
+    on_outcome: Callable[[Outcome], None],
 ) -> int:
-    from cdjax.cli.painting import encode, make
+    from cdjax.cli.painting import encode
 
     reported: set[str] = set()
     done, failed = 0, 0
     total = sum(len(jobs) for _, jobs in by_style)
-    with ProgressBar("image", guard=guard, show=None if strict else True) as on_progress:
+    # Of a single picture, only the windows count.
+    every = math.inf if strict else 0
+    with ProgressBar("image", guard=guard, quiet=settings.quiet, every=every) as bar:
         for paths, jobs in by_style:
             encoded = [
                 _attempt(encode, model, path, next(styles), settings, guard) for path in paths
             ]
             style = _attempt(_mixed, model, encoded, settings)
             for job in jobs:
-                on_progress(Progress(job.output.name, done, total))
-                content, message = next(contents), ""
-                try:
-                    make(model, job, content.result(), style.result(), settings, guard)
-                except ImageError as error:
-                    if strict:
-                        raise
-                    failed += 1
-                    # A broken file is part of many pairs, and named once.
-                    if (line := error_line(error)) not in reported:
-                        message = line
-                        reported.add(line)
+                bar(Progress(job.output.name, done, total))
+                outcome = _make(model, job, next(contents), style, settings, guard)
+                with guard.protected():
+                    on_outcome(outcome)
                 done += 1
-                on_progress(Progress(job.output.name, done, total, message=message))
+                name = job.output.name
+                if outcome.error is not None:
+                    if strict:
+                        raise ImageError(outcome.error)
+                    failed += 1
+                    name = f"{name} failed"
+                    # A broken file is part of many pairs, and named once.
+                    if outcome.error not in reported:
+                        reported.add(outcome.error)
+                        bar.error(error_line(outcome.error))
+                bar(Progress(name, done, total))
     return failed
 
 
+def _make(
+    model: "Model",
+    job: Job,
+    content: "Reading",
+    style: "Future[Style]",
+    settings: Settings,
+    guard: InterruptGuard,
+) -> Outcome:
+    """Makes a picture; a file that cannot be read or written is the outcome's error."""
+    from cdjax.cli.painting import make
+
+    began = time.monotonic()
+    size: tuple[int, int] | None = None
+    try:
+        job.check_name()
+        picture = content.result()
+        height, width = raster(picture).shape[:2]
+        make(model, job, picture, style.result(), settings, guard)
+        size = (width, height)
+    except ImageError as error:
+        fault: str | None = str(error)
+    except OSError as error:
+        fault = f"{job.output}: cannot be written ({error.strerror or error})"
+    else:
+        fault = None
+    seconds = time.monotonic() - began
+    return Outcome(job, "failed" if fault else "made", fault, seconds, size)
+
+
 def _attempt(function: Callable[..., "Style"], *arguments: Any) -> "Future[Style]":
-    """The outcome of a function; an `ImageError` is raised whenever the result is asked for."""
+    """The outcome of a function; its `ImageError` or `OSError` is raised by `result`."""
     outcome: Future[Style] = Future()
     try:
         outcome.set_result(function(*arguments))
-    except ImageError as error:
+    except (ImageError, OSError) as error:
         outcome.set_exception(error)
     return outcome
 

@@ -23,7 +23,7 @@ def use_compilation_cache() -> None:
             for entry in folder.glob("*-cache"):
                 if entry.stat().st_size == 0:
                     entry.unlink(missing_ok=True)
-        except (OSError, RuntimeError):  # RuntimeError: a user without a home.
+        except OSError:
             return
         if not os.access(folder, os.W_OK | os.X_OK):
             return

@@ -40,7 +40,9 @@ def run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     from cdjax.checkpoints.layer_table import layer_rows
     from cdjax.checkpoints.store import save_model
+    from cdjax.cli.backend import start_backend
 
+    start_backend()
     model = _read(options.source, options.paths)
     save_model(options.output, model, overwrite=options.overwrite)
     print(_table(layer_rows(model)))

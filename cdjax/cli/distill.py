@@ -42,6 +42,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _distill(command: "Command") -> None:
+    from cdjax.cli.backend import start_backend
     from cdjax.cli.compilation_cache import use_compilation_cache
     from cdjax.cli.distill_report import images_of, write_report
     from cdjax.cli.training_log import Watch
@@ -52,6 +53,7 @@ def _distill(command: "Command") -> None:
 
     hosts.initialize(command.hosts.coordinator, command.hosts.processes, command.hosts.index)
     use_compilation_cache()
+    start_backend()
     output, recipe = command.output, command.recipe
     if any(data.source.startswith("tfds:") for data in (recipe.data, recipe.style_data)):
         require("a source tfds:NAME", "tensorflow_datasets")

@@ -29,6 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     import numpy as np
 
+    from cdjax.cli.backend import start_backend
     from cdjax.cli.compilation_cache import use_compilation_cache
     from cdjax.cli.evaluation_report import report
     from cdjax.cli.picture_grid import picture_grid
@@ -38,7 +39,8 @@ def run(arguments: Sequence[str]) -> int:
     from cdjax.io.images import Picture, write_image
 
     use_compilation_cache()
-    with ProgressBar(show=True) as on_progress:
+    start_backend()
+    with ProgressBar() as on_progress:
         found, pictures = _measure(options, on_progress)
     results = about("cdjax evaluate", arguments) | found
     print(report(results), end="")

@@ -1,14 +1,24 @@
 """Which pictures a command line asks for: contents and styles -> (content, style, output)."""
 
 import itertools
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from cdjax.errors import UsageError
+from cdjax.errors import ImageError, UsageError
 from cdjax.io.images import FORMATS, READABLE, check_suffix
+from cdjax.progress import OnProgress, Progress, ignore_progress
+
+STANDARD = Path("-")
+"""Stands for standard output."""
+STDIN = Path("/dev/stdin")
+"""The file that standard input is."""
+_LONGEST_NAME = 255
+"""Bytes of a file name, on nearly all file systems."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +28,48 @@ class Job:
     content: Path
     styles: tuple[Path, ...]
     output: Path
+
+    def check_name(self) -> None:
+        """Raises `ImageError` if no file can have the output's name."""
+        if len(os.fsencode(self.output.name)) > _LONGEST_NAME:
+            raise ImageError(f"{self.output}: a name of more than {_LONGEST_NAME} bytes")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        job: what was to be made.
+        status: whether it was.
+        error: why not; None if nothing failed.
+        seconds: that it took.
+        size: width and height of the picture in pixels, if it was made.
+    """
+
+    job: Job
+    status: Literal["made", "already there", "failed"]
+    error: str | None = None
+    seconds: float = 0.0
+    size: tuple[int, int] | None = None
+
+    def to_json(self) -> str:
+        """One line: an object with input, style (a list of several), output and the attributes."""
+        content, *styles = (
+            str(STANDARD if path == STDIN else path)
+            for path in (self.job.content, *self.job.styles)
+        )
+        return json.dumps(
+            {
+                "input": content,
+                "style": styles[0] if len(styles) == 1 else styles,
+                "output": str(self.job.output),
+                "status": self.status,
+                "error": self.error,
+                "seconds": round(self.seconds, 3),
+                "size": self.size,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -37,6 +89,7 @@ class Settings:
             None: as `cdjax.tiling.budget` finds.
         host_memory: bytes of host memory for a picture that is made in windows; None: as above.
         deepzoom: whether outputs are folders with a Deep Zoom pyramid and a page that shows it.
+        quiet: whether only errors are printed.
     """
 
     alpha: float = 1.0
@@ -50,6 +103,7 @@ class Settings:
     memory: int | None = None
     host_memory: int | None = None
     deepzoom: bool = False
+    quiet: bool = False
 
 
 def images_in(path: Path, role: str) -> list[Path]:
@@ -61,6 +115,8 @@ def images_in(path: Path, role: str) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
+        if path.exists():
+            raise UsageError(f"{role} {path}: neither a file nor a folder; - reads a pipe")
         raise UsageError(f"{role} {path}: no such file or folder")
     found = sorted(
         p
@@ -79,6 +135,7 @@ def plan(
     *,
     mix: bool = False,
     deepzoom: bool = False,
+    on_progress: OnProgress = ignore_progress,
 ) -> list[Job]:
     """Every content with every style, the styles one after the other; touches no file.
 
@@ -86,14 +143,15 @@ def plan(
     With more files, or a folder, among them, `output` is a folder, made if it does not exist. The
     files in a folder are named {content}__{style}.{suffix}, with the content's suffix or, if that
     cannot be written, .png; inputs that differ only by their suffix keep it in the name, a.jpg as
-    a_jpg.
+    a_jpg. Inputs in the output's folder that are such results of other inputs are left out.
 
     Args:
         contents: files and folders of images.
         styles: the same.
-        output: the file or folder to write.
+        output: the file or folder to write, or `-` for standard output.
         mix: whether all styles are mixed, and count as one.
         deepzoom: whether `output` is a folder for a single picture.
+        on_progress: called with a message about the inputs that are left out.
 
     Raises:
         UsageError: if an input does not exist or is given twice, there is nothing to mix, the
@@ -101,32 +159,81 @@ def plan(
             same file.
         ImageError: if a single output's suffix names no format.
     """
-    images, files = _files(contents, "content"), _files(styles, "style")
-    if mix and len(files) < 2:
-        raise UsageError(f"--mix needs at least two styles, not only {files[0]}; give more with -s")
-    mixtures = [tuple(files)] if mix else [(path,) for path in files]
     target = Path(output)
+    images, files = _without_results(
+        _files(contents, "content"), _files(styles, "style"), target, on_progress
+    )
     one_file = [len(paths) == 1 and paths[0].is_file() for paths in (contents, styles)]
     single = one_file[0] and (mix or one_file[1])
     if deepzoom and not single:
         raise UsageError("--deepzoom takes one content and one style, both files, or --mix")
+    if mix and len(files) < 2:
+        raise UsageError(f"--mix needs at least two styles, not only {files[0]}; give more with -s")
+    mixtures: list[tuple[Path, ...]] = [tuple(files)] if mix else [(path,) for path in files]
+    if output == str(STANDARD):
+        if not single or deepzoom:
+            raise UsageError("output -: standard output takes one picture; give a folder")
+        return [Job(images[0], mixtures[0], STANDARD)]
     if deepzoom or (single and not target.is_dir() and not output.endswith(("/", os.sep))):
         jobs = [Job(images[0], mixtures[0], target)]
         _check_single(target, deepzoom)
     else:
-        names, labels = _labels(images), _labels(files)
-        jobs = []
-        for paths, content in itertools.product(mixtures, images):
-            suffix = content.suffix if content.suffix.lower() in FORMATS else ".png"
-            name = f"{names[content]}__{'+'.join(labels[path] for path in paths)}{suffix}"
-            jobs.append(Job(content, paths, target / name))
+        jobs = _jobs_in(target, images, files, mixtures)
         if target.suffix.lower() in FORMATS and not target.exists() and not output.endswith("/"):
-            raise UsageError(
-                f"output {output}: {len(jobs)} pictures need a folder; end it with / if it is one"
-            )
+            many = f"{len(jobs)} pictures need" if len(jobs) > 1 else "results of a folder need"
+            raise UsageError(f"output {output}: {many} a folder; end it with / if it is one")
         _check_folder(target)
     _check_outputs(jobs)
     return jobs
+
+
+def _jobs_in(
+    target: Path, images: list[Path], files: list[Path], mixtures: list[tuple[Path, ...]]
+) -> list[Job]:
+    """The jobs whose results are named after their inputs."""
+    names, labels = _labels(images), _labels(files)
+    jobs = []
+    for paths, content in itertools.product(mixtures, images):
+        name = f"{names[content]}__{'+'.join(labels[path] for path in paths)}{_suffix(content)}"
+        jobs.append(Job(content, paths, target / name))
+    return jobs
+
+
+def _suffix(content: Path) -> str:
+    """The suffix of a content's results."""
+    return content.suffix if content.suffix.lower() in FORMATS else ".png"
+
+
+def _without_results(
+    images: list[Path], files: list[Path], target: Path, on_progress: OnProgress
+) -> tuple[list[Path], list[Path]]:
+    """The contents and styles that are not results, in the folder `target`, of others of them."""
+    folder = target.resolve()
+    suffixes = {".png", *map(_suffix, images)}
+    contents, styles = ({label for p in paths for label in _both(p)} for paths in (images, files))
+
+    def is_result(path: Path, role: str) -> bool:
+        if path.suffix not in suffixes or path.parent.resolve() != folder:
+            return False
+        parts = path.stem.split("__")
+        pairs = [("__".join(parts[:i]), "__".join(parts[i:])) for i in range(1, len(parts))]
+        if role == "contents":
+            return any(content in contents for content, _ in pairs)
+        return any(style in styles or styles.issuperset(style.split("+")) for _, style in pairs)
+
+    kept: list[list[Path]] = []
+    for paths, role in ((images, "contents"), (files, "styles")):
+        left = [path for path in paths if "__" not in path.stem or not is_result(path, role)]
+        if count := len(paths) - len(left):
+            results = f"{count} result{'s' * (count > 1)} of an earlier run in {target}"
+            on_progress(Progress("plan", message=f"cdjax: {results} not taken as {role}"))
+        kept.append(left)
+    return kept[0], kept[1]
+
+
+def _both(path: Path) -> tuple[str, str]:
+    """The labels that a file may have in names of results."""
+    return path.stem, path.name.replace(".", "_")
 
 
 def _check_single(target: Path, deepzoom: bool) -> None:
@@ -156,12 +263,15 @@ def _files(paths: Sequence[Path], role: str) -> list[Path]:
 
 def _labels(paths: Sequence[Path]) -> dict[Path, str]:
     stems = Counter(path.stem for path in paths)
-    return {p: p.stem if stems[p.stem] == 1 else p.name.replace(".", "_") for p in paths}
+    return {path: _both(path)[stems[path.stem] > 1] for path in paths}
 
 
 def _check_folder(folder: Path) -> None:
     """Refuses, before anything is computed, a folder that cannot be made or written to."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    paths = (folder, *folder.parents)
+    existing = next(path for path in paths if os.path.lexists(path))
+    if existing.is_symlink() and not existing.exists():
+        raise UsageError(f"output {folder}: {existing} is a link to nothing")
     if not existing.is_dir():
         raise UsageError(f"output {folder}: must be a folder, but {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):

@@ -6,9 +6,11 @@ answered at once.
 """
 
 import argparse
+import errno
 import gc
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -17,7 +19,9 @@ from typing import NoReturn
 
 from cdjax.cli.allocator import STYLISATION, TRAINING, start_again_tuned
 from cdjax.cli.parser import BAD_INPUT, Parser, error_line
-from cdjax.errors import TrainingError
+from cdjax.cli.progress import print_line
+from cdjax.cli.streams import ignore_hangup, use_forgiving_streams
+from cdjax.errors import TrainingError, first_line
 
 COMMANDS = {
     "stylize": "repaint photographs in the style of paintings",
@@ -47,17 +51,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command as a process: `main`, with the process tuned for it, then the end."""
+    """Runs a command as a process: `main`, with the process tuned for it, then the end.
+
+    Whatever stdout and stderr are, the work goes on. The status is 2 if stdout could not take all
+    that was printed.
+    """
+    ignore_hangup()
     given = sys.argv[1:] if arguments is None else list(arguments)
     name = given[0] if given else ""
     if name in _TUNABLES:
         start_again_tuned(_TUNABLES[name])
+    out = use_forgiving_streams()
     if name == "distill":  # JAX ends a run on several machines at exit.
         sys.exit(main(given))
     # Most of the objects that tracing creates live on: to search them for garbage takes long.
     gc.set_threshold(100_000)
-    status = main(given)
+    try:
+        status = main(given)
+    except BaseException:  # At its usual end, the interpreter would wait for all threads.
+        traceback.print_exc()
+        status = _TRAINING_FAILED
     sys.stdout.flush()
+    if out.error:
+        status = status or BAD_INPUT
+        if out.error.errno != errno.EPIPE:  # The reader of a pipe chose to read no more.
+            reason = out.error.strerror
+            print_line(error_line(f"standard output cannot be written ({reason})"))
     sys.stderr.flush()
     # All files are written; to take the interpreter apart would take long, too.
     os._exit(status)
@@ -67,20 +86,37 @@ def exit_status(run: Callable[[], int]) -> int:
     """The exit status that `run` returns; its errors are printed in one line on stderr."""
     try:
         with warnings.catch_warnings():
-            # What users need to know about a file or the cache is printed as our own lines.
+            # What users need to know about a file is printed as our own lines. Without a cache,
+            # programs are compiled in every process.
             warnings.filterwarnings("ignore", module=r"PIL\.")
-            warnings.filterwarnings("ignore", message="Error writing persistent compilation cache")
+            warnings.filterwarnings("ignore", message="Error .* persistent compilation cache")
             return run()
     except SystemExit as done:
         return int(done.code or 0)
     except (ValueError, OSError) as error:
-        print(error_line(error), file=sys.stderr)
+        print_line(error_line(_without_folder(error) or error))
         return _TRAINING_FAILED if isinstance(error, TrainingError) else BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print_line(error_line(f"out of memory ({first_line(error)})"))
+        return BAD_INPUT
     except KeyboardInterrupt as interrupt:
-        # The line begins below a progress bar.
+        # On a terminal, the line begins below a progress bar.
+        begin = "\n" if sys.stderr and sys.stderr.isatty() else ""
         hint = f"; {interrupt}" if str(interrupt) else ""
-        print(f"\ncdjax: interrupted{hint}", file=sys.stderr, flush=True)
+        print(f"{begin}cdjax: interrupted{hint}", file=sys.stderr, flush=True)
         return _INTERRUPTED
+
+
+def _without_folder(error: Exception) -> str:
+    """What is wrong if an error is only that the current folder was deleted, else nothing."""
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            return "the current folder does not exist any more; change to another one"
+    return ""
 
 
 def _dispatch(arguments: Sequence[str]) -> int:

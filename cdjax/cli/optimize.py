@@ -117,6 +117,7 @@ def _optimize(
     import numpy as np
 
     from cdjax.checkpoints.load import load_model
+    from cdjax.cli.backend import start_backend
     from cdjax.cli.compilation_cache import use_compilation_cache
     from cdjax.cli.painting import within_memory
     from cdjax.cli.progress import ProgressBar
@@ -124,6 +125,7 @@ def _optimize(
     from cdjax.optimization.optimize import optimize_image
 
     use_compilation_cache()
+    start_backend()
     model = load_model(options.model)
     finish = load_model(options.finish) if options.finish is not None else None
     content, style = read_image(job.content), read_image(job.styles[0])
@@ -134,7 +136,7 @@ def _optimize(
     job.output.parent.mkdir(parents=True, exist_ok=True)
     preview = job.output.with_name(f"{job.output.stem}.preview.png")
     with (
-        ProgressBar(guard=guard, show=True, keep=True) as bar,
+        ProgressBar(guard=guard, keep=True, quiet=options.quiet) as bar,
         within_memory(f"{job.content}: {width}x{height} pixels", "--content-size or --style-size"),
     ):
 

@@ -49,7 +49,7 @@ def encode(
     picture = reading.result()
     pixels, dtype = raster(picture), settings.dtype
     if not _fits_in_memory(model, picture, settings):
-        with _reported(path, path, guard) as on_progress:
+        with _reported(path, path, settings, guard) as on_progress:
             return encode_style_by_windows(
                 model, pixels, dtype=dtype, memory=settings.memory, on_progress=on_progress
             )
@@ -90,7 +90,7 @@ def make(
             folder = job.output.with_name(f".{job.output.name}.cdjax")
             state = ResumeState(folder, _key(model, job, settings))
             limits: Any = {"memory": settings.memory, "host_memory": settings.host_memory}
-            with _reported(job.output, job.content, guard) as on_progress:
+            with _reported(job.output, job.content, settings, guard) as on_progress:
                 result = stylize_by_windows(
                     model, pixels, style, **common, **limits, levels=True, resume=state,
                     on_progress=on_progress,
@@ -110,9 +110,11 @@ def _fits_in_memory(model: Model, picture: Picture | VipsImage, settings: Settin
 
 
 @contextmanager
-def _reported(result: Path, source: Path, guard: InterruptGuard) -> Iterator[OnProgress]:
+def _reported(
+    result: Path, source: Path, settings: Settings, guard: InterruptGuard
+) -> Iterator[OnProgress]:
     """Shows progress with the name of the result; errors name the source."""
-    with ProgressBar("px", guard=guard) as bar:
+    with ProgressBar("px", guard=guard, quiet=settings.quiet) as bar:
 
         def report(progress: Progress) -> None:
             message = progress.message and f"cdjax: {result}: {progress.message}"

@@ -1,28 +1,80 @@
 """Parsing of the command line: errors in one line, options and types that commands share."""
 
 import argparse
-from collections.abc import Callable
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cdjax.errors import UsageError
 
 BAD_INPUT = 2
 """The exit status of wrong use and of bad input."""
+_DASHES = "--end-of-options"
+
+
+def printable(text: str) -> str:
+    """A text whose control characters, other than line breaks, are escaped.
+
+    File names may contain them, and bytes that are not UTF-8.
+    """
+
+    def shown(character: str) -> str:
+        if character != "\n" and unicodedata.category(character) in ("Cc", "Cs"):
+            return character.encode("unicode_escape", "surrogatepass").decode()
+        return character
+
+    return text if text.isprintable() else "".join(map(shown, text))
 
 
 def error_line(error: BaseException | str) -> str:
     """An error as one line, whatever its message contains."""
-    return f"cdjax: error: {' '.join(str(error).split())}"
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        message = ": ".join([*names, error.strerror])
+    return f"cdjax: error: {printable(' '.join(message.split()))}"
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that reports wrong use in one line on stderr, with status 2."""
+    """An `ArgumentParser` that reports wrong use in one line on stderr, with status 2.
+
+    Values may begin with a dash: the argument after an option that takes exactly one value is that
+    value, unless it is an option itself. After `--`, all arguments are positional; those that begin
+    with a dash are paths, and get `./` in front.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_argument(_DASHES, action="store_true", help=argparse.SUPPRESS)
 
     def error(self, message: str) -> NoReturn:
         """Prints the line and exits."""
         self.exit(BAD_INPUT, f"{error_line(message)} (see {self.prog} --help)\n")
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        """As `ArgumentParser.parse_known_args`, with the rules above."""
+        left = list(sys.argv[1:] if args is None else args)
+        known = self._option_string_actions
+        given: list[str] = []
+        while left:
+            argument = left.pop(0)
+            action = known.get(argument)
+            if argument == "--":
+                # The parser of `parse_intermixed_args` loses what is after "--". An option without
+                # a value ends the values of the option before it, too.
+                given += [
+                    _DASHES,
+                    *(f"./{a}" if a.startswith("-") and a != "-" else a for a in left),
+                ]
+                left = []
+            elif action and action.nargs is None and left and left[0] not in {*known, "--"}:
+                given.append(f"{max(action.option_strings, key=len)}={left.pop(0)}")
+            else:
+                given.append(argument)
+        return super().parse_known_args(given, namespace)
 
 
 def within(number: type[int] | type[float], low: int, high: int) -> Callable[[str], float]:
@@ -54,12 +106,36 @@ def size(text: str) -> int:
 def add_picture_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of all commands that write pictures."""
     add, pixels = parser.add_argument, within(int, 1, 100_000)
-    add("-o", "--output", required=True, metavar="OUT", help="file or folder to write")
+    where = "file or folder to write"
+    add("-o", "--output", required=True, action=_Once, metavar="OUT", help=where)
     add("--content-size", type=pixels, metavar="PX", help="scale content to this shorter side")
     add("--style-size", type=pixels, metavar="PX", help="scale style to this shorter side")
     quality = within(int, 1, 100)
     add("--quality", type=quality, default=95, metavar="Q", help="of JPEG, WebP (%(default)s)")
     add("--overwrite", action="store_true", help="replace what already exists")
+    add("-q", "--quiet", action="store_true", help="print errors only")
+    json = "print one JSON object per picture: input, style, output, status, error, seconds, size"
+    add("--json", action="store_true", help=json)
+
+
+class _Once(argparse.Action):
+    """Stores the value of an option that cannot be given twice and is not empty."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
+    ) -> None:
+        if getattr(namespace, self.dest) not in (None, values):
+            raise argparse.ArgumentError(self, "given twice")
+        if not values:
+            raise argparse.ArgumentError(self, "is empty")
+        setattr(namespace, self.dest, values)
+
+
+def path(text: str) -> Path:
+    """The type of an argument that is a path; an empty one would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name")
+    return Path(text)
 
 
 def new_file(text: str) -> Path:

@@ -1,18 +1,20 @@
 """`cdjax stylize`: options, what to make of which files, and a summary."""
 
 import argparse
+import os
 import sys
+import warnings
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cdjax.cli.parser import BAD_INPUT, Parser, add_picture_options, size, within
+from cdjax.cli.parser import BAD_INPUT, Parser, add_picture_options, path, size, within
 from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
-    from cdjax.cli.jobs import Job
+    from cdjax.cli.jobs import Job, Outcome
     from cdjax.model import Model
 
 _USAGE = """\
@@ -24,27 +26,60 @@ cdjax stylize CONTENT STYLE -o OUT [OPTIONS]
 def run(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     options = _parse(arguments)
-    from cdjax.checkpoints.load import find_model
-    from cdjax.cli.jobs import plan
+    if options.quiet:
+        warnings.simplefilter("ignore")
+    from cdjax.cli.jobs import STANDARD, STDIN, plan
+    from cdjax.cli.progress import ProgressBar
+    from cdjax.cli.standard import read_standard_input, standard_output
 
     contents, styles = _inputs(options)
+    if STDIN in (*contents, *styles):
+        read_standard_input()
     mix, deepzoom = options.mix is not None, options.deepzoom
-    jobs = plan(contents, styles, options.output, mix=mix, deepzoom=deepzoom)
+    printed = ProgressBar(quiet=options.quiet)
+    jobs = plan(contents, styles, options.output, mix=mix, deepzoom=deepzoom, on_progress=printed)
     _check(options, len(jobs[0].styles))
-    single = len(jobs) == 1 and all(path.is_file() for path in (*contents, *styles))
-    todo = [job for job in jobs if options.overwrite or not job.output.exists()]
+    if options.output == str(STANDARD):
+        with standard_output() as path:
+            return _make(options, [replace(jobs[0], output=path)], True)
+    return _make(
+        options, jobs, len(jobs) == 1 and all(path.is_file() for path in (*contents, *styles))
+    )
+
+
+def _make(options: argparse.Namespace, jobs: "Sequence[Job]", single: bool) -> int:
+    """Makes what does not exist yet; returns the exit status."""
+    from cdjax.checkpoints.load import find_model
+    from cdjax.cli.jobs import Outcome
+    from cdjax.cli.progress import print_line
+    from cdjax.io.images import image_size
+
+    todo = [job for job in jobs if options.overwrite or not os.path.lexists(job.output)]
+    weights = options.weights
+    if weights is None:
+        weights = f"{options.method or 'wct'}-16x"
+    find_model(weights)  # Raises if there is none, before anything is read or computed.
+    if options.json:
+        for job in jobs:
+            if job not in todo:
+                found = image_size(job.output)
+                _print_json(Outcome(job, "already there", size=found and (found[1], found[0])))
     if single and not todo:
         raise UsageError(f"output {jobs[0].output}: already exists; --overwrite replaces it")
-    weights = options.weights or f"{options.method or 'wct'}-16x"
-    find_model(weights)  # Raises if there is none, before anything is read or computed.
-    if len(jobs) > 1:
-        print(f"cdjax: {_what(jobs)} -> {options.output}", file=sys.stderr)
+    if len(jobs) > 1 and not options.quiet:
+        print_line(f"cdjax: {_what(jobs)} -> {options.output}")
     failed = _stylize(todo, weights, options, single) if todo else 0
-    if not single:
+    if not single and not options.quiet:
         counts = {"skipped (already exist)": len(jobs) - len(todo), "failed": failed}
         others = (f", {count} {what}" for what, count in counts.items() if count)
-        print(f"cdjax: {len(todo) - failed} written{''.join(others)}", file=sys.stderr)
+        print_line(f"cdjax: {len(todo) - failed} written{''.join(others)}")
     return BAD_INPUT if failed else 0
+
+
+def _print_json(outcome: "Outcome") -> None:
+    from cdjax.cli.progress import print_line
+
+    print_line(outcome.to_json(), sys.stdout)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -52,11 +87,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="cdjax stylize",
         usage=_USAGE,
         description="Repaint photographs in the style of paintings. A CONTENT or STYLE is an image "
-        "or a folder of images; every content is painted in every style.",
+        "or a folder of images, or - for standard input; every content is painted in every style. "
+        "OUT may be - for standard output, as PNG. A name that begins with a dash comes after --.",
     )
     add = parser.add_argument
-    add("inputs", type=Path, nargs="+", metavar="CONTENT", help="photographs; without -s, STYLE")
-    add("-s", "--styles", type=Path, nargs="+", metavar="STYLE", help="paintings")
+    what = "photographs; without -s, STYLE"
+    add("inputs", type=_input, nargs="+", metavar="CONTENT", help=what)
+    styles: Any = {"type": _input, "nargs": "+", "action": "extend", "metavar": "STYLE"}
+    add("-s", "--styles", "--style", **styles, help="paintings")
     add_picture_options(parser)
     weight = within(float, 0, 1_000_000)
     mix = "mix all styles into one, with these weights in their order (default: equal ones)"
@@ -82,6 +120,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     host = "for pictures made in windows; the rest goes to files (default: half of the free)"
     add("--host-memory", type=size, metavar="SIZE", help=host)
     return parser.parse_intermixed_args(arguments)
+
+
+def _input(text: str) -> Path:
+    """A file or folder; `-` is standard input."""
+    from cdjax.cli.jobs import STANDARD, STDIN
+
+    return STDIN if text == str(STANDARD) else path(text)
 
 
 def _inputs(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
@@ -125,6 +170,8 @@ def _check(options: argparse.Namespace, styles: int) -> None:
         if not vips.available():
             raise UsageError("--deepzoom needs libvips: pip install 'pyvips[binary]'")
         viewer_files()
+    if options.json and options.output == "-":
+        raise UsageError("--json: standard output takes the picture; give OUT a name")
     if options.mix and len(options.mix) != styles:
         raise UsageError(f"--mix: {len(options.mix)} weights for {styles} styles")
     if options.mix and not any(options.mix):
@@ -139,10 +186,12 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
 
     def load() -> "Model":
         from cdjax.checkpoints.load import load_model
+        from cdjax.cli.backend import start_backend
         from cdjax.cli.compilation_cache import use_compilation_cache
         from cdjax.transfer.stylize import check_transform
 
         use_compilation_cache()
+        start_backend()
         model = load_model(weights)
         if options.method not in (None, model.config.method):
             raise UsageError(
@@ -154,4 +203,5 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}
     settings = Settings(**{field.name: chosen[field.name] for field in fields(Settings)})
-    return run_interruptibly(partial(run, jobs, load, settings, strict=single))
+    on_outcome: Any = {"on_outcome": _print_json} if options.json else {}
+    return run_interruptibly(partial(run, jobs, load, settings, strict=single, **on_outcome))

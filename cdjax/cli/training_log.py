@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.cli.picture_grid import picture_grid
-from cdjax.cli.progress import ProgressBar
+from cdjax.cli.progress import ProgressBar, print_line
 from cdjax.distillation.config import TrainTask
 from cdjax.distillation.pipeline import Observer, PhaseObserver
 from cdjax.io.atomic import atomic_file
@@ -35,7 +35,7 @@ class Watch(Observer):
     def say(self, line: str) -> None:
         """Prints a line, above the progress bar if there is one."""
         seconds = time.monotonic() - self._began
-        ProgressBar()(Progress("", message=f"[{seconds:6.0f} s] {line}"))
+        print_line(f"[{seconds:6.0f} s] {line}")
 
     def on_progress(self, progress: Progress) -> None:
         """Prints the message of a report."""
@@ -49,7 +49,7 @@ class Watch(Observer):
 
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
         with (
-            ProgressBar(show=True, keep=True) as bar,
+            ProgressBar(keep=True) as bar,
             SummaryWriter(str(folder / "tensorboard")) as board,
             open(folder / "log.jsonl", "a") as log,
         ):

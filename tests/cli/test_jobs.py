@@ -1,11 +1,13 @@
 """Which pictures a command line asks for; names only, the files hold nothing."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from cdjax.cli.jobs import Job, plan
+from cdjax.cli.jobs import Job, Outcome, plan
 from cdjax.errors import ImageError, UsageError
+from cdjax.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +76,7 @@ def test_names_that_collide_nevertheless_are_refused() -> None:
         ("empty", "s.png", "out", r"content empty: no images \(\.jpg, "),
         ("c.png", "empty", "out", "style empty: no images"),
         ("c.png", "s.png", "out", "out: without suffix.* end it with / for a folder"),
+        ("c.png", "s.png", "away/x/", "output away/x: away is a link to nothing"),
         ("c.png", "s.png", "none/o.png", "the folder none does not exist"),
         ("c.png", "s.png", "s.png/", "must be a folder, but s.png is a file"),
         ("c.png", "s.png", "s.png/x/", "must be a folder, but s.png is a file"),
@@ -87,6 +90,7 @@ def test_what_cannot_be_followed_is_refused(
     content: str, style: str, output: str, message: str
 ) -> None:
     Path("link.png").symlink_to("c.png")
+    Path("away").symlink_to("nowhere")
     with pytest.raises(UsageError, match=message) as caught:
         plan([Path(content)], [Path(style)], output)
     assert "\n" not in str(caught.value)
@@ -97,10 +101,76 @@ def test_an_unknown_suffix_is_refused() -> None:
         plan([Path("c.png")], [Path("s.png")], "o.gif")
 
 
-def test_an_input_of_another_pair_is_not_replaced() -> None:
+def test_an_input_that_is_a_result_is_not_painted_again() -> None:
     Path("c__s.png").touch()
-    with pytest.raises(UsageError, match=r"c__s\.png: is one of the inputs"):
-        plan([Path()], [Path("s.png")], ".")
+    jobs = plan([Path()], [Path("s.png")], ".")
+    assert [str(job.content) for job in jobs] == ["c.png", "s.png"]
+    assert [str(job.output) for job in jobs] == ["c__s.png", "s__s.png"]
+
+
+@pytest.mark.parametrize("given", ["folder", "files"])
+def test_results_in_the_folder_of_the_contents_are_not_contents_of_the_next_run(given: str) -> None:
+    def jobs(*styles: str) -> list[Job]:
+        files = sorted(
+            path for path in Path("in").iterdir() if path.suffix in (".PNG", ".jpg", ".png")
+        )
+        folder = [Path("in")] if given == "folder" else files
+        return plan(folder, [Path(style) for style in styles], "in/", on_progress=said.append)
+
+    Path("in/.hidden.png").unlink()
+    Path("in/folder.png").rmdir()
+    said: list[Progress] = []
+    Path("in/b.png").touch()  # Beside b.jpg; results keep the suffix in their names.
+    first = jobs("s.png")
+    assert [job.output.name for job in first] == ["a__s.PNG", "b_jpg__s.jpg", "b_png__s.png"]
+    for job in first:
+        job.output.touch()
+    assert not said
+    assert jobs("s.png") == first
+    assert [progress.message for progress in said] == [
+        "cdjax: 3 results of an earlier run in in not taken as contents"
+    ]
+    # Nor those with another style.
+    assert [job.content for job in jobs("c.png")] == [job.content for job in first]
+    # Elsewhere they are pictures as others.
+    assert len(plan([Path("in")], [Path("s.png")], "out")) == 6
+
+
+def test_results_in_the_folder_of_the_styles_are_not_styles_of_the_next_run() -> None:
+    content, styles = [Path("c.png")], [Path("styles")]
+    first = plan(content, styles, "styles")
+    mixed = plan(content, styles, "styles", mix=True)
+    for job in (*first, *mixed):
+        job.output.with_suffix(".png").touch()
+    assert plan(content, styles, "styles") == first
+    assert plan(content, styles, "styles", mix=True) == mixed
+
+
+def test_a_result_alone_can_be_a_content() -> None:
+    Path("there/c__s.png").touch()
+    assert outputs("there/c__s.png", "s.png", "there") == ["there/c__s__s.png"]
+
+
+def test_standard_output_takes_one_picture() -> None:
+    assert plan([Path("c.png")], [Path("s.png")], "-")[0].output == Path("-")
+    assert outputs("c.png", "s.png", "./-.png") == ["-.png"]
+    with pytest.raises(UsageError, match="standard output takes one picture"):
+        plan([Path("in")], [Path("s.png")], "-")
+
+
+def test_an_outcome_is_one_line_of_json() -> None:
+    job = Job(Path("/dev/stdin"), (Path("a\n\udcff.png"), Path("b.png")), Path("o.png"))
+    line = Outcome(job, "failed", "broken", 1.23456).to_json()
+    assert "\n" not in line
+    assert json.loads(line) == {
+        "input": "-",
+        "style": ["a\n\udcff.png", "b.png"],
+        "output": "o.png",
+        "status": "failed",
+        "error": "broken",
+        "seconds": 1.235,
+        "size": None,
+    }
 
 
 def test_many_files_and_folders_make_every_pair() -> None:

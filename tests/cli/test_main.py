@@ -1,5 +1,7 @@
 """The command `cdjax` itself: its subcommands, its help, its errors, its exit status."""
 
+import importlib.util
+import os
 import runpy
 import subprocess
 import sys
@@ -70,8 +72,16 @@ def raising(error: BaseException) -> Callable[[], int]:
         (ImageError("a.png: broken\nimage"), 2, "cdjax: error: a.png: broken image\n"),
         (TrainingError("step 3: not finite"), 1, "cdjax: error: step 3: not finite\n"),
         (OSError("disk full"), 2, "cdjax: error: disk full\n"),
-        (KeyboardInterrupt(), 130, "\ncdjax: interrupted\n"),
-        (KeyboardInterrupt("run it again"), 130, "\ncdjax: interrupted; run it again\n"),
+        (OSError(28, "No space left", "a\x1b[2J"), 2, "cdjax: error: a\\x1b[2J: No space left\n"),
+        (ImageError("\udcff.png: broken"), 2, "cdjax: error: \\udcff.png: broken\n"),
+        (MemoryError("4 GB"), 2, "cdjax: error: out of memory (4 GB)\n"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: x"),
+            2,
+            "cdjax: error: out of memory (RESOURCE_EXHAUSTED: x)\n",
+        ),
+        (KeyboardInterrupt(), 130, "cdjax: interrupted\n"),
+        (KeyboardInterrupt("run it again"), 130, "cdjax: interrupted; run it again\n"),
         (SystemExit(3), 3, ""),
     ],
 )
@@ -85,6 +95,39 @@ def test_errors_become_a_line_and_a_status(
 def test_a_fault_of_the_program_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         exit_status(raising(ZeroDivisionError()))
+
+
+def test_a_deleted_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert exit_status(lambda: len(os.getcwd())) == 2
+    assert capsys.readouterr().err.startswith("cdjax: error: the current folder does not exist")
+
+
+@pytest.mark.parametrize("platform", ["cuda", "paper"])
+@pytest.mark.parametrize("arguments", [["convert", "vgg19", "none.pth"], ["evaluate", "wct-16x"]])
+def test_a_backend_that_does_not_start_is_one_line(
+    tmp_path: Path, platform: str, arguments: list[str]
+) -> None:
+    if platform == "cuda" and importlib.util.find_spec("jax_cuda12_plugin"):
+        pytest.skip("CUDA is installed, and may start")
+    more = ["-o", "out"]
+    if arguments[0] == "evaluate":
+        more = ["--teacher", "wct-16x", "--images", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "cdjax", *arguments, *more],
+        env=os.environ | {"JAX_PLATFORMS": platform},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"cdjax: error: JAX_PLATFORMS={platform}: this backend does not")
+    assert done.stderr.endswith("JAX_PLATFORMS=cpu computes on the processor\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_missing_packages_are_named_as_pip_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,60 @@ def test_wrong_use_is_answered_before_jax_is_imported(pair: Path, weights: Path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "\n", expected)
 
 
+def test_the_work_goes_on_whatever_the_standard_streams_are(
+    pair: Path, weights: Path, environment: dict[str, str]
+) -> None:
+    (pair / "in").mkdir()
+    for number in range(4):
+        os.link("c.png", f"in/{number}.png")
+    arguments = [*command("in", "s.png", "--weights", str(weights), "-o")]
+    for output, redirected, status in (
+        ("full", "2>/dev/full", 0),
+        ("closed", "2>&-", 0),
+        ("json", "--json >/dev/full 2>/dev/full", 2),
+        ("none", "--json <&- >&- 2>&-", 2),
+    ):
+        shell = ["sh", "-c", f'"$@" {output} {redirected}', "sh", *arguments]
+        assert subprocess.run(shell, env=environment, check=False, timeout=120).returncode == status
+        assert sorted(os.listdir(output)) == [f"{number}__s.png" for number in range(4)]
+
+
+def test_the_work_goes_on_after_the_terminal_was_closed(
+    pair: Path, weights: Path, environment: dict[str, str]
+) -> None:
+    (pair / "in").mkdir()
+    for number in range(200):
+        os.link("c.png", f"in/{number}.png")
+    master, terminal = os.openpty()
+    arguments = ("in", "s.png", "-o", "out", "--weights", str(weights))
+    process = subprocess.Popen(command(*arguments), env=environment, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    while b"/200" not in shown:  # The bar is drawn.
+        shown += os.read(master, 1000)
+    os.close(master)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(120) == 0
+    assert len(os.listdir("out")) == 200
+
+
+def test_standard_input_is_a_picture(
+    pair: Path, weights: Path, environment: dict[str, str]
+) -> None:
+    picture = Path("c.png").read_bytes()
+    arguments = command("-", "s.png", "-o", "-", "--weights", str(weights))
+    done = subprocess.run(
+        arguments, env=environment, input=picture, capture_output=True, check=True
+    )
+    assert done.stderr == b""
+    Path("piped.png").write_bytes(done.stdout)
+    with open("c.png", "rb") as file:
+        arguments = command("-", "s.png", "-o", ".", "--weights", str(weights))
+        subprocess.run(arguments, env=environment, stdin=file, check=True)
+    assert Path("stdin__s.png").read_bytes() == done.stdout
+    assert read_image("piped.png").pixels.shape == (*SIZE, 3)
+
+
 def test_ctrl_c_ends_a_batch_quietly(
     pair: Path, weights: Path, environment: dict[str, str]
 ) -> None:

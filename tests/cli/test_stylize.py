@@ -1,5 +1,6 @@
 """`cdjax stylize` through `main`; test_process.py has what only a process shows."""
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -209,6 +210,111 @@ def test_a_broken_file_in_a_folder_is_reported_and_the_rest_goes_on(
     assert len(names(folders / "out")) == 6 - failed
 
 
+def test_each_s_adds_styles(folders: Path, weights: Path) -> None:
+    assert run(weights, "c.png", "-s", "s.png", "-s", "styles", "--style", "in", "-o", "out") == 0
+    assert names(folders / "out") == [f"c__{style}.png" for style in "absxy"]
+
+
+def test_a_folder_can_be_content_and_output_again_and_again(
+    folders: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for told in ("2 written", "0 written, 2 skipped (already exist)"):
+        assert run(weights, "in", "s.png", "-o", "in") == 0
+        assert capsys.readouterr().err.endswith(f"cdjax: {told}\n")
+    expected = [".hidden.png", "a.png", "a__s.png", "b.jpg", "b__s.jpg", "deeper", "notes.txt"]
+    assert names(folders / "in") == expected
+
+
+def test_a_name_that_is_too_long_fails_alone(
+    folders: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(folders / "in" / f"{'l' * 250}.png")
+    assert run(weights, "in", "s.png", "-o", "out", "--quiet") == 2
+    assert names(folders / "out") == ["a__s.png", "b__s.jpg"]
+    assert error(capsys).endswith("l__s.png: a name of more than 255 bytes\n")
+    # Found before anything is computed, too, whether something exists with that name or not.
+    assert run(weights, "in", "s.png", "-o", "out", "--quiet", "--overwrite") == 2
+    assert "a name of more than 255 bytes" in error(capsys)
+    assert run(weights, "c.png", "s.png", "-o", f"{'l' * 255}.png") == 2
+    assert "l.png: " in error(capsys)
+
+
+def test_names_may_begin_with_a_dash(pair: Path, weights: Path) -> None:
+    (pair / "c.png").rename(pair / "-c.png")
+    (pair / "s.png").rename(pair / "--alpha")
+    assert run(weights, "-o", "-one.png", "./-c.png", "./--alpha") == 0
+    assert (
+        main(["stylize", "-o", "./-two.png", "--weights", str(weights), "--", "-c.png", "--alpha"])
+        == 0
+    )
+    assert (
+        main(
+            [
+                "stylize",
+                "--output=-three.png",
+                "--weights",
+                str(weights),
+                "-s",
+                "./--alpha",
+                "--",
+                "-c.png",
+            ]
+        )
+        == 0
+    )
+    assert run(weights, "./-c.png", "--styles=--alpha", "-o", ".") == 0
+    expected = ["--alpha", "-c.png", "-c__--alpha.png", "-one.png", "-three.png", "-two.png"]
+    assert names(pair) == expected
+    assert len({Path(name).read_bytes() for name in expected[2:]}) == 1
+
+
+def test_json_is_an_object_per_picture(
+    folders: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folders / "in/a.png").write_bytes(b"no picture")
+    arguments = ("in", "styles/x.png", "-o", "out", "--json", "--quiet")
+    assert run(weights, *arguments) == 2
+    out, err = capsys.readouterr()
+    failed, made = map(json.loads, out.splitlines())
+    assert err == f"cdjax: error: {failed['error']}\n"
+    assert (failed["input"], failed["status"]) == ("in/a.png", "failed")
+    assert failed["error"].startswith("in/a.png: not an image")
+    assert made.pop("seconds") > 0
+    pair = {"input": "in/b.jpg", "style": "styles/x.png", "output": "out/b__x.jpg"}
+    assert made == pair | {"status": "made", "error": None, "size": [SIZE[1], SIZE[0]]}
+
+    assert run(weights, *arguments) == 2
+    again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [found["status"] for found in again] == ["already there", "failed"]
+    assert again[0]["size"] == [SIZE[1], SIZE[0]]
+
+    assert run(weights, "in/a.png", "s.png", "-o", "one.png", "--json") == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["status"] == "failed"
+    assert err.startswith("cdjax: error: in/a.png: not an image")
+
+
+def test_quiet_prints_nothing_but_errors(
+    folders: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(weights, "in", "styles/x.png", "-o", "out", "-q") == 0
+    assert run(weights, "in", "styles/x.png", "-o", "out", "-q") == 0
+    assert run(weights, "in", "s.png", "-o", "in", "-q", "--memory", "1MB") == 0
+    assert run(weights, "in", "s.png", "-o", "in", "-q") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_standard_output_gets_a_png(
+    pair: Path, weights: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert run(weights, "c.png", "s.png", "-o", "out.png") == 0
+    assert run(weights, "c.png", "s.png", "-o", "-") == 0
+    assert capfdbinary.readouterr() == (Path("out.png").read_bytes(), b"")
+    Path("s.png").write_bytes(b"no picture")
+    assert run(weights, "c.png", "s.png", "-o", "-") == 2
+    assert capfdbinary.readouterr().out == b""
+
+
 def test_an_output_that_cannot_be_written_is_reported_and_the_rest_goes_on(
     folders: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +338,13 @@ WRONG = {
     "alpha below 0": ([*PAIR, "--alpha", "-1"], "0 to 1"),
     "alpha nan": ([*PAIR, "--alpha", "nan"], "0 to 1"),
     "alpha text": ([*PAIR, "--alpha", "x"], "'x' is not a number"),
+    "empty output": ([*PAIR[:4], ""], "-o/--output: is empty"),
+    "two outputs": ([*PAIR, "-o", "p.png"], "-o/--output: given twice"),
+    "empty content": (["stylize", "", *PAIR[2:]], "CONTENT: an empty name"),
+    "no value": ([*PAIR[:4], "--overwrite"], "-o/--output: expected one argument"),
+    "two to stdout": (["stylize", ".", "s.png", "-o", "-"], "standard output takes one picture"),
+    "json and a picture": ([*PAIR[:4], "-", "--json"], "--json: standard output takes the picture"),
+    "no weights' name": ([*PAIR, "--weights", ""], "cdjax: error: "),
     "size": ([*PAIR, "--style-size", "0"], "whole number"),
     "size text": ([*PAIR, "--content-size", "1.5"], "'1.5'"),
     "quality": ([*PAIR, "--quality", "101"], "1 to 100"),
@@ -340,6 +453,14 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stylize", "--help"]) == 0
     text = capsys.readouterr().out
     options = "styles output mix method weights alpha content-size style-size dtype quality"
-    for option in [*options.split(), "memory", "host-memory", "deepzoom", "overwrite"]:
+    for option in [
+        *options.split(),
+        "memory",
+        "host-memory",
+        "deepzoom",
+        "overwrite",
+        "json",
+        "quiet",
+    ]:
         assert f"--{option} " in text
     assert "default wct-16x" in " ".join(text.split())
