@@ -5,13 +5,15 @@ out.preview.png), which is removed once OUT is written. `cdjax.optimize_image` d
 """
 
 import argparse
+import os
+import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdjax.cli.parser import Parser, add_picture_options, within
+from cdjax.cli.parser import Parser, add_picture_options, picture_path, within
 from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,10 +27,26 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     options = _parse(arguments)
-    job, settings = _job(options), _settings(options)
+    if options.quiet:
+        warnings.simplefilter("ignore")
     from cdjax.cli.interrupts import run_interruptibly
+    from cdjax.cli.jobs import STDIN, Outcome
+    from cdjax.cli.standard import print_outcome, read_standard_input, standard_output
 
-    run_interruptibly(partial(_optimize, options, job, settings))
+    if STDIN in (options.content, options.style):
+        read_standard_input()
+    planned, settings = _job(options), _settings(options)
+    with standard_output([planned], json=options.json) as (job,):
+        began = time.monotonic()
+        try:
+            size = run_interruptibly(partial(_optimize, options, job, settings))
+        except (ValueError, OSError) as error:
+            if options.json:
+                seconds = time.monotonic() - began
+                print_outcome(Outcome(job, "failed", str(error), seconds))
+            raise
+        if options.json:
+            print_outcome(Outcome(job, "made", None, time.monotonic() - began, size))
     return 0
 
 
@@ -39,8 +57,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "Settings that are not given are those of cdjax.Optimization.",
     )
     add, count = parser.add_argument, within(int, 0, 10**9)
-    add("content", type=Path, metavar="CONTENT", help="an image")
-    add("style", type=Path, metavar="STYLE", help="an image")
+    add("content", type=picture_path, metavar="CONTENT", help="an image; - is standard input")
+    add("style", type=picture_path, metavar="STYLE", help="an image")
     add_picture_options(parser)
     every = "steps between two previews beside OUT; 0: none (%(default)s)"
     add("--preview-every", type=count, default=50, metavar="N", help=every)
@@ -85,13 +103,16 @@ def _layer(text: str) -> tuple[str, float]:
 
 def _job(options: argparse.Namespace) -> "Job":
     from cdjax.cli.jobs import plan
+    from cdjax.cli.standard import already_there, print_outcome
 
     for role in ("content", "style"):
         path = getattr(options, role)
         if path.is_dir():
             raise UsageError(f"{role} {path}: is a folder; give one image")
     job = plan([options.content], [options.style], options.output)[0]
-    if job.output.exists() and not options.overwrite:
+    if os.path.lexists(job.output) and not options.overwrite:
+        if options.json:
+            print_outcome(already_there(job))
         raise UsageError(f"output {job.output}: already exists; --overwrite replaces it")
     return job
 
@@ -113,7 +134,8 @@ def _settings(options: argparse.Namespace) -> "Optimization":
 
 def _optimize(
     options: argparse.Namespace, job: "Job", settings: "Optimization", guard: "InterruptGuard"
-) -> None:
+) -> tuple[int, int]:
+    """Makes the picture; returns its width and height."""
     import numpy as np
 
     from cdjax.checkpoints.load import load_model
@@ -159,3 +181,4 @@ def _optimize(
     with guard.protected():
         write_image(job.output, Picture(result, content.alpha), quality=options.quality)
         preview.unlink(missing_ok=True)
+    return width, height

@@ -131,11 +131,13 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def path(text: str) -> Path:
-    """The type of an argument that is a path; an empty one would be the current folder."""
-    if not text:
+def picture_path(text: str) -> Path:
+    """The type of an argument that is a file or folder of pictures; `-` is standard input."""
+    from cdjax.cli.jobs import STANDARD, STDIN
+
+    if not text:  # It would be the current folder.
         raise argparse.ArgumentTypeError("an empty name")
-    return Path(text)
+    return STDIN if text == str(STANDARD) else Path(text)
 
 
 def new_file(text: str) -> Path:

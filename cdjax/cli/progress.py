@@ -35,7 +35,7 @@ class ProgressBar:
     Args:
         unit: name of the units, such as `"image"`.
         guard: under which everything is printed.
-        keep: whether a finished bar stays on the screen.
+        keep: whether a finished bar stays on the screen, or a finished task has a line.
         quiet: whether only errors are printed.
         every: seconds between two lines where no bar is drawn; 0: a line for every finished unit.
     """
@@ -85,7 +85,10 @@ class ProgressBar:
 
     def _print(self, progress: Progress) -> None:
         now = time.monotonic()
-        if progress.done != self._last and now - self._printed >= self._every:
+        due = now - self._printed >= self._every
+        if progress.done != self._last and (
+            due or (self._keep and progress.done == progress.total)
+        ):
             self._printed = now
             total = f" of {progress.total:,}" if progress.total is not None else ""
             units = self._unit if self._unit == "px" else f"{self._unit}s"

@@ -1,15 +1,18 @@
-"""Pictures from standard input and to standard output."""
+"""What standard input and output are for: pictures, and lines of JSON."""
 
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from cdjax.cli.jobs import STDIN
+from cdjax.cli.jobs import STANDARD, STDIN, Job, Outcome
+from cdjax.cli.progress import print_line
 from cdjax.errors import ImageError, UsageError
+from cdjax.io.images import image_size
 
 _MOST = 2**32
 """Bytes that are read from standard input."""
@@ -46,18 +49,40 @@ def read_standard_input() -> None:
         os.dup2(file.fileno(), 0)
 
 
+def print_outcome(outcome: Outcome) -> None:
+    """Prints an outcome as a line of JSON on standard output."""
+    print_line(outcome.to_json(), sys.stdout)
+
+
+def already_there(job: Job) -> Outcome:
+    """The outcome of a job whose output exists."""
+    found = image_size(job.output)
+    return Outcome(job, "already there", size=found and (found[1], found[0]))
+
+
 @contextmanager
-def standard_output() -> Iterator[Path]:
-    """Yields a path; the PNG that is there at the end of the context goes to standard output.
+def standard_output(jobs: Sequence[Job], *, json: bool) -> Iterator[Sequence[Job]]:
+    """Yields jobs that write files; if the only one was for standard output, its file goes there.
+
+    Only a whole PNG is written, at the end of the context.
+
+    Args:
+        jobs: one for standard output, or any number of others.
+        json: whether outcomes are printed there.
 
     Raises:
-        UsageError: if standard output is a terminal.
+        UsageError: if standard output is to take a picture, and is a terminal or takes outcomes.
     """
+    if jobs[0].output != STANDARD:
+        yield jobs
+        return
+    if json:
+        raise UsageError("--json: standard output takes the picture; give OUT a name")
     if sys.stdout.isatty():
         raise UsageError("output -: standard output is a terminal; redirect it: ... > FILE.png")
     with tempfile.TemporaryDirectory(prefix="cdjax-") as folder:
         path = Path(folder, "stdout.png")
-        yield path
+        yield [replace(jobs[0], output=path)]
         with open(path, "rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer, _AT_ONCE)
         sys.stdout.buffer.flush()

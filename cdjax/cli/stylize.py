@@ -2,19 +2,18 @@
 
 import argparse
 import os
-import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdjax.cli.parser import BAD_INPUT, Parser, add_picture_options, path, size, within
+from cdjax.cli.parser import BAD_INPUT, Parser, add_picture_options, picture_path, size, within
 from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
-    from cdjax.cli.jobs import Job, Outcome
+    from cdjax.cli.jobs import Job
     from cdjax.model import Model
 
 _USAGE = """\
@@ -28,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     if options.quiet:
         warnings.simplefilter("ignore")
-    from cdjax.cli.jobs import STANDARD, STDIN, plan
+    from cdjax.cli.jobs import STDIN, plan
     from cdjax.cli.progress import ProgressBar
     from cdjax.cli.standard import read_standard_input, standard_output
 
@@ -36,23 +35,19 @@ def run(arguments: Sequence[str]) -> int:
     if STDIN in (*contents, *styles):
         read_standard_input()
     mix, deepzoom = options.mix is not None, options.deepzoom
-    printed = ProgressBar(quiet=options.quiet)
-    jobs = plan(contents, styles, options.output, mix=mix, deepzoom=deepzoom, on_progress=printed)
+    said = ProgressBar(quiet=options.quiet)
+    jobs = plan(contents, styles, options.output, mix=mix, deepzoom=deepzoom, on_progress=said)
     _check(options, len(jobs[0].styles))
-    if options.output == str(STANDARD):
-        with standard_output() as path:
-            return _make(options, [replace(jobs[0], output=path)], True)
-    return _make(
-        options, jobs, len(jobs) == 1 and all(path.is_file() for path in (*contents, *styles))
-    )
+    single = len(jobs) == 1 and all(path.is_file() for path in (*contents, *styles))
+    with standard_output(jobs, json=options.json) as files:
+        return _make(options, files, single)
 
 
 def _make(options: argparse.Namespace, jobs: "Sequence[Job]", single: bool) -> int:
     """Makes what does not exist yet; returns the exit status."""
     from cdjax.checkpoints.load import find_model
-    from cdjax.cli.jobs import Outcome
     from cdjax.cli.progress import print_line
-    from cdjax.io.images import image_size
+    from cdjax.cli.standard import already_there, print_outcome
 
     todo = [job for job in jobs if options.overwrite or not os.path.lexists(job.output)]
     weights = options.weights
@@ -62,8 +57,7 @@ def _make(options: argparse.Namespace, jobs: "Sequence[Job]", single: bool) -> i
     if options.json:
         for job in jobs:
             if job not in todo:
-                found = image_size(job.output)
-                _print_json(Outcome(job, "already there", size=found and (found[1], found[0])))
+                print_outcome(already_there(job))
     if single and not todo:
         raise UsageError(f"output {jobs[0].output}: already exists; --overwrite replaces it")
     if len(jobs) > 1 and not options.quiet:
@@ -76,12 +70,6 @@ def _make(options: argparse.Namespace, jobs: "Sequence[Job]", single: bool) -> i
     return BAD_INPUT if failed else 0
 
 
-def _print_json(outcome: "Outcome") -> None:
-    from cdjax.cli.progress import print_line
-
-    print_line(outcome.to_json(), sys.stdout)
-
-
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="cdjax stylize",
@@ -92,8 +80,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     what = "photographs; without -s, STYLE"
-    add("inputs", type=_input, nargs="+", metavar="CONTENT", help=what)
-    styles: Any = {"type": _input, "nargs": "+", "action": "extend", "metavar": "STYLE"}
+    add("inputs", type=picture_path, nargs="+", metavar="CONTENT", help=what)
+    styles: Any = {"type": picture_path, "nargs": "+", "action": "extend", "metavar": "STYLE"}
     add("-s", "--styles", "--style", **styles, help="paintings")
     add_picture_options(parser)
     weight = within(float, 0, 1_000_000)
@@ -120,13 +108,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     host = "for pictures made in windows; the rest goes to files (default: half of the free)"
     add("--host-memory", type=size, metavar="SIZE", help=host)
     return parser.parse_intermixed_args(arguments)
-
-
-def _input(text: str) -> Path:
-    """A file or folder; `-` is standard input."""
-    from cdjax.cli.jobs import STANDARD, STDIN
-
-    return STDIN if text == str(STANDARD) else path(text)
 
 
 def _inputs(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
@@ -170,8 +151,6 @@ def _check(options: argparse.Namespace, styles: int) -> None:
         if not vips.available():
             raise UsageError("--deepzoom needs libvips: pip install 'pyvips[binary]'")
         viewer_files()
-    if options.json and options.output == "-":
-        raise UsageError("--json: standard output takes the picture; give OUT a name")
     if options.mix and len(options.mix) != styles:
         raise UsageError(f"--mix: {len(options.mix)} weights for {styles} styles")
     if options.mix and not any(options.mix):
@@ -183,6 +162,7 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
     from cdjax.cli.batch import run
     from cdjax.cli.interrupts import run_interruptibly
     from cdjax.cli.jobs import Settings
+    from cdjax.cli.standard import print_outcome
 
     def load() -> "Model":
         from cdjax.checkpoints.load import load_model
@@ -203,5 +183,5 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}
     settings = Settings(**{field.name: chosen[field.name] for field in fields(Settings)})
-    on_outcome: Any = {"on_outcome": _print_json} if options.json else {}
+    on_outcome: Any = {"on_outcome": print_outcome} if options.json else {}
     return run_interruptibly(partial(run, jobs, load, settings, strict=single, **on_outcome))

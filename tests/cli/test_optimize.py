@@ -1,5 +1,6 @@
 """`cdjax optimize`, as a person runs it: its picture, its preview, its errors."""
 
+import json
 import signal
 import threading
 from dataclasses import replace
@@ -51,8 +52,9 @@ def test_from_files_to_a_picture(
     assert main(["optimize", "c.png", "s.png", "-o", "out.png", *COMMON, *options]) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert "13x19: 100%" in err
-    assert "style=" in err.splitlines()[-1]
+    assert err.startswith("cdjax: 13x19: 12 of 12 steps, ")
+    assert ", style " in err.splitlines()[-1]
+    assert err.count("\n") == 1
     # A preview before the last step, and in the end nothing but the picture.
     assert written[0] == ("out.preview.png", ["out.preview.png"])
     assert written[1][0] == "out.png"
@@ -73,7 +75,7 @@ def test_another_model_finishes(work: Path, capsys: pytest.CaptureFixture[str]) 
     for chosen, last in (([], 3), (["--finish-steps", "5"], 5)):
         command = ["c.png", "s.png", "-o", f"out{last}.png", *COMMON, "--finish", "teacher"]
         assert main(["optimize", *command, *chosen]) == 0
-        assert "13x19, finishing: 100%" in capsys.readouterr().err
+        assert "13x19, finishing: 12 of 12 steps, " in capsys.readouterr().err
         settings = replace(SETTINGS, finish_steps=last)
         models = load_model("tiny"), load_model("teacher")
         wanted = optimize_image(models[0], content, style, settings=settings, finish=models[1])
@@ -84,11 +86,30 @@ def test_another_model_finishes(work: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_stylized_start(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["c.png", "s.png", "-o", "out.png", "--model", "tiny", "--steps", "2", *LAYERS]
     assert main(["optimize", *command, "--start", "stylized"]) == 0
-    assert "2/2" in capsys.readouterr().err
+    assert "2 of 2 steps" in capsys.readouterr().err
     content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
     settings = replace(SETTINGS, steps=2, scales=None, start="stylized")
     wanted = optimize_image(load_model("tiny"), content, style, settings=settings)
     np.testing.assert_array_equal(read_image("out.png").pixels, levels(np.asarray(wanted)))
+
+
+def test_json_and_quiet(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["optimize", "c.png", "s.png", "-o", "out.png", *COMMON, "--json", "--quiet"]
+    statuses = []
+    for arguments in (command, command, [*command, "--overwrite", "--content-size", "3"]):
+        status = main([*arguments, "--steps", "2"])
+        out, err = capsys.readouterr()
+        found = json.loads(out)
+        assert (found["input"], found["style"], found["output"]) == ("c.png", "s.png", "out.png")
+        assert (status == 0) == (err == "") == (found["status"] == "made")
+        statuses.append((found["status"], found["size"]))
+    assert statuses == [("made", [13, 19]), ("already there", [13, 19]), ("failed", None)]
+
+
+def test_standard_output_gets_a_png(work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["optimize", "c.png", "s.png", "-o", "-", *COMMON, "--steps", "1", "-q"]) == 0
+    (work / "out.png").write_bytes(capfdbinary.readouterr().out)
+    assert read_image(work / "out.png").pixels.shape == (*SIZE, 3)
 
 
 def test_sizes_and_overwriting(work: Path) -> None:
@@ -153,7 +174,7 @@ def test_ctrl_c_leaves_the_preview_and_no_output(
     options = [*COMMON, "--optimizer", "adam", "--steps", "10000000", "--preview-every", "10"]
     assert main(["optimize", "c.png", "s.png", "-o", "out.png", *options]) == 130
     err = capsys.readouterr().err
-    assert err.endswith("\ncdjax: interrupted\n")
+    assert err == "cdjax: interrupted\n"
     assert "Traceback" not in err
     assert read_image(work / "out.preview.png").pixels.shape == (*SIZE, 3)
     assert sorted(p.name for p in work.glob("*.p*")) == ["c.png", "out.preview.png", "s.png"]

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -65,9 +66,7 @@ def test_the_work_goes_on_whatever_the_standard_streams_are(
     arguments = [*command("in", "s.png", "--weights", str(weights), "-o")]
     for output, redirected, status in (
         ("full", "2>/dev/full", 0),
-        ("closed", "2>&-", 0),
-        ("json", "--json >/dev/full 2>/dev/full", 2),
-        ("none", "--json <&- >&- 2>&-", 2),
+        ("closed", "--json <&- >&- 2>&-", 2),
     ):
         shell = ["sh", "-c", f'"$@" {output} {redirected}', "sh", *arguments]
         assert subprocess.run(shell, env=environment, check=False, timeout=120).returncode == status
@@ -81,6 +80,7 @@ def test_the_work_goes_on_after_the_terminal_was_closed(
     for number in range(200):
         os.link("c.png", f"in/{number}.png")
     master, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     arguments = ("in", "s.png", "-o", "out", "--weights", str(weights))
     process = subprocess.Popen(command(*arguments), env=environment, stderr=terminal)
     os.close(terminal)

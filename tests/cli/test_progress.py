@@ -84,11 +84,16 @@ def test_where_no_bar_is_there_are_plain_lines_now_and_then(
         bar(Progress("model", message="done"))
     with ProgressBar("px") as bar:
         bar(Progress("c.png", 1, 3))
+        bar(Progress("c.png", 3, 3))
+    with ProgressBar("px", keep=True) as bar:
+        bar(Progress("d.png", 1, 3))
+        bar(Progress("d.png", 3, 3))
     assert capsys.readouterr().err.splitlines() == [
         "cdjax: error: a.png: broken image",
         "cdjax: a.png: 1 of 1,200 images",
         "cdjax: b.png: 2 of 1,200 images, loss 0.25",
         "done",
+        "cdjax: d.png: 3 of 3 px",
     ]
 
 
