@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
 
     use_compilation_cache()
     start_backend()
-    with ProgressBar() as on_progress:
+    with ProgressBar(quiet=options.quiet) as on_progress:
         found, pictures = _measure(options, on_progress)
     results = about("cdjax evaluate", arguments) | found
     print(report(results), end="")
@@ -76,6 +76,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--alphas", type=within(float, 0, 1), nargs="+", default=[1.0, 0.8, 0.6, 0.4], help=alphas)
     add("--stages", type=int, nargs="+", choices=range(1, 6), help="measure only these stages")
     add("--batch", type=count, default=4, help="images at a time (4)")
+    add("-q", "--quiet", action="store_true", help="show no progress")
     add("--json", type=new_file, metavar="OUT", help="file for all figures")
     add("--sheet", type=new_file, metavar="OUT", help="picture of all pairs by all models")
     options = parser.parse_args(arguments)

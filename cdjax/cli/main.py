@@ -90,6 +90,9 @@ def exit_status(run: Callable[[], int]) -> int:
             # programs are compiled in every process.
             warnings.filterwarnings("ignore", module=r"PIL\.")
             warnings.filterwarnings("ignore", message="Error .* persistent compilation cache")
+            warnings.showwarning = lambda message, *_, **__: print_line(
+                f"cdjax: warning: {message}"
+            )
             return run()
     except SystemExit as done:
         return int(done.code or 0)

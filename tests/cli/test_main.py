@@ -5,6 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -90,6 +91,19 @@ def test_errors_become_a_line_and_a_status(
 ) -> None:
     assert exit_status(raising(error)) == status
     assert capsys.readouterr().err == line
+
+
+def test_warnings_are_lines_and_a_cache_that_fails_is_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run() -> int:
+        warnings.warn("Error reading persistent compilation cache entry for 'jit_x'", stacklevel=1)
+        warnings.simplefilter("default")
+        warnings.warn("a driver is old", stacklevel=1)
+        return 0
+
+    assert exit_status(run) == 0
+    assert capsys.readouterr() == ("", "cdjax: warning: a driver is old\n")
 
 
 def test_a_fault_of_the_program_is_not_hidden() -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from cdjax import Model, ModelConfig, Spec, load_model, save_model, stylize
 from cdjax.cli.compilation_cache import use_compilation_cache
 from cdjax.cli.main import main
+from cdjax.io.cache import cache_folder
 from cdjax.io.images import Picture, read_image, resize, write_image
 from tests.cli.conftest import SIZE
 from tests.models import random_image, random_model
@@ -422,6 +423,10 @@ def test_after_an_interruption_nothing_is_written(
     assert len(names(folders / "out")) == 1
 
 
+def _without_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
 def test_the_cache_is_where_it_was_asked_for_or_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,6 +440,14 @@ def test_the_cache_is_where_it_was_asked_for_or_nowhere(
         jax.config.update(setting, None)
         (tmp_path / "file").write_text("")
         use_compilation_cache()
+        assert getattr(jax.config, setting) is None
+        with monkeypatch.context() as patch:
+            patch.delenv("CDJAX_CACHE")
+            patch.delenv("XDG_CACHE_HOME", raising=False)
+            patch.setattr(Path, "home", _without_home)
+            use_compilation_cache()
+            with pytest.raises(OSError, match="CDJAX_CACHE chooses a folder"):
+                cache_folder()
         assert getattr(jax.config, setting) is None
         (tmp_path / "file").unlink()
         (tmp_path / "file/xla").mkdir(parents=True)
