@@ -1,6 +1,11 @@
 """Compiled programs are kept on disk, so that the next process need not compile them again."""
 
+import glob
 import os
+import re
+from contextlib import suppress
+
+from cdjax.io.cache import cache_folder
 
 
 def use_compilation_cache() -> None:
@@ -11,8 +16,6 @@ def use_compilation_cache() -> None:
     compiled in every process.
     """
     import jax
-
-    from cdjax.io.cache import cache_folder
 
     setting = "jax_compilation_cache_dir"
     if not getattr(jax.config, setting):
@@ -30,3 +33,16 @@ def use_compilation_cache() -> None:
         jax.config.update(setting, str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def remove_damaged_entries(warning: str) -> None:
+    """Removes what JAX warns that it cannot read, because it replaces no entry that exists.
+
+    Only entries of cdjax's own folder are removed, such as those that a full disk cut off.
+    """
+    found = re.match(r"Error reading \D*cache entry for '([^']+)': (\w+)", warning)
+    if found is None or found[2] in ("FileNotFoundError", "PermissionError"):
+        return
+    with suppress(OSError):
+        for entry in (cache_folder() / "xla").glob(f"{glob.escape(found[1])}-*-cache"):
+            entry.unlink()

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from cdjax.cli.allocator import STYLISATION, TRAINING, start_again_tuned
+from cdjax.cli.compilation_cache import remove_damaged_entries
 from cdjax.cli.parser import BAD_INPUT, Parser, error_line
 from cdjax.cli.progress import print_line
 from cdjax.cli.streams import ignore_hangup, use_forgiving_streams
@@ -68,6 +69,8 @@ def command(arguments: Sequence[str] | None = None) -> NoReturn:
     gc.set_threshold(100_000)
     try:
         status = main(given)
+    except KeyboardInterrupt:  # A second one.
+        status = _INTERRUPTED
     except BaseException:  # At its usual end, the interpreter would wait for all threads.
         traceback.print_exc()
         status = _TRAINING_FAILED
@@ -86,13 +89,9 @@ def exit_status(run: Callable[[], int]) -> int:
     """The exit status that `run` returns; its errors are printed in one line on stderr."""
     try:
         with warnings.catch_warnings():
-            # What users need to know about a file is printed as our own lines. Without a cache,
-            # programs are compiled in every process.
+            # What users need to know about a file is printed as our own lines.
             warnings.filterwarnings("ignore", module=r"PIL\.")
-            warnings.filterwarnings("ignore", message="Error .* persistent compilation cache")
-            warnings.showwarning = lambda message, *_, **__: print_line(
-                f"cdjax: warning: {message}"
-            )
+            warnings.showwarning = _print_warning
             return run()
     except SystemExit as done:
         return int(done.code or 0)
@@ -110,6 +109,14 @@ def exit_status(run: Callable[[], int]) -> int:
         hint = f"; {interrupt}" if str(interrupt) else ""
         print(f"{begin}cdjax: interrupted{hint}", file=sys.stderr, flush=True)
         return _INTERRUPTED
+
+
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    text = " ".join(str(message).split())
+    if "persistent compilation cache" in text:  # Without a cache, programs are compiled again.
+        remove_damaged_entries(text)
+    else:
+        print_line(f"cdjax: warning: {text}")
 
 
 def _without_folder(error: Exception) -> str:

@@ -93,17 +93,26 @@ def test_errors_become_a_line_and_a_status(
     assert capsys.readouterr().err == line
 
 
-def test_warnings_are_lines_and_a_cache_that_fails_is_none(
-    capsys: pytest.CaptureFixture[str],
+def test_warnings_are_lines_and_entries_of_the_cache_that_cannot_be_read_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run() -> int:
-        warnings.warn("Error reading persistent compilation cache entry for 'jit_x'", stacklevel=1)
         warnings.simplefilter("default")
-        warnings.warn("a driver is old", stacklevel=1)
+        for kind, name in (("error", "jit_cut"), ("PermissionError", "jit_locked")):
+            message = f"Error reading persistent compilation cache entry for '{name}': {kind}: x"
+            warnings.warn(message, stacklevel=1)
+        warnings.warn("a driver\nis old", stacklevel=1)
         return 0
 
+    monkeypatch.setenv("CDJAX_CACHE", str(tmp_path))
+    (tmp_path / "xla").mkdir()
+    for name in ("cut", "locked", "cut_too"):
+        (tmp_path / "xla" / f"jit_{name}-0f-cache").write_bytes(b"x")
     assert exit_status(run) == 0
     assert capsys.readouterr() == ("", "cdjax: warning: a driver is old\n")
+    # JAX replaces no entry that exists.
+    left = sorted(path.name for path in (tmp_path / "xla").iterdir())
+    assert left == ["jit_cut_too-0f-cache", "jit_locked-0f-cache"]
 
 
 def test_a_fault_of_the_program_is_not_hidden() -> None:
