@@ -127,7 +127,7 @@ def _make(
     else:
         fault = None
     seconds = time.monotonic() - began
-    return Outcome(job, "failed" if fault else "made", fault, seconds, size)
+    return Outcome(job, "made" if fault is None else "failed", fault, seconds, size)
 
 
 def _attempt(function: Callable[..., "Style"], *arguments: Any) -> "Future[Style]":
