@@ -16,13 +16,13 @@ _DASHES = "--end-of-options"
 
 
 def printable(text: str) -> str:
-    """A text whose control characters, other than line breaks, are escaped.
+    """A text whose control characters are escaped.
 
     File names may contain them, and bytes that are not UTF-8.
     """
 
     def shown(character: str) -> str:
-        if character != "\n" and unicodedata.category(character) in ("Cc", "Cs"):
+        if unicodedata.category(character) in ("Cc", "Cs"):
             return character.encode("unicode_escape", "surrogatepass").decode()
         return character
 

@@ -14,7 +14,8 @@ _SECONDS = 30.0
 
 def print_line(line: str, file: TextIO | None = None) -> None:
     """Prints a line to a file, by default stderr; on a terminal above the progress bars."""
-    file, line = sys.stderr if file is None else file, printable(line)
+    file = sys.stderr if file is None else file
+    line = "\n".join(map(printable, line.split("\n")))
     if "tqdm" in sys.modules and _is_terminal():
         from tqdm import tqdm
 
@@ -93,7 +94,9 @@ class ProgressBar:
             total = f" of {progress.total:,}" if progress.total is not None else ""
             units = self._unit if self._unit == "px" else f"{self._unit}s"
             shown = "".join(f", {name} {value:.3g}" for name, value in progress.metrics.items())
-            print_line(f"cdjax: {progress.task}: {progress.done:,}{total} {units}{shown}")
+            print_line(
+                f"cdjax: {printable(progress.task)}: {progress.done:,}{total} {units}{shown}"
+            )
         self._last = progress.done
 
     def _draw(self, progress: Progress) -> None:
@@ -102,7 +105,7 @@ class ProgressBar:
             if bar is not None:
                 bar.close()
             self._bar = bar = self._new_bar(progress)
-        bar.set_description(progress.task, refresh=False)
+        bar.set_description(printable(progress.task), refresh=False)
         if progress.metrics:
             shown = {name: f"{value:.3g}" for name, value in progress.metrics.items()}
             bar.set_postfix(shown, refresh=False)
@@ -115,7 +118,7 @@ class ProgressBar:
             total=progress.total,
             # Of a run that is continued; what is done already does not count for the speed.
             initial=progress.done,
-            desc=progress.task,
+            desc=printable(progress.task),
             unit=self._unit,
             # Large numbers are shown in thousands and millions.
             unit_scale=progress.total is not None and progress.total >= 100_000,

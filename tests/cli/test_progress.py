@@ -80,7 +80,7 @@ def test_where_no_bar_is_there_are_plain_lines_now_and_then(
         bar(Progress("a.png", 0, 1200))
         bar(Progress("a.png", 1, 1200, message="cdjax: error: a.png: broken image"))
         bar(Progress("b.png", 1, 1200))
-        bar(Progress("b.png", 2, 1200, {"loss": 0.25}))
+        bar(Progress("b\n\x1b.png", 2, 1200, {"loss": 0.25}))
         bar(Progress("model", message="done"))
     with ProgressBar("px") as bar:
         bar(Progress("c.png", 1, 3))
@@ -91,7 +91,7 @@ def test_where_no_bar_is_there_are_plain_lines_now_and_then(
     assert capsys.readouterr().err.splitlines() == [
         "cdjax: error: a.png: broken image",
         "cdjax: a.png: 1 of 1,200 images",
-        "cdjax: b.png: 2 of 1,200 images, loss 0.25",
+        r"cdjax: b\n\x1b.png: 2 of 1,200 images, loss 0.25",
         "done",
         "cdjax: d.png: 3 of 3 px",
     ]
