@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from cdjax.errors import ImageError, UsageError
-from cdjax.io.images import FORMATS, READABLE, check_suffix
+from cdjax.io.formats import FORMATS, READABLE
+from cdjax.io.images import check_suffix
 from cdjax.progress import OnProgress, Progress, ignore_progress
 
 STANDARD = Path("-")

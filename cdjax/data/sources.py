@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from cdjax.errors import BrokenImageError, DataError, first_line
-from cdjax.io.images import READABLE, picture_of, resize
+from cdjax.io.decoding import opened
+from cdjax.io.formats import FORMATS, READABLE
+from cdjax.io.images import decoded, resize
 
 _MOST_ELONGATED = 50
-_FORMATS = tuple(dict.fromkeys(READABLE.values()))  # No EPS: Pillow would run Ghostscript.
+_MOST_PIXELS = 178_956_970  # a limit of Pillow's
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, RuntimeError)
 
 
@@ -49,7 +50,7 @@ class Folder:
             names += [(below / name).as_posix() for name in files if _is_image(name)]
         self._names = sorted(names)
         if not names:
-            raise DataError(f"{self._root}: no images ({', '.join(READABLE)}) in this folder")
+            raise DataError(f"{self._root}: no images ({', '.join(FORMATS)}, ...) in this folder")
         self.fingerprint = _digest(*self._names)
 
     def __len__(self) -> int:
@@ -169,20 +170,17 @@ def decode(file: Path | io.BytesIO, *, shorter_side: int) -> NDArray[np.uint8]:
         OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, RuntimeError: if it
             is not an image, broken, too large (178 megapixels), or very long and narrow.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), opened(file) as image:
         warnings.simplefilter("ignore")
-        try:
-            with Image.open(file, formats=_FORMATS) as image:
-                # A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size in a fraction of the time;
-                # resizing from there makes no visible difference.
-                scale = 2 * shorter_side / min(image.size)
-                image.draft(None, (round(image.width * scale), round(image.height * scale)))
-                image.load()
-                if max(image.size) > _MOST_ELONGATED * min(image.size):
-                    raise ValueError(f"{image.width} x {image.height} is too long and narrow")
-                picture = picture_of(ImageOps.exif_transpose(image))
-        except Image.DecompressionBombError as error:
-            raise ValueError("too many megapixels") from error
+        if image.header.pixels > _MOST_PIXELS:
+            raise ValueError("too many megapixels")
+        height, width = image.header.size
+        if max(height, width) > _MOST_ELONGATED * min(height, width):
+            raise ValueError(f"{width} x {height} is too long and narrow")
+        # A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size in a fraction of the time; resizing
+        # from there makes no visible difference.
+        image.draft(2 * shorter_side)
+        picture = decoded(image)
     picture = resize(picture, shorter_side)
     pixels = picture.pixels
     if pixels.dtype != np.uint8:

@@ -1,44 +1,34 @@
 """Reads image files into arrays and writes arrays into image files.
 
-Pixels are sRGB: an embedded ICC profile is converted on reading, and files are written without one.
-The EXIF orientation is applied, and the first frame of an animation is read. No other metadata is
-kept.
+Pixels in memory are sRGB and upright, and the first frame of an animation is read. A written file
+keeps the EXIF data, the XMP, the resolution and the RGB profile of the image it was made from;
+colours are converted to this profile.
 """
 
 import io
-import os
-import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms
 
-from cdjax.errors import ImageError, first_line
+from cdjax.errors import ImageError
+from cdjax.io import decoding
+from cdjax.io.alpha import fill_hidden, resize_with_alpha
 from cdjax.io.atomic import StrPath, write_bytes
-
-FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
-"""Suffixes of files that can be written, and Pillow's names of their formats."""
-
-READABLE = {**FORMATS, ".avif": "AVIF", ".bmp": "BMP", ".gif": "GIF", ".pgm": "PPM", ".ppm": "PPM"}
-"""Suffixes of files that can be read; the format of a file is recognised by its content."""
-
-MAX_PIXELS = 2**29
-"""Pixels of the largest image that is read: 536 megapixels, 2 GiB while it is decoded."""
+from cdjax.io.decoding import OpenImage
+from cdjax.io.exif import add_to_tiff
+from cdjax.io.formats import FORMATS as FORMATS
+from cdjax.io.limits import MAX_PIXELS
+from cdjax.io.metadata import NO_METADATA, Metadata, is_srgb, save_options
 
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF tags
-_pillow_limit = threading.Lock()
+_STRIP_PIXELS = 2**24
+"""Larger images are converted in strips, which takes less memory."""
 
 
 @dataclass(frozen=True)
@@ -49,94 +39,92 @@ class Picture:
         pixels: (H, W, 3) RGB, uint8, or floating-point in [0, 1]; greyscale of more than 8 bits is
             read as float32.
         alpha: (H, W) uint8, or None for an opaque picture.
+        metadata: what a file that is made of the picture keeps.
     """
 
     pixels: NDArray[Any]
     alpha: NDArray[np.uint8] | None = None
+    metadata: Metadata = NO_METADATA
 
 
-def read_image(path: StrPath) -> Picture:
-    """Reads JPEG, PNG, WebP, TIFF, AVIF, BMP, GIF and PPM files of up to `MAX_PIXELS`.
+def read_image(path: StrPath, *, at_least: int | None = None) -> Picture:
+    """Reads an image file of a format in `cdjax.io.formats`, of up to `MAX_PIXELS`.
 
     Greyscale, palette, CMYK and 1-bit pictures become RGB. Greyscale of 12 or 16 bits keeps its
     depth; floating-point greyscale is taken to lie in [0, 1]. Colour of 16 bits is reduced to 8 by
-    Pillow. Colours of transparent pixels are those of the file.
+    Pillow. Pixels that are fully transparent get the colours of their neighbours. Broken metadata
+    is ignored.
+
+    Args:
+        path: the file.
+        at_least: a JPEG file is decoded at 1/2, 1/4 or 1/8 of its size if its shorter side does not
+            become shorter than this; None: as it is.
 
     Raises:
         ImageError: if the file does not exist, is broken, is not an image, or is too large.
     """
-    name = os.fspath(path)
     try:
-        with _open(path) as file:
-            width, height = file.size
-            if width * height > MAX_PIXELS:
-                limit = f"more than the limit of {MAX_PIXELS // 10**6} megapixels"
-                raise ImageError(f"{name}: {width}x{height} pixels, {limit}")
-            file.load()
-            ImageOps.exif_transpose(file, in_place=True)
-            return picture_of(file)
-    except ImageError:
-        raise
+        with decoding.opened(path) as file:
+            if at_least is not None:
+                file.draft(at_least)
+            return decoded(file)
+    except ImageError as error:
+        raise _named(path, error) from error
     except Exception as error:  # Pillow's decoders raise exceptions of many kinds on broken files.
-        raise ImageError(f"{name}: {_reason(error)}") from error
+        raise _named(path, ImageError(decoding.reason(error))) from error
 
 
-def _reason(error: Exception) -> str:
-    match error:
-        case FileNotFoundError():
-            return "no such file"
-        case UnidentifiedImageError():
-            kinds = ", ".join(dict.fromkeys(READABLE.values()))
-            return f"not an image, or broken, or not one of {kinds}"
-        case MemoryError():
-            return "does not fit in memory"
-        case OSError(errno=int()):
-            return f"cannot be read ({error.strerror})"
-    return f"broken image ({first_line(error)})"
+def _named(path: StrPath, error: ImageError) -> ImageError:
+    name = str(path)
+    return error if str(error).startswith(name) else type(error)(f"{name}: {error}")
 
 
-def image_size(path: StrPath) -> tuple[int, int] | None:
-    """Height and width of an image as stored (orientation not applied), or None if unreadable."""
-    try:
-        with _open(path) as file:
-            return file.height, file.width
-    except Exception:  # `read_image` reports what is wrong.
-        return None
-
-
-def _open(path: StrPath) -> Image.Image:
-    # Only formats that Pillow decodes itself; EPS, for example, would run Ghostscript. The suffix's
-    # format comes first, because Pillow imports all plugins to look for one not yet imported.
-    likely = READABLE.get(Path(path).suffix.lower(), "JPEG")
-    formats = dict.fromkeys((likely, *READABLE.values()))
-    # Pillow's limit is a global variable and too low; `read_image` checks ours. It matters only
-    # while the header is read. The lock is there because files are read in several threads.
-    with _pillow_limit:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(path, formats=tuple(formats))
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+def decoded(file: OpenImage) -> Picture:
+    """The picture of an open file; any exception if it is broken."""
+    picture = picture_of(file.upright())
+    pixels = fill_hidden(picture.pixels, picture.alpha)
+    return Picture(pixels, picture.alpha, file.metadata)
 
 
 def picture_of(image: Image.Image) -> Picture:
     """The pixels of an image opened by Pillow, in any mode; see `read_image`."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _deep_grey(image)
-    profile = image.info.get("icc_profile")
-    alpha = None
+    to_srgb = None
+    if profile := image.info.get("icc_profile"):
+        with suppress(ImageCms.PyCMSError, OSError, ValueError):  # A broken profile is ignored.
+            if not is_srgb(profile):  # A conversion would take time and change nothing.
+                to_srgb = _to_srgb(image, profile)
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    alpha = np.empty((height, width), np.uint8) if image.has_transparency_data else None
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        part = slice(top, min(top + rows, height))
+        strip = image if rows >= height else image.crop((0, part.start, width, part.stop))
+        if alpha is not None:
+            if strip.mode not in ("LA", "RGBA"):
+                strip = strip.convert("LA" if strip.mode in ("L", "La") else "RGBA")
+            alpha[part] = np.asarray(strip.getchannel("A"))
+            # A profile does not cover the alpha channel.
+            strip = strip.getchannel("L") if strip.mode == "LA" else strip.convert("RGB")
+        elif strip.mode not in ("RGB", "L", "CMYK"):
+            strip = strip.convert("RGB")
+        if to_srgb:
+            strip = ImageCms.applyTransform(strip, to_srgb) or strip
+        pixels[part] = np.asarray(strip.convert("RGB"))
+    return Picture(pixels, None if alpha is None or (alpha == 255).all() else alpha)
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Any:
+    """The transform of an image's colours to sRGB; PyCMSError if the profile does not fit them."""
+    mode = image.mode
     if image.has_transparency_data:
-        if image.mode not in ("LA", "RGBA"):
-            image = image.convert("LA" if image.mode in ("L", "La") else "RGBA")
-        alpha = np.asarray(image.getchannel("A"))
-        alpha = None if (alpha == 255).all() else alpha
-        # A profile does not cover the alpha channel.
-        image = image.getchannel("L") if image.mode == "LA" else image.convert("RGB")
-    elif image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    if profile:
-        image = _srgb(image, profile)
-    return Picture(np.asarray(image.convert("RGB")), alpha)
+        mode = "L" if mode in ("L", "La", "LA") else "RGB"
+    elif mode not in ("RGB", "L", "CMYK"):
+        mode = "RGB"
+    target = ImageCms.createProfile("sRGB")
+    return ImageCms.buildTransform(io.BytesIO(profile), target, mode, "RGB")
 
 
 def _deep_grey(image: Image.Image) -> Picture:
@@ -147,6 +135,8 @@ def _deep_grey(image: Image.Image) -> Picture:
         white = 1.0
         if not np.isfinite(samples).all():
             raise ValueError("samples are not finite")
+        if np.count_nonzero(samples > 1) * 2 > np.count_nonzero(samples > 0):
+            raise ValueError(unknown_white(float(samples.max())))
     elif image.mode == "I" and tags:
         raise ValueError(
             "the value of white in signed or 32-bit samples is unknown; save it with 16 bits"
@@ -161,52 +151,57 @@ def _deep_grey(image: Image.Image) -> Picture:
     return Picture(np.repeat(grey[..., None], 3, axis=2), alpha)
 
 
-def is_srgb(profile: bytes) -> bool:
-    """Whether an ICC profile describes itself as sRGB; OSError or PyCMSError if it is broken."""
-    return ImageCms.getProfileDescription(io.BytesIO(profile)).startswith("sRGB")
-
-
-def _srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    with suppress(ImageCms.PyCMSError, OSError, ValueError):  # A broken profile is ignored.
-        if not is_srgb(profile):  # A conversion would take time and change nothing.
-            source, target = io.BytesIO(profile), ImageCms.createProfile("sRGB")
-            return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image
-    return image
+def unknown_white(highest: float) -> str:
+    """Why floating-point samples that are mostly above 1 are refused."""
+    return (
+        f"floating-point samples of up to {highest:g}, not 1: the value of white is unknown; "
+        "divide them by it, or save it with 16 bits"
+    )
 
 
 def resize(picture: Picture, shorter_side: int) -> Picture:
     """Scales a picture to a shorter side in pixels with Lanczos resampling, keeping its aspect.
 
     Returns:
-        The scaled picture, of the same dtype; `picture` itself if it already has this size.
+        The scaled picture, of the same dtype; `picture` itself if it already has this size. Colours
+        count by their alpha.
 
     Raises:
         ImageError: if the result would have more than `MAX_PIXELS`.
     """
-    height, width = picture.pixels.shape[:2]
-    scale = shorter_side / min(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    if size == (width, height):
+    return resized(picture, scaled_size(picture.pixels.shape[:2], shorter_side))
+
+
+def resized(picture: Picture, size: tuple[int, int]) -> Picture:
+    """Does what `resize` does, to a (height, width)."""
+    if size == picture.pixels.shape[:2]:
         return picture
-    if size[0] * size[1] > MAX_PIXELS:
+    pixels, alpha = resize_with_alpha(picture.pixels, picture.alpha, size)
+    return replace(picture, pixels=pixels, alpha=alpha)
+
+
+def scaled_size(size: tuple[int, ...], shorter_side: int) -> tuple[int, int]:
+    """The (height, width) of an image of a size, scaled to a shorter side.
+
+    Raises:
+        ImageError: if it has more than `MAX_PIXELS`.
+    """
+    height, width = size
+    scale = shorter_side / min(height, width)
+    result = max(1, round(height * scale)), max(1, round(width * scale))
+    if result[0] * result[1] > MAX_PIXELS:
         raise ImageError(
-            f"a shorter side of {shorter_side} would make it {size[0]}x{size[1]} pixels, more than "
-            f"{MAX_PIXELS // 10**6} megapixels"
+            f"a shorter side of {shorter_side} would make it {result[1]}x{result[0]} pixels, more "
+            f"than {MAX_PIXELS // 10**6} megapixels"
         )
-
-    def scaled(samples: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(Image.fromarray(samples).resize(size, Image.Resampling.LANCZOS))
-
-    alpha = None if picture.alpha is None else scaled(picture.alpha)
-    if picture.pixels.dtype == np.uint8:
-        return Picture(scaled(picture.pixels), alpha)
-    pixels = picture.pixels.astype(np.float32, copy=False)
-    channels = [scaled(np.ascontiguousarray(pixels[..., c])) for c in range(3)]
-    return Picture(np.clip(np.stack(channels, axis=2), 0, 1), alpha)
+    return result
 
 
 def write_image(path: StrPath, picture: Picture, *, quality: int = 95) -> None:
-    """Writes a picture as sRGB with 8 bits per sample, whole or not at all.
+    """Writes a picture with 8 bits per sample, and its metadata, whole or not at all.
+
+    Colours are converted to the profile of the metadata, or are sRGB. JPEG has no room for XMP, and
+    EXIF entries, beyond 64 KB.
 
     Args:
         path: its suffix chooses the format (see `FORMATS`); an existing file is replaced.
@@ -223,7 +218,8 @@ def write_image(path: StrPath, picture: Picture, *, quality: int = 95) -> None:
     check_suffix(path)
     check_size(path, *picture.pixels.shape[:2])
     name = FORMATS[path.suffix.lower()]
-    image = Image.fromarray(levels(picture.pixels))
+    pixels = fill_hidden(levels(picture.pixels), picture.alpha)
+    image, metadata = _in_profile(Image.fromarray(pixels), picture.metadata)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
         if name == "JPEG":
@@ -234,14 +230,32 @@ def write_image(path: StrPath, picture: Picture, *, quality: int = 95) -> None:
         options["subsampling"] = "4:4:4"
     elif name == "TIFF":
         options["compression"] = "tiff_lzw"
+    options |= save_options(metadata, name, picture.pixels.shape[:2])
     try:
         # Encoded in memory: codecs that write to a file may not notice that the disk is full.
         encoded = io.BytesIO()
         image.save(encoded, format=name, **options)
+        if name == "TIFF":
+            encoded.seek(0)
+            add_to_tiff(encoded, metadata.exif, metadata.xmp)
         write_bytes(path, encoded.getvalue())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: cannot be written ({reason})") from error
+
+
+def _in_profile(image: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
+    """An sRGB image in the colours of a profile, and metadata with that profile if it can be."""
+    profile = metadata.profile
+    if profile is None:
+        return image, metadata
+    try:
+        if not is_srgb(profile):
+            source, target = ImageCms.createProfile("sRGB"), io.BytesIO(profile)
+            image = ImageCms.profileToProfile(image, source, target) or image
+    except (ImageCms.PyCMSError, OSError, ValueError):  # Some only convert from their colours.
+        return image, replace(metadata, profile=None)
+    return image, metadata
 
 
 def levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,12 +1,16 @@
 """Images of any size: read as a whole, or opened so that regions are read on demand."""
 
 import os
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from cdjax.errors import ImageError
-from cdjax.io import vips
+from cdjax.io import decoding, vips
 from cdjax.io.atomic import StrPath
-from cdjax.io.images import MAX_PIXELS, Picture, image_size, read_image, resize
+from cdjax.io.images import Picture, read_image, resize, resized, scaled_size
+from cdjax.io.limits import MAX_PIXELS, Header, LimitError, check_memory, check_pixels
+from cdjax.io.metadata import NO_METADATA
 from cdjax.io.vips import VipsImage
 
 STREAMED_PIXELS = 2**24
@@ -16,28 +20,102 @@ STREAMED_PIXELS = 2**24
 def open_picture(path: StrPath, shorter_side: int | None = None) -> Picture | VipsImage:
     """Reads an image, or opens a large one whose regions are read on demand.
 
-    It is scaled to a shorter side in pixels; None keeps its size.
+    It is scaled to a shorter side in pixels; None keeps its size. Whichever of Pillow and libvips
+    can read an image does.
 
     Raises:
-        ImageError: if it cannot be read, or is too large and libvips is not installed.
+        ImageError: if it cannot be read, is too large and libvips is not installed, or would cost
+            more than `cdjax.io.limits` allow.
     """
-    size = image_size(path)
-    if size is not None and size[0] * size[1] > STREAMED_PIXELS and not shorter_side:
+    header = decoding.read_header(path)
+    if header is not None and header.pixels > STREAMED_PIXELS and not shorter_side:
         if vips.available():
-            return vips.open_image(path)
-        if size[0] * size[1] > MAX_PIXELS:
-            raise ImageError(
-                f"{os.fspath(path)}: {size[1]}x{size[0]} pixels, more than "
-                f"{MAX_PIXELS // 10**6} megapixels; to read them: pip install 'pyvips[binary]'"
-            )
-    picture = read_image(path)
+            try:
+                return vips.open_image(path)
+            except LimitError:
+                raise
+            except ImageError:  # Of a format or a fault that Pillow may know how to read.
+                if header.pixels > MAX_PIXELS:
+                    raise
+        check_pixels(header, "to read them: pip install 'pyvips[binary]'")
+    return read_picture(path, shorter_side, header)
+
+
+def read_picture(
+    path: StrPath, shorter_side: int | None = None, header: Header | None = None
+) -> Picture:
+    """Reads an image as a whole, scaled to a shorter side in pixels unless that is None.
+
+    Args:
+        path: the file.
+        shorter_side: in pixels; None keeps its size.
+        header: what `cdjax.io.decoding.read_header` returns, if it has been called.
+
+    Raises:
+        ImageError: as `open_picture`.
+    """
+    header = header or decoding.read_header(path)
     try:
+        if header and shorter_side and header.pixels > STREAMED_PIXELS:
+            return _reduced(path, shorter_side, header)
+        picture = _read(path)
         return resize(picture, shorter_side) if shorter_side else picture
     except (ImageError, MemoryError) as error:
-        reason = str(error) or "does not fit in memory"
-        raise ImageError(f"{os.fspath(path)}: {reason}") from error
+        name, reason = os.fspath(path), str(error) or "does not fit in memory"
+        if reason.startswith(str(name)):
+            raise
+        raise ImageError(f"{name}: {reason}") from error
+
+
+def _read(path: StrPath) -> Picture:
+    """A picture by Pillow or, if it cannot read it, by libvips."""
+    try:
+        return read_image(path)
+    except LimitError:
+        raise
+    except ImageError:
+        with suppress(ImageError):
+            if vips.available():
+                return vips.open_image(path).picture()
+        raise
+
+
+def _reduced(path: StrPath, shorter_side: int, header: Header) -> Picture:
+    """A large picture scaled without its full size in memory, where that is possible."""
+    size = scaled_size(header.size, shorter_side)
+    picture = _nearly(path, shorter_side, header)
+    height, width = picture.pixels.shape[:2]
+    if (height > width) != (header.size[0] > header.size[1]):  # Turned by its orientation.
+        size = size[::-1]
+    return resized(picture, size)
+
+
+def _nearly(path: StrPath, shorter_side: int, header: Header) -> Picture:
+    """The picture with a shorter side of at least twice what it will be.
+
+    Resizing it makes no visible difference to resizing the original.
+    """
+    if header.format == "JPEG":
+        return read_image(path, at_least=2 * shorter_side)
+    if vips.available():
+        try:
+            return vips.read_reduced(path, shorter_side)
+        except LimitError:
+            raise
+        except ImageError:
+            pass
+    check_pixels(header)
+    check_memory(header, decoding.decoded_bytes(header))
+    return _read(path)
 
 
 def raster(picture: Picture | VipsImage) -> Any:
     """The pixels of a picture as `cdjax.stylize_by_windows` takes them."""
     return picture.pixels if isinstance(picture, Picture) else picture
+
+
+def without_metadata(picture: Picture | VipsImage) -> Picture | VipsImage:
+    """The picture whose file will say nothing beside its pixels."""
+    if isinstance(picture, Picture):
+        return replace(picture, metadata=NO_METADATA)
+    return replace(picture, metadata=NO_METADATA)

@@ -1,8 +1,10 @@
 """Images of any size written by libvips in a stream; needs pyvips (the extra `ultra`).
 
-A file takes the colour profile, the resolution and the alpha channel of the image it was made from.
+A file takes the alpha channel and the metadata of the image it was made from.
 """
 
+import io
+import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cdjax.io.atomic import StrPath, atomic_file
-from cdjax.io.images import FORMATS, check_size, check_suffix, is_srgb
-from cdjax.io.vips import INTENT, VipsImage, colour_space, library, reported
+from cdjax.io.exif import add_to_tiff
+from cdjax.io.images import FORMATS, check_size, check_suffix
+from cdjax.io.metadata import NO_METADATA, Metadata, exif_bytes, is_srgb, xmp_bytes
+from cdjax.io.vips import INTENT, VipsImage, library, reported
 
-_UNKNOWN_RESOLUTION = 1.0  # the resolution that libvips gives files without one
 _SCREEN = 72 / 25.4  # pixels per mm, for formats that must have a resolution
 _CLASSIC_TIFF = 3_500_000_000  # bytes of samples above which a file is written as BigTIFF
 
@@ -54,7 +58,7 @@ def write_image(
         path: its suffix chooses the format (see `cdjax.io.images.FORMATS`); an existing file is
             replaced. JPEG has no alpha channel: the picture is composed over white.
         pixels: (H, W, 3) uint8 in sRGB, an array or a file mapped to memory.
-        like: the image whose profile, resolution and alpha channel the file gets; None for none.
+        like: the image whose metadata and alpha channel the file gets; None for none.
         quality: 1 to 100, for JPEG and WebP.
 
     Raises:
@@ -68,18 +72,20 @@ def write_image(
     kind = FORMATS[path.suffix.lower()]
     image = image_of(pixels, like, flat=kind == "JPEG")
     check_size(path, image.height, image.width)
-    if like is not None and like.resolution[0] != _UNKNOWN_RESOLUTION:
-        image = image.copy(xres=like.resolution[0], yres=like.resolution[1])
+    metadata = NO_METADATA if like is None else like.metadata
     what = f"{path}: cannot be written"
     with reported(what), atomic_file(path) as temporary:
-        image = _in_profile(image, like.profile if like else None)
+        image = _described(_in_profile(image, metadata.profile), metadata, kind)
         with reported(what, decoding=True):
-            _save(image, str(temporary), kind, quality)
+            _save(image, os.fsencode(temporary), kind, quality)
+        if kind == "TIFF":
+            with open(temporary, "rb+") as file:
+                add_to_tiff(file, metadata.exif, metadata.xmp)
 
 
 def _in_profile(image: Any, profile: bytes | None) -> Any:
     """An sRGB image converted to an RGB profile and tagged with it; unchanged if impossible."""
-    if profile is None or colour_space(profile) != "RGB":
+    if profile is None:
         return image
     pyvips = library()
     if is_srgb(profile):
@@ -95,7 +101,27 @@ def _in_profile(image: Any, profile: bytes | None) -> Any:
     return image
 
 
-def _save(image: Any, name: str, kind: str, quality: int) -> None:
+def _described(image: Any, metadata: Metadata, kind: str) -> Any:
+    """An image with the resolution, EXIF data and XMP that a file of a kind gets."""
+    image = image.copy()
+    if metadata.resolution:
+        x, y = (value / 25.4 for value in metadata.resolution)
+        image = image.copy(xres=x, yres=y)
+    pyvips = library()
+    if kind != "TIFF" and (data := exif_bytes(metadata, kind, (image.height, image.width))):
+        # libvips writes the entries that it has read itself, here from a picture of one pixel.
+        tiny = io.BytesIO()
+        Image.new("L", (1, 1)).save(tiny, "JPEG", exif=b"Exif\0\0" + data)
+        read = pyvips.Image.new_from_buffer(tiny.getvalue(), "")
+        for name in read.get_fields():
+            if name.startswith("exif-"):
+                image.set_type(read.get_typeof(name), name, read.get(name))
+    if kind != "TIFF" and (xmp := xmp_bytes(metadata, kind)):
+        image.set_type(pyvips.GValue.blob_type, "xmp-data", xmp)
+    return image
+
+
+def _save(image: Any, name: bytes, kind: str, quality: int) -> None:
     if kind == "TIFF":
         big = image.width * image.height * image.bands * 4 / 3 > _CLASSIC_TIFF
         packed = {"compression": "deflate", "predictor": "horizontal"}

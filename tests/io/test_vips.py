@@ -94,7 +94,7 @@ def test_profiles_are_converted_to_srgb(tmp_path: Path) -> None:
         opened = open_image(tmp_path / name)
         expected = read_image(tmp_path / name).pixels.astype(int)
         assert np.abs(opened[ALL] - expected).max() <= 2, name
-        assert opened.profile == profile
+        assert opened.metadata.profile == (profile if name == "wide.png" else None)
         plain = np.asarray(image.convert("RGB")).astype(int)
         assert np.abs(expected - plain).max() > 10, "the profile would not be seen"
 
@@ -109,7 +109,7 @@ def test_profiles_that_say_nothing_change_nothing(tmp_path: Path, kind: str) -> 
         path = saved(tmp_path / f"picture{suffix}", smooth(), icc_profile=profile)
         opened = open_image(path)
         np.testing.assert_array_equal(opened[ALL], smooth())
-        assert opened.profile == (profile if kind == "sRGB" else None)
+        assert opened.metadata.profile == (profile if kind == "sRGB" else None)
 
 
 LEVELS = np.array([[0, 1, 255, 256, 300, 32767, 32768, 40000, 65280, 65535]])
@@ -162,6 +162,8 @@ def test_floating_samples_are_taken_as_they_are(tmp_path: Path) -> None:
     image = pyvips.Image.new_from_array(colour).copy(interpretation="scrgb")
     image.tiffsave(str(tmp_path / "colour.tif"))
     np.testing.assert_array_equal(open_image(tmp_path / "colour.tif")[ALL], colour, strict=True)
+    with pytest.raises(ImageError, match=r"bright\.tif: .*up to 1785, not 1"):
+        open_image(saved(tmp_path / "bright.tif", grey * 255))
     opened = open_image(saved(tmp_path / "nan.tif", grey * np.nan))
     with pytest.raises(ImageError, match=r"nan\.tif: .*not finite"):
         opened[ALL]

@@ -1,0 +1,226 @@
+"""PNG and JPEG files taken apart: the part that holds pixels, and the metadata.
+
+Decoders refuse whole pictures for faults of their metadata. They are given files without it.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_METADATA_BYTES = 2**26
+"""Longer pieces of metadata, after decompression, are ignored."""
+_HEADER_BYTES = 2**25
+"""The first scan of a JPEG file begins before."""
+_INCH = 0.0254
+_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
+_SIZES = frozenset([*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)])
+_PROGRESSIVE, _ARITHMETIC = (0xC2, 0xC6, 0xCA, 0xCE), range(0xC9, 0xD0)
+_EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
+
+
+@dataclass
+class Container:
+    """A file taken apart.
+
+    Attributes:
+        format: PNG or JPEG.
+        pixels: a file of the same format with little besides the pixels.
+        info: metadata as Pillow names it: exif, xmp, icc_profile, dpi.
+        size: (height, width) as stored.
+        scans: of a JPEG file; 1 otherwise.
+        progressive: whether a JPEG file is progressive or a PNG file interlaced.
+        densest: pixels that a byte of the file can hold at most.
+    """
+
+    format: str
+    pixels: bytes = b""
+    info: dict[str, Any] = field(default_factory=dict)
+    size: tuple[int, int] = (0, 0)
+    scans: int = 1
+    progressive: bool = False
+    densest: float = 0.0
+
+
+def take_apart(file: IO[bytes], *, header: bool = False) -> Container | None:
+    """A PNG or JPEG file at its beginning; None if it is of another format or has no size.
+
+    Args:
+        file: the file, at its beginning; its position changes.
+        header: whether to read only what comes before the pixels.
+    """
+    start = file.read(8)
+    part: Container | None = None
+    with suppress(struct.error, IndexError):
+        if start == PNG:
+            part = _png(file, header)
+        elif start[:2] == JPEG:
+            file.seek(0)
+            part = _jpeg(file, header)
+    return part if part is not None and all(part.size) else None
+
+
+def _png(file: IO[bytes], header: bool) -> Container:
+    kept, part = [PNG], Container("PNG")
+    while len(start := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", start)
+        if kind not in _PNG_PIXELS:
+            if kind in _PNG_METADATA and length <= _METADATA_BYTES:
+                data = file.read(length)
+                with suppress(ValueError, IndexError, struct.error, zlib.error):
+                    _PNG_METADATA[kind](data, part.info)
+                file.seek(4, 1)
+            elif kind[0] & 0x20:  # Others that need not be known.
+                file.seek(length + 4, 1)
+            else:
+                kept += [start, file.read(length + 4)]
+            continue
+        data = file.read(length + 4)
+        if kind == b"IHDR":
+            width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data)
+            samples = {2: 3, 4: 2, 6: 4}.get(colour, 1)
+            # Deflate makes at most 1032 bytes of one.
+            part.size, part.densest = (height, width), 1040 * 8 / (bits * samples or 1)
+            part.progressive = bool(interlaced)
+        elif header and kind == b"IDAT":
+            break
+        elif kind == b"tRNS" and zlib.crc32(kind + data[:-4]) != int.from_bytes(data[-4:], "big"):
+            continue
+        kept += [start, data]
+        if kind == b"IEND":
+            break
+    part.pixels = b"".join(kept)
+    return part
+
+
+def _inflated(data: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    text = inflater.decompress(data, _METADATA_BYTES)
+    return b"" if inflater.unconsumed_tail else text
+
+
+def _png_profile(data: bytes, info: dict[str, Any]) -> None:
+    info["icc_profile"] = _inflated(data[data.index(b"\0") + 2 :])
+
+
+def _png_exif(data: bytes, info: dict[str, Any]) -> None:
+    info["exif"] = data
+
+
+def _png_resolution(data: bytes, info: dict[str, Any]) -> None:
+    x, y, metres = struct.unpack(">IIB", data)
+    if metres:
+        info["dpi"] = x * _INCH, y * _INCH
+
+
+def _png_text(data: bytes, info: dict[str, Any]) -> None:
+    keyword, _, text = data.partition(b"\0")
+    if keyword.startswith(b"Raw profile type "):
+        _raw_profile(keyword.split()[-1], text, info)
+
+
+def _png_compressed_text(data: bytes, info: dict[str, Any]) -> None:
+    keyword, _, text = data.partition(b"\0")
+    if keyword.startswith(b"Raw profile type "):
+        _raw_profile(keyword.split()[-1], _inflated(text[1:]), info)
+
+
+def _png_international_text(data: bytes, info: dict[str, Any]) -> None:
+    keyword, _, rest = data.partition(b"\0")
+    if keyword == b"XML:com.adobe.xmp":
+        text = rest[2:].split(b"\0", 2)[2]
+        info["xmp"] = _inflated(text) if rest[0] else text
+
+
+def _raw_profile(kind: bytes, text: bytes, info: dict[str, Any]) -> None:
+    """What ImageMagick writes: the kind, the length, and hexadecimal digits."""
+    data = bytes.fromhex(b"".join(text.split()[2:]).decode("ascii"))
+    if kind in (b"exif", b"APP1") and data.startswith(_EXIF):
+        info.setdefault("exif", data)
+    elif kind == b"xmp" or data.startswith(_XMP):
+        info.setdefault("xmp", data.removeprefix(_XMP))
+
+
+_PNG_METADATA: dict[bytes, Callable[[bytes, dict[str, Any]], None]] = {
+    b"iCCP": _png_profile,
+    b"eXIf": _png_exif,
+    b"pHYs": _png_resolution,
+    b"tEXt": _png_text,
+    b"zTXt": _png_compressed_text,
+    b"iTXt": _png_international_text,
+}
+
+
+def _jpeg(file: IO[bytes], header: bool) -> Container:
+    """Segments up to the first scan are filtered; what follows is kept as it is."""
+    part, kept = Container("JPEG"), [JPEG]
+    profile: dict[int, bytes] = {}
+    data = file.read(_HEADER_BYTES if header else -1)
+    at = 2
+    while found := _MARKER.search(data, at):
+        marker, at = found[1][0], found.end()
+        if marker == 0xD9 or marker == 0x01:
+            continue
+        length = struct.unpack_from(">H", data, at)[0]
+        body = data[at + 2 : at + length]
+        if marker in _SIZES:
+            part.size = struct.unpack_from(">HH", body, 1)
+            part.progressive = marker in _PROGRESSIVE
+            # At least one bit a block of 8 by 8 pixels, unless arithmetic coding is used.
+            part.densest = 64 * 64 * 8.0 if marker in _ARITHMETIC else 64 * 8.0
+        if marker == 0xDA:
+            if not header:
+                part.scans = _scans(data, at)
+            kept += [b"\xff\xda", data[at:]]
+            break
+        if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or _needed(marker, body):
+            kept.append(bytes((0xFF, marker)) + data[at : at + length])
+        else:
+            _jpeg_metadata(marker, body, part.info, profile)
+        _jpeg_resolution(marker, body, part.info)
+        at += max(length, 2)
+    if profile:
+        part.info["icc_profile"] = b"".join(profile[number] for number in sorted(profile))
+    part.pixels = b"".join(kept)
+    return part
+
+
+def _needed(marker: int, body: bytes) -> bool:
+    """Whether a segment decides what the colours mean."""
+    return (marker == 0xE0 and body[:4] == b"JFIF") or (marker == 0xEE and body[:5] == b"Adobe")
+
+
+def _jpeg_metadata(
+    marker: int, body: bytes, info: dict[str, Any], profile: dict[int, bytes]
+) -> None:
+    if marker == 0xE1 and body.startswith(_EXIF):
+        info["exif"] = info.get("exif", b"") or body
+    elif marker == 0xE1 and body.startswith(_XMP):
+        info.setdefault("xmp", body.removeprefix(_XMP))
+    elif marker == 0xE2 and body.startswith(_ICC) and len(body) > 14:
+        profile.setdefault(body[12], body[14:])
+
+
+def _jpeg_resolution(marker: int, body: bytes, info: dict[str, Any]) -> None:
+    if marker == 0xE0 and body[:4] == b"JFIF" and len(body) >= 12:
+        unit, x, y = struct.unpack_from(">BHH", body, 7)
+        if unit in (1, 2):
+            scale = 1.0 if unit == 1 else 2.54
+            info["dpi"] = x * scale, y * scale
+
+
+def _scans(data: bytes, at: int) -> int:
+    """The number of scans of a JPEG picture whose first one has its header at `at`."""
+    scans = 1
+    with suppress(struct.error):
+        while found := _MARKER.search(data, at + struct.unpack_from(">H", data, at)[0]):
+            at = found.end()
+            if found[1] == b"\xd9":
+                break
+            scans += found[1] == b"\xda"
+    return scans

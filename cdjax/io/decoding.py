@@ -1,0 +1,213 @@
+"""Image files opened by Pillow, without the faults of their metadata and within limits."""
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, UnidentifiedImageError
+
+from cdjax.errors import ImageError, first_line
+from cdjax.io.containers import Container, take_apart
+from cdjax.io.formats import HEIF_HINT, READABLE, RECOGNISED, likely_format
+from cdjax.io.limits import Header, check_header, check_memory, check_pixels, check_scans
+from cdjax.io.metadata import Metadata, of_pillow
+
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DECODED_WHOLE = ("WEBP", "AVIF", "HEIF", "GIF")  # Their decoders hold the picture once more.
+_pillow_limit = threading.Lock()
+
+
+@dataclass
+class OpenImage:
+    """An image whose pixels are not decoded yet.
+
+    Attributes:
+        image: as Pillow opened it.
+        header: what is known of it.
+        metadata: what is kept of it.
+        orientation: 1 to 8, to be applied to the decoded pixels.
+    """
+
+    image: Image.Image
+    header: Header
+    metadata: Metadata
+    orientation: int
+
+    def draft(self, shorter_side: float) -> None:
+        """Has a JPEG file decoded at 1/2, 1/4 or 1/8 of its size, but not below a shorter side."""
+        scale = shorter_side / min(self.image.size)
+        width, height = self.image.size
+        self.image.draft(None, (round(width * scale), round(height * scale)))
+
+    def upright(self) -> Image.Image:
+        """Decodes the pixels and turns them.
+
+        Raises:
+            LimitError: if that would take too much memory.
+            Exception: of any kind, if the image is broken.
+        """
+        drafted = self.image.size != self.header.size[::-1] and self.image.format == "JPEG"
+        if drafted:  # A progressive file is held as coefficients.
+            check_memory(self.header, 6 if self.header.progressive else 0)
+        else:
+            check_pixels(self.header)
+            check_memory(self.header, decoded_bytes(self.header))
+        self.image.load()
+        turn = _TURNS.get(self.orientation)
+        return self.image if turn is None else self.image.transpose(turn)
+
+
+def decoded_bytes(header: Header) -> int:
+    """Bytes a pixel that reading an image as an array takes with Pillow, at most."""
+    more = 4 if header.format in _DECODED_WHOLE else 0
+    more += 6 if header.progressive and header.format == "JPEG" else 0
+    return header.samples + 3 + more
+
+
+def read_header(path: str | os.PathLike[str]) -> Header | None:
+    """What is known of an image from the beginning of its file; None if that cannot be read.
+
+    Raises:
+        ImageError: if it is broken or beyond the limits of `cdjax.io.limits`.
+    """
+    try:
+        with open(path, "rb") as file:
+            part = take_apart(file, header=True)
+            if part is not None:
+                header = _header_of(part, os.fspath(path), _length(file))
+            else:
+                file.seek(0)
+                image = _pillow(file, likely_format(Path(path)))
+                header = _header(os.fspath(path), image, _length(file))
+    except Exception:  # Whoever reads the image reports what is wrong.
+        return None
+    check_header(header)
+    return header
+
+
+@contextmanager
+def opened(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[OpenImage]:
+    """Opens an image file, or one in memory, and closes it at the end of the context.
+
+    Raises:
+        ImageError: if the file is beyond the limits of `cdjax.io.limits`.
+        Exception: of any kind, from Pillow, if it is broken or no image.
+    """
+    if not isinstance(source, str | os.PathLike):
+        yield _open(source, "image", "JPEG")
+        return
+    with open(source, "rb") as file:
+        yield _open(file, os.fspath(source), likely_format(Path(source)))
+
+
+def _open(file: IO[bytes], name: str, likely: str) -> OpenImage:
+    part = take_apart(file, header=True)
+    file.seek(0)
+    if part is None:
+        image = _pillow(file, likely)
+        header = _header(name, image, _length(file))
+        check_header(header)
+        metadata, orientation = of_pillow(image, file)
+        if image.format == "TIFF":  # Pillow turns the pixels, and fails on broken directories.
+            orientation, exif = 1, Image.Exif()
+            exif[_ORIENTATION] = image.tag_v2.get(_ORIENTATION, 1)  # type: ignore[attr-defined]
+            image.getexif = lambda: exif  # type: ignore[method-assign]
+        return OpenImage(image, header, metadata, orientation)
+    header = _header_of(part, name, _length(file))
+    check_header(header)
+    whole = take_apart(file)
+    assert whole is not None
+    check_scans(header, whole.scans)
+    image = _pillow(io.BytesIO(whole.pixels), likely)
+    image.info.update(whole.info)
+    header = replace(header, samples=_samples(image))
+    metadata, orientation = of_pillow(image, None)
+    return OpenImage(image, header, metadata, orientation)
+
+
+def _header_of(part: Container, name: str, file_bytes: int) -> Header:
+    return Header(
+        name,
+        part.format,
+        part.size,
+        file_bytes,
+        progressive=part.progressive,
+        densest=part.densest,
+    )
+
+
+def _header(name: str, image: Image.Image, file_bytes: int) -> Header:
+    size = image.height, image.width
+    return Header(name, image.format or "", size, file_bytes, _samples(image))
+
+
+def _samples(image: Image.Image) -> int:
+    """Bytes a pixel of an image in Pillow's memory."""
+    return 1 if image.mode in ("1", "L", "P") else 4
+
+
+def _length(file: IO[bytes]) -> int:
+    position = file.tell()
+    length = file.seek(0, 2)
+    file.seek(position)
+    return length
+
+
+def _pillow(file: IO[bytes], likely: str) -> Image.Image:
+    """Opens a file with the decoders of the formats that it may have; HEIF with pillow-heif."""
+    start = file.read(12)
+    file.seek(0)
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        return _heif(file)
+    # The likely format comes first: Pillow imports all plugins to look for one not yet imported.
+    known = [likely] if likely != "HEIF" else []
+    formats = dict.fromkeys((*known, *RECOGNISED))
+    # Pillow's limit is a global variable and too low; ours are checked in its place. It matters
+    # only while the header is read. The lock is there because files are read in several threads.
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=tuple(formats))
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _heif(file: IO[bytes]) -> Image.Image:
+    if find_spec("pillow_heif") is None:
+        raise ImageError(HEIF_HINT)
+    # Not registered with Pillow, which would concern the whole process.
+    from pillow_heif.as_plugin import HeifImageFile
+
+    image: Image.Image = HeifImageFile(file)
+    return image
+
+
+def reason(error: Exception) -> str:
+    """Why an image cannot be read, in one line."""
+    match error:
+        case FileNotFoundError():
+            return "no such file"
+        case UnidentifiedImageError():
+            kinds = ", ".join(dict.fromkeys(READABLE.values()))
+            return f"not an image, or broken, or not one of {kinds}"
+        case MemoryError():
+            return "does not fit in memory"
+        case OSError(errno=int()):
+            return f"cannot be read ({error.strerror})"
+    return f"broken image ({first_line(error)})"

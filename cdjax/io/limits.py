@@ -1,0 +1,109 @@
+"""What files may cost: refuses, before they are decoded, those that claim more than they hold."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdjax.errors import ImageError
+
+MAX_PIXELS = 2**29
+"""Pixels of the largest image that is read whole: 536 megapixels."""
+
+MAX_ASPECT = 200
+"""The longer side of an image whose longer side is above `_LONG` is at most this many shorter."""
+
+_LONG = 2**14
+_MEMORY = 3 * 2**29  # bytes that decoding may take, whatever the size of the file
+_MEMORY_PER_BYTE = 50  # and of a large file, for each of its bytes
+_SCANS = 100
+_SCANNED_PIXELS = 2**31  # pixels times scans of a progressive JPEG file with more scans
+
+
+class LimitError(ImageError):
+    """An image that is refused for what it would cost."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of an image before it is decoded.
+
+    Attributes:
+        name: the file's name, for messages.
+        format: Pillow's name of the format.
+        size: (height, width) as stored.
+        file_bytes: size of the file.
+        samples: bytes a pixel in Pillow's memory, 1 or 4.
+        progressive: whether a JPEG file is progressive or a PNG file interlaced.
+        densest: pixels that a byte of the file can hold at most; 0 if unknown.
+    """
+
+    name: str
+    format: str
+    size: tuple[int, int]
+    file_bytes: int
+    samples: int = 4
+    progressive: bool = False
+    densest: float = 0.0
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.size[0] * self.size[1]
+
+    def refuse(self, reason: str) -> LimitError:
+        """The error of this image."""
+        return LimitError(f"{self.name}: {self.size[1]}x{self.size[0]} pixels, {reason}")
+
+
+def check_header(header: Header) -> None:
+    """Raises `ImageError` for an image that nothing can decode at a cost that it is worth."""
+    if header.densest and header.pixels > header.densest * header.file_bytes:
+        raise header.refuse(f"more than its {header.file_bytes:,} bytes can hold; it is broken")
+    longer, shorter = max(header.size), min(header.size)
+    if longer > _LONG and longer > MAX_ASPECT * shorter:
+        raise header.refuse(
+            f"too long and narrow: sides of more than {_LONG} pixels may be at most "
+            f"{MAX_ASPECT} times the other; cut it into pieces"
+        )
+
+
+def check_scans(header: Header, scans: int) -> None:
+    """Raises `ImageError` for a JPEG file with so many scans that decoding would take long."""
+    if scans > _SCANS and scans * header.pixels > _SCANNED_PIXELS:
+        raise header.refuse(f"{scans} scans, more than {_SCANS}; save it anew as a plain JPEG")
+
+
+def check_memory(header: Header, bytes_per_pixel: int) -> None:
+    """Raises `ImageError` if decoding takes more memory than a file of this size is worth."""
+    allowed = max(_MEMORY, _MEMORY_PER_BYTE * header.file_bytes)
+    if header.pixels * bytes_per_pixel > allowed:
+        needed = header.pixels * bytes_per_pixel / 2**30
+        raise header.refuse(
+            f"would take {needed:.1f} GiB to decode, more than {allowed / 2**30:.1f} GiB"
+        )
+
+
+def check_disk(header: Header, needed: int, folder: Path) -> None:
+    """Raises `ImageError` if decoding needs more bytes of a temporary folder than it should take.
+
+    That is half of what is free.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free // 2:
+        raise header.refuse(
+            f"would take {needed / 2**30:.1f} GiB in {folder} to decode, where "
+            f"{free / 2**30:.1f} GiB are free; set TMPDIR to a larger disk"
+        )
+
+
+def check_pixels(header: Header, hint: str = "") -> None:
+    """Raises `ImageError` beyond `MAX_PIXELS`."""
+    if header.pixels > MAX_PIXELS:
+        limit = f"more than the limit of {MAX_PIXELS // 10**6} megapixels"
+        raise header.refuse(limit + (f"; {hint}" if hint else ""))
+
+
+def file_bytes(path: str | os.PathLike[str]) -> int:
+    """Size of a file."""
+    return os.stat(path).st_size
