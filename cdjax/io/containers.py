@@ -18,10 +18,36 @@ _METADATA_BYTES = 2**26
 _HEADER_BYTES = 2**25
 """The first scan of a JPEG file begins before."""
 _INCH = 0.0254
+_BLOCK = 2**24
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
 _SIZES = frozenset([*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)])
 _PROGRESSIVE, _ARITHMETIC = (0xC2, 0xC6, 0xCA, 0xCE), range(0xC9, 0xD0)
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
+
+
+PNG_HEADER = 33
+"""Bytes of a PNG file before which nothing can be inserted."""
+
+
+def png_xmp(xmp: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    data = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
+    check = zlib.crc32(b"iTXt" + data)
+    return struct.pack(">I", len(data)) + b"iTXt" + data + struct.pack(">I", check)
+
+
+def insert(file: IO[bytes], position: int, data: bytes) -> None:
+    """Inserts data into a file open for update, whatever its size."""
+    end = file.seek(0, 2)
+    while end > position:
+        start = max(position, end - _BLOCK)
+        file.seek(start)
+        block = file.read(end - start)
+        file.seek(start + len(data))
+        file.write(block)
+        end = start
+    file.seek(position)
+    file.write(data)
 
 
 @dataclass
@@ -120,14 +146,12 @@ def _png_resolution(data: bytes, info: dict[str, Any]) -> None:
 
 def _png_text(data: bytes, info: dict[str, Any]) -> None:
     keyword, _, text = data.partition(b"\0")
-    if keyword.startswith(b"Raw profile type "):
-        _raw_profile(keyword.split()[-1], text, info)
+    _text(keyword, text, info)
 
 
 def _png_compressed_text(data: bytes, info: dict[str, Any]) -> None:
     keyword, _, text = data.partition(b"\0")
-    if keyword.startswith(b"Raw profile type "):
-        _raw_profile(keyword.split()[-1], _inflated(text[1:]), info)
+    _text(keyword, _inflated(text[1:]), info)
 
 
 def _png_international_text(data: bytes, info: dict[str, Any]) -> None:
@@ -135,6 +159,13 @@ def _png_international_text(data: bytes, info: dict[str, Any]) -> None:
     if keyword == b"XML:com.adobe.xmp":
         text = rest[2:].split(b"\0", 2)[2]
         info["xmp"] = _inflated(text) if rest[0] else text
+
+
+def _text(keyword: bytes, text: bytes, info: dict[str, Any]) -> None:
+    if keyword.startswith(b"Raw profile type "):
+        _raw_profile(keyword.split()[-1], text, info)
+    elif keyword == b"XML:com.adobe.xmp":
+        info.setdefault("xmp", text)
 
 
 def _raw_profile(kind: bytes, text: bytes, info: dict[str, Any]) -> None:

@@ -113,10 +113,12 @@ def build(
         longest.pop(max(longest, key=lambda tag: _length(longest[tag])))
 
 
-def add_to_tiff(file: IO[bytes], exif: Exif | None, xmp: bytes | None) -> None:
+def add_to_tiff(
+    file: IO[bytes], exif: Exif | None, xmp: bytes | None, size: tuple[int, int]
+) -> None:
     """Adds entries to the first directory of a little-endian TIFF file open for update.
 
-    Entries that the directory has stay as they are.
+    Entries that the directory has stay as they are; `size` is its (height, width).
     """
     header = file.read(16)
     big = header[2:4] == b"+\0"
@@ -136,7 +138,8 @@ def add_to_tiff(file: IO[bytes], exif: Exif | None, xmp: bytes | None) -> None:
         main[_XMP] = (1, len(xmp), xmp)
     if not (main or exif.camera or exif.gps):
         return
-    data = _tree(main, exif.camera, exif.gps, position, big=big, raw=raw, following=following)
+    camera = _sized(exif.camera, size)
+    data = _tree(main, camera, exif.gps, position, big=big, raw=raw, following=following)
     file.write(bytes(position - end) + data)
     file.seek(at)
     file.write(struct.pack("<Q" if big else "<I", position))

@@ -216,7 +216,8 @@ def write_image(path: StrPath, picture: Picture, *, quality: int = 95) -> None:
     """
     path = Path(path)
     check_suffix(path)
-    check_size(path, *picture.pixels.shape[:2])
+    size: tuple[int, int] = picture.pixels.shape[:2]
+    check_size(path, *size)
     name = FORMATS[path.suffix.lower()]
     pixels = fill_hidden(levels(picture.pixels), picture.alpha)
     image, metadata = _in_profile(Image.fromarray(pixels), picture.metadata)
@@ -230,14 +231,14 @@ def write_image(path: StrPath, picture: Picture, *, quality: int = 95) -> None:
         options["subsampling"] = "4:4:4"
     elif name == "TIFF":
         options["compression"] = "tiff_lzw"
-    options |= save_options(metadata, name, picture.pixels.shape[:2])
+    options |= save_options(metadata, name, size)
     try:
         # Encoded in memory: codecs that write to a file may not notice that the disk is full.
         encoded = io.BytesIO()
         image.save(encoded, format=name, **options)
         if name == "TIFF":
             encoded.seek(0)
-            add_to_tiff(encoded, metadata.exif, metadata.xmp)
+            add_to_tiff(encoded, metadata.exif, metadata.xmp, size)
         write_bytes(path, encoded.getvalue())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

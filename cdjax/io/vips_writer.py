@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cdjax.io.atomic import StrPath, atomic_file
+from cdjax.io.containers import PNG_HEADER, insert, png_xmp
 from cdjax.io.exif import add_to_tiff
 from cdjax.io.images import FORMATS, check_size, check_suffix
 from cdjax.io.metadata import NO_METADATA, Metadata, exif_bytes, is_srgb, xmp_bytes
@@ -77,10 +78,16 @@ def write_image(
     with reported(what), atomic_file(path) as temporary:
         image = _described(_in_profile(image, metadata.profile), metadata, kind)
         with reported(what, decoding=True):
-            _save(image, os.fsencode(temporary), kind, quality)
-        if kind == "TIFF":
-            with open(temporary, "rb+") as file:
-                add_to_tiff(file, metadata.exif, metadata.xmp)
+            # Otherwise libvips writes EXIF data of its own.
+            exif = metadata.exif is not None or metadata.resolution is not None
+            keep = [*["exif"] * exif, "xmp", "icc"]
+            _save(image, os.fsencode(temporary), kind, quality, ":".join(keep))
+        with open(temporary, "rb+") as file:
+            if kind == "TIFF":
+                add_to_tiff(file, metadata.exif, metadata.xmp, (image.height, image.width))
+            elif kind == "PNG" and metadata.xmp:
+                # libvips would write plain text, where few look for it.
+                insert(file, PNG_HEADER, png_xmp(metadata.xmp))
 
 
 def _in_profile(image: Any, profile: bytes | None) -> Any:
@@ -111,25 +118,25 @@ def _described(image: Any, metadata: Metadata, kind: str) -> Any:
     if kind != "TIFF" and (data := exif_bytes(metadata, kind, (image.height, image.width))):
         # libvips writes the entries that it has read itself, here from a picture of one pixel.
         tiny = io.BytesIO()
-        Image.new("L", (1, 1)).save(tiny, "JPEG", exif=b"Exif\0\0" + data)
+        Image.new("L", (1, 1)).save(tiny, "PNG", exif=data)
         read = pyvips.Image.new_from_buffer(tiny.getvalue(), "")
         for name in read.get_fields():
             if name.startswith("exif-"):
                 image.set_type(read.get_typeof(name), name, read.get(name))
-    if kind != "TIFF" and (xmp := xmp_bytes(metadata, kind)):
+    if kind in ("JPEG", "WEBP") and (xmp := xmp_bytes(metadata, kind)):
         image.set_type(pyvips.GValue.blob_type, "xmp-data", xmp)
     return image
 
 
-def _save(image: Any, name: bytes, kind: str, quality: int) -> None:
+def _save(image: Any, name: bytes, kind: str, quality: int, keep: str) -> None:
     if kind == "TIFF":
         big = image.width * image.height * image.bands * 4 / 3 > _CLASSIC_TIFF
         packed = {"compression": "deflate", "predictor": "horizontal"}
         tiles = {"tile": True, "tile_width": 256, "tile_height": 256, "pyramid": True}
-        image.tiffsave(name, **packed, **tiles, bigtiff=big)
+        image.tiffsave(name, **packed, **tiles, bigtiff=big, keep=keep)
     elif kind == "PNG":
-        image.pngsave(name, filter="all")
+        image.pngsave(name, filter="all", keep=keep)
     elif kind == "JPEG":
-        image.jpegsave(name, Q=quality, subsample_mode="off")
+        image.jpegsave(name, Q=quality, subsample_mode="off", keep=keep)
     else:
-        image.webpsave(name, Q=quality)
+        image.webpsave(name, Q=quality, keep=keep)
