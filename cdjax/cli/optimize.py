@@ -143,16 +143,18 @@ def _optimize(
     from cdjax.cli.compilation_cache import use_compilation_cache
     from cdjax.cli.painting import within_memory
     from cdjax.cli.progress import ProgressBar
-    from cdjax.io.images import Picture, check_size, read_image, resize, write_image
+    from cdjax.io.images import Picture, check_size, write_image
+    from cdjax.io.metadata import NO_METADATA
+    from cdjax.io.streaming import read_picture
     from cdjax.optimization.optimize import optimize_image
 
     use_compilation_cache()
     start_backend()
     model = load_model(options.model)
     finish = load_model(options.finish) if options.finish is not None else None
-    content, style = read_image(job.content), read_image(job.styles[0])
-    content = resize(content, options.content_size) if options.content_size else content
-    style = resize(style, options.style_size) if options.style_size else style
+    content = read_picture(job.content, options.content_size)
+    style = read_picture(job.styles[0], options.style_size)
+    metadata = NO_METADATA if options.strip else content.metadata
     height, width = content.pixels.shape[:2]
     check_size(job.output, height, width)
     job.output.parent.mkdir(parents=True, exist_ok=True)
@@ -179,6 +181,6 @@ def _optimize(
             )
         )
     with guard.protected():
-        write_image(job.output, Picture(result, content.alpha), quality=options.quality)
+        write_image(job.output, Picture(result, content.alpha, metadata), quality=options.quality)
         preview.unlink(missing_ok=True)
     return width, height

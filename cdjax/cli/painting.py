@@ -17,7 +17,7 @@ from cdjax.errors import ImageError
 from cdjax.io import vips_writer
 from cdjax.io.deepzoom import write_deepzoom
 from cdjax.io.images import Picture, check_size, levels, write_image
-from cdjax.io.streaming import raster
+from cdjax.io.streaming import raster, without_metadata
 from cdjax.io.vips import VipsImage
 from cdjax.model import Model
 from cdjax.progress import OnProgress, Progress
@@ -143,12 +143,14 @@ def _key(model: Model, job: Job, settings: Settings) -> str:
 
 def _write(path: Path, result: Any, content: Picture | VipsImage, settings: Settings) -> None:
     quality = settings.quality
+    if settings.strip:
+        content = without_metadata(content)
     if settings.deepzoom:
         like = None if isinstance(content, Picture) else content
         write_deepzoom(
             path, levels(result), title=path.name, quality=quality, like=like, overwrite=True
         )
     elif isinstance(content, Picture):
-        write_image(path, Picture(result, content.alpha), quality=quality)
+        write_image(path, Picture(result, content.alpha, content.metadata), quality=quality)
     else:
         vips_writer.write_image(path, result, like=content, quality=quality)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cdjax.errors import BrokenImageError, DataError, first_line
 from cdjax.io.decoding import opened
+from cdjax.io.folders import is_junk
 from cdjax.io.formats import FORMATS, READABLE
 from cdjax.io.images import decoded, resize
 
@@ -45,7 +46,7 @@ class Folder:
             )
         names = []
         for folder, folders, files in os.walk(self._root, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            folders[:] = sorted(name for name in folders if not is_junk(name))
             below = Path(folder).relative_to(self._root)
             names += [(below / name).as_posix() for name in files if _is_image(name)]
         self._names = sorted(names)
@@ -208,7 +209,7 @@ def _image_feature(label: str, features: Any, image: type) -> str:
 
 
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in READABLE and not name.startswith(".")
+    return Path(name).suffix.lower() in READABLE and not is_junk(name)
 
 
 def _digest(*names: str) -> str:
