@@ -158,8 +158,8 @@ def _header(name: str, image: Image.Image, file_bytes: int) -> Header:
 
 
 def _samples(image: Image.Image) -> int:
-    """Bytes a pixel of an image in Pillow's memory."""
-    return 1 if image.mode in ("1", "L", "P") else 4
+    """Bytes a pixel of an image in Pillow's memory, and for what its transparency needs."""
+    return (1 if image.mode in ("1", "L", "P") else 4) + 12 * image.has_transparency_data
 
 
 def _length(file: IO[bytes]) -> int:

@@ -33,7 +33,7 @@ class Header:
         format: Pillow's name of the format.
         size: (height, width) as stored.
         file_bytes: size of the file.
-        samples: bytes a pixel in Pillow's memory, 1 or 4.
+        samples: bytes a pixel in Pillow's memory.
         progressive: whether a JPEG file is progressive or a PNG file interlaced.
         densest: pixels that a byte of the file can hold at most; 0 if unknown.
     """
