@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from cdjax.io.metadata import Metadata, colour_space, is_srgb, read_metadata
 _LOADERS = ("gifload", "heifload", "jpegload", "pngload", "ppmload", "tiffload", "webpload")
 _DECODED_WHOLE = ("gifload", "heifload", "webpload")
 _SEVERAL_PASSES = ("interlaced", "jpeg-multiscan")
+_BLOCKS = 512  # along the longer side, for the colours of hidden pixels
 _PROFILE = "icc-profile-data"
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb": 3, "rgb16": 3, "scrgb": 3, "cmyk": 4}
 _PROFILES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
@@ -170,6 +171,9 @@ def open_image(path: StrPath) -> VipsImage:
         image.set_type(library().GValue.gint_type, "orientation", orientation)
         image = image.autorot()
     opened = _interpreted(image, name, metadata)
+    if opened.alpha is not None:
+        with reported(f"{name}: broken image", decoding=True):
+            opened = replace(opened, colours=_filled(opened.colours, opened.alpha))
     # A file that is not tiled is decoded as a whole once a pixel is read, and its faults are found.
     with reported(f"{name}: broken image", decoding=True):
         opened.colours.crop(0, 0, 1, 1).numpy()
@@ -287,6 +291,30 @@ def _interpreted(image: Any, name: str, metadata: Metadata) -> VipsImage:
         if colours.format != "uchar":
             colours = (colours / _WHITE[colours.format]).cast("float")
         return VipsImage(name, colours, alpha, metadata)
+
+
+def _filled(colours: Any, alpha: Any) -> Any:
+    """Colours that are those of the visible pixels around where alpha is 0.
+
+    As `cdjax.io.alpha.fill_hidden`, but from means over blocks of pixels.
+    """
+    if alpha.min() > 0:
+        return colours
+    factor = -(-max(colours.width, colours.height) // _BLOCKS)
+    visible = (colours * (alpha / 255)).bandjoin(alpha).cast("float")
+    means = visible.shrink(factor, factor, ceil=True).numpy()
+    weight = means[..., 3:]
+    blocks = np.divide(means[..., :3] * 255, weight, out=means[..., :3], where=weight > 0)
+    blocks = fill_hidden(blocks, np.ceil(weight[..., 0]).astype(np.uint8))
+    blocks = np.ascontiguousarray(blocks)
+    height, width = blocks.shape[:2]
+    shared = library().Image.new_from_memory(blocks, width, height, 3, "float")
+    # The sum is an image of its own, whose memory outlives the array's.
+    spread = (shared + 0).copy_memory().resize(factor, kernel="nearest")
+    if colours.format == "uchar":
+        spread = spread.rint()
+    spread = spread.crop(0, 0, colours.width, colours.height).cast(colours.format)
+    return (alpha == 0).ifthenelse(spread, colours)
 
 
 def _check_white(image: VipsImage) -> None:
