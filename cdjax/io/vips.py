@@ -7,8 +7,7 @@ applied and the first page or frame is read. Unlike there, colour of 16 bits kee
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,9 @@ from cdjax.io.alpha import fill_hidden
 from cdjax.io.atomic import StrPath
 from cdjax.io.containers import take_apart
 from cdjax.io.images import FORMATS, Picture, unknown_white
+from cdjax.io.libvips import available as available
+from cdjax.io.libvips import library as library
+from cdjax.io.libvips import reported as reported
 from cdjax.io.limits import Header, check_disk, check_memory, file_bytes
 from cdjax.io.metadata import Metadata, colour_space, is_srgb, read_metadata
 
@@ -35,55 +37,6 @@ _PROFILES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 _WHITE = {"uchar": 255, "ushort": 65535, "float": 1, "double": 1}
 INTENT = "perceptual"
 """Rendering intent of colour conversions; the one of Pillow, so that both readers agree."""
-
-
-def library() -> Any:
-    """The module `pyvips`; ImageError if it is not installed, or does not find libvips."""
-    try:
-        import pyvips
-    except (ImportError, OSError) as error:
-        message = "images this large need libvips: pip install 'pyvips[binary]'"
-        raise ImageError(message) from error
-    # The cache of operations would keep files open and decoded images on the disk after their use.
-    pyvips.cache_set_max(0)
-    return pyvips
-
-
-def available() -> bool:
-    """Whether pyvips can be imported and finds libvips; never raises."""
-    with suppress(ImageError):
-        return bool(library())
-    return False
-
-
-@contextmanager
-def reported(what: str, *, decoding: bool = False) -> Iterator[None]:
-    """Turns errors of libvips and of the system into `ImageError`.
-
-    Args:
-        what: beginning of the message, to which the reason is added.
-        decoding: whether pixels are read. libvips reads a broken tile of a TIFF file as black and
-            writes to its error log only; this raises an error then.
-    """
-    pyvips = library()
-    if decoding:
-        pyvips.vips_lib.vips_error_clear()
-    try:
-        yield
-        if decoding and (left := pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer())):
-            pyvips.vips_lib.vips_error_clear()
-            raise ImageError(f"{what} ({_reason(left.decode(errors='replace'))})")
-    except OSError as error:
-        raise ImageError(f"{what} ({error.strerror or error})") from error
-    except pyvips.Error as error:
-        raise ImageError(f"{what} ({_reason(error.detail)})") from error
-
-
-def _reason(detail: str) -> str:
-    # libvips gives one line per layer; the line of the system is the most helpful, then the first.
-    lines = [line.strip() for line in detail.splitlines() if line.strip()]
-    known = [line for line in lines if line.startswith("system error: ")]
-    return (known or lines or ["unknown error"])[0].removeprefix("system error: ")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cdjax.io.limits
 import cdjax.io.streaming
 import cdjax.io.vips
 from cdjax import Spec, save_model
@@ -138,7 +139,7 @@ def test_without_libvips_too_large_a_picture_names_the_package(
     pair: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cdjax.io.streaming, "STREAMED_PIXELS", 1000)
-    monkeypatch.setattr(cdjax.io.streaming, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(cdjax.io.limits, "MAX_PIXELS", 1000)
     monkeypatch.setattr(cdjax.io.vips, "available", lambda: False)
     assert stylize(weights, "out.png") == 2
     error = capfd.readouterr().err
