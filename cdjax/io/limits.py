@@ -100,8 +100,10 @@ def check_disk(header: Header, needed: int, folder: Path) -> None:
 def check_pixels(header: Header, hint: str = "") -> None:
     """Raises `ImageError` beyond `MAX_PIXELS`."""
     if header.pixels > MAX_PIXELS:
-        limit = f"more than the limit of {MAX_PIXELS // 10**6} megapixels"
-        raise header.refuse(limit + (f"; {hint}" if hint else ""))
+        limit = f"{MAX_PIXELS // 10**6} megapixels"
+        raise header.refuse(
+            f"more than {limit}; {hint}" if hint else f"more than the limit of {limit}"
+        )
 
 
 def file_bytes(path: str | os.PathLike[str]) -> int:
