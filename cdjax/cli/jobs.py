@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from cdjax.errors import ImageError, UsageError
-from cdjax.io.formats import FORMATS, READABLE
+from cdjax.io.folders import describe, list_folder
+from cdjax.io.formats import FORMATS
 from cdjax.io.images import check_suffix
 from cdjax.progress import OnProgress, Progress, ignore_progress
 
@@ -90,6 +91,7 @@ class Settings:
             None: as `cdjax.tiling.budget` finds.
         host_memory: bytes of host memory for a picture that is made in windows; None: as above.
         deepzoom: whether outputs are folders with a Deep Zoom pyramid and a page that shows it.
+        strip: whether results keep no metadata of their contents.
         quiet: whether only errors are printed.
     """
 
@@ -104,6 +106,7 @@ class Settings:
     memory: int | None = None
     host_memory: int | None = None
     deepzoom: bool = False
+    strip: bool = False
     quiet: bool = False
 
 
@@ -119,13 +122,10 @@ def images_in(path: Path, role: str) -> list[Path]:
         if path.exists():
             raise UsageError(f"{role} {path}: neither a file nor a folder; - reads a pipe")
         raise UsageError(f"{role} {path}: no such file or folder")
-    found = sorted(
-        p
-        for p in path.iterdir()
-        if p.suffix.lower() in READABLE and not p.name.startswith(".") and p.is_file()
-    )
+    found, others = list_folder(path)
     if not found:
-        raise UsageError(f"{role} {path}: no images ({', '.join(READABLE)}) in this folder")
+        kinds, named = ", ".join(FORMATS), "".join(f"; {describe(file)}" for file in others[:3])
+        raise UsageError(f"{role} {path}: no images ({kinds}, ...) in this folder{named}")
     return found
 
 

@@ -112,6 +112,8 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     add("--style-size", type=pixels, metavar="PX", help="scale style to this shorter side")
     quality = within(int, 1, 100)
     add("--quality", type=quality, default=95, metavar="Q", help="of JPEG, WebP (%(default)s)")
+    strip = "keep no metadata of content: EXIF with GPS, XMP, colour profile, resolution"
+    add("--strip", action="store_true", help=strip)
     add("--overwrite", action="store_true", help="replace what already exists")
     add("-q", "--quiet", action="store_true", help="print errors only")
     json = "print one JSON object per picture: input, style, output, status, error, seconds, size"

@@ -9,11 +9,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdjax.cli.parser import BAD_INPUT, Parser, add_picture_options, picture_path, size, within
+from cdjax.cli.parser import (
+    BAD_INPUT,
+    Parser,
+    add_picture_options,
+    error_line,
+    picture_path,
+    printable,
+    size,
+    within,
+)
 from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
     from cdjax.cli.jobs import Job
+    from cdjax.io.folders import Skipped
     from cdjax.model import Model
 
 _USAGE = """\
@@ -30,6 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     from cdjax.cli.jobs import STDIN, plan
     from cdjax.cli.progress import ProgressBar
     from cdjax.cli.standard import read_standard_input, standard_output
+    from cdjax.io.folders import skipped_in
 
     contents, styles = _inputs(options)
     if STDIN in (*contents, *styles):
@@ -40,14 +51,21 @@ def run(arguments: Sequence[str]) -> int:
     _check(options, len(jobs[0].styles))
     single = len(jobs) == 1 and all(path.is_file() for path in (*contents, *styles))
     with standard_output(jobs, json=options.json) as files:
-        return _make(options, files, single)
+        skipped = [] if single else skipped_in((*contents, *styles))
+        return _make(options, files, single, skipped)
 
 
-def _make(options: argparse.Namespace, jobs: "Sequence[Job]", single: bool) -> int:
-    """Makes what does not exist yet; returns the exit status."""
+def _make(
+    options: argparse.Namespace,
+    jobs: "Sequence[Job]",
+    single: bool,
+    skipped: "Sequence[Skipped]",
+) -> int:
+    """Makes what does not exist yet, and names the skipped files; returns the exit status."""
     from cdjax.checkpoints.load import find_model
     from cdjax.cli.progress import print_line
     from cdjax.cli.standard import already_there, print_outcome
+    from cdjax.io.folders import describe
 
     todo = [job for job in jobs if options.overwrite or not os.path.lexists(job.output)]
     weights = options.weights
@@ -62,12 +80,17 @@ def _make(options: argparse.Namespace, jobs: "Sequence[Job]", single: bool) -> i
         raise UsageError(f"output {jobs[0].output}: already exists; --overwrite replaces it")
     if len(jobs) > 1 and not options.quiet:
         print_line(f"cdjax: {_what(jobs)} -> {options.output}")
+    for file in skipped:
+        if file.picture:
+            print_line(error_line(describe(file)))
+        elif not options.quiet:
+            print_line(f"cdjax: {printable(describe(file))}")
     failed = _stylize(todo, weights, options, single) if todo else 0
     if not single and not options.quiet:
         counts = {"skipped (already exist)": len(jobs) - len(todo), "failed": failed}
         others = (f", {count} {what}" for what, count in counts.items() if count)
         print_line(f"cdjax: {len(todo) - failed} written{''.join(others)}")
-    return BAD_INPUT if failed else 0
+    return BAD_INPUT if failed or any(file.picture for file in skipped) else 0
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

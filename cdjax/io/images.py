@@ -79,6 +79,14 @@ def _named(path: StrPath, error: ImageError) -> ImageError:
     return error if str(error).startswith(name) else type(error)(f"{name}: {error}")
 
 
+def image_size(path: StrPath) -> tuple[int, int] | None:
+    """Height and width of an image as stored (orientation not applied), or None if unreadable."""
+    with suppress(ImageError):
+        header = decoding.read_header(path)
+        return None if header is None else header.size
+    return None
+
+
 def decoded(file: OpenImage) -> Picture:
     """The picture of an open file; any exception if it is broken."""
     picture = picture_of(file.upright())

@@ -1,6 +1,7 @@
 """`cdjax stylize` through `main`; test_process.py has what only a process shows."""
 
 import json
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -316,15 +317,60 @@ def test_standard_output_gets_a_png(
     assert capfdbinary.readouterr().out == b""
 
 
+def test_every_file_of_a_folder_that_is_no_result_is_named(
+    folders: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (".hidden.png", "Thumbs.db", "desktop.ini", "in/.DS_Store"):
+        (folders / "in" / Path(name).name).write_bytes(b"")
+    shutil.copy("in/a.png", "in/c.dib")
+    Image.open("in/a.png").save("in/d.jfif", "JPEG")
+    assert run(weights, "in", "styles/x.png", "-o", "out") == 0
+    err = capsys.readouterr().err
+    assert "cdjax: in/notes.txt: not read: not a picture\n" in err
+    assert "cdjax: in/deeper: not read: a folder\n" in err
+    assert err.endswith("cdjax: 4 written\n")
+    made = names(folders / "out")
+    assert {"c__x.png", "d__x.png"} <= set(made)
+    for name, reason in (
+        ("drawing.svg", "a drawing"),
+        ("raw.NEF", "a raw photograph"),
+        ("gone.jpg", "a link to nothing"),
+        ("photo", "PNG without its suffix"),
+    ):
+        path = folders / "in" / name
+        if name == "gone.jpg":
+            path.symlink_to("nowhere.jpg")
+        else:
+            shutil.copy("in/a.png", path)
+        assert run(weights, "in", "styles/x.png", "-o", "out") == 2
+        assert f"cdjax: error: in/{name}: not read: {reason}" in capsys.readouterr().err
+        path.unlink()
+    assert names(folders / "out") == made
+
+
+def test_metadata_is_kept_unless_it_is_stripped(folders: Path, weights: Path) -> None:
+    exif = Image.Exif()
+    exif[0x8298], exif.get_ifd(0x8825)[1] = "Somebody", "N"
+    content = Image.open("c.png").convert("RGB")
+    content.save("c.jpg", exif=exif, dpi=(300, 300))
+    for suffix in ("jpg", "png", "tif", "webp"):
+        assert run(weights, "c.jpg", "s.png", "-o", f"kept.{suffix}") == 0
+        with Image.open(f"kept.{suffix}") as file:
+            assert file.getexif()[0x8298] == "Somebody"
+            assert file.getexif().get_ifd(0x8825) == {1: "N"}
+        assert run(weights, "c.jpg", "s.png", "-o", f"bare.{suffix}", "--strip") == 0
+        assert b"Somebody" not in Path(f"bare.{suffix}").read_bytes()
+
+
 def test_an_output_that_cannot_be_written_is_reported_and_the_rest_goes_on(
     folders: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # No JPEG can be so wide.
-    Image.new("RGB", (65501, 1)).save("in/wide.png")
-    (folders / "in/wide.png").rename(folders / "in/wide.jpg")
+    # No WebP can be so wide.
+    Image.new("RGB", (16384, 99)).save("in/wide.png")
+    (folders / "in/wide.png").rename(folders / "in/wide.webp")
     assert run(weights, "in", "styles/x.png", "-o", "out") == 2
     err = capsys.readouterr().err
-    assert "wide__x.jpg: 65501x1 pixels, but JPEG is limited to 65500" in err
+    assert "wide__x.webp: 16384x99 pixels, but WEBP is limited to 16383" in err
     assert err.endswith("cdjax: 2 written, 1 failed\n")
 
 
