@@ -6,6 +6,8 @@ any is read. The file SHA256SUMS (for `sha256sum --check`) detects damage.
 """
 
 import dataclasses
+import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ import jax
 import numpy as np
 
 from cdjax.errors import CheckpointError, first_line
-from cdjax.io.atomic import StrPath, replace_folder
+from cdjax.io.atomic import Ours, StrPath, check_space, flush, replace_folder
 from cdjax.io.digest import sha256
 from cdjax.io.processes import is_first, shared_folder
 from cdjax.model import Model, ModelConfig, Params
@@ -133,12 +135,25 @@ def config_from_json(metadata: Any) -> tuple[ModelConfig, list[int]]:
     return config, [s["stage"] for s in metadata["stages"] if s["embedding"]]
 
 
+def checkpoint_size(arrays: Any) -> int:
+    """Bytes that Orbax takes at most to write a tree of arrays: their samples and metadata."""
+    leaves = jax.tree.leaves(arrays)
+    return sum(leaf.nbytes for leaf in leaves) + 1000 * len(leaves) + 50_000
+
+
+def reason_of(error: Exception) -> str:
+    """Why a checkpoint cannot be read or written, in a few words if the system says so."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore's way to say it.
+        return os.strerror(int(code[1]))
+    return getattr(error, "strerror", None) or first_line(error)[:200]
+
+
 @contextmanager
 def _reported(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Orbax and TensorStore promise no particular exceptions.
-        raise CheckpointError(f"{what} ({first_line(error)[:200]})") from error
+        raise CheckpointError(f"{what} ({reason_of(error)})") from error
 
 
 def _sums(folder: Path) -> str:
@@ -146,16 +161,30 @@ def _sums(folder: Path) -> str:
     return "".join(f"{sha256(folder / name)}  {name}\n" for name in names)
 
 
+def _listed(folder: Path) -> list[tuple[str, str]]:
+    """SHA-256 and name of every file of a checkpoint, by its own list."""
+    lines = (folder / _SUMS).read_text(errors="replace").splitlines()
+    return [(digest, name) for digest, _, name in (line.partition("  ") for line in lines)]
+
+
+def _ours(folder: Path) -> Ours:
+    """Recognises the files of a checkpoint in a folder, if there is one."""
+    names = {_SUMS}
+    if (folder / _SUMS).is_file():
+        names |= {name for _, name in _listed(folder)}
+    return lambda path: path.as_posix() in names
+
+
 def _verify(folder: Path) -> None:
     # Orbax detects damage too, but reports it with long tracebacks from its threads.
     sums = folder / _SUMS
     if not sums.is_file():
         raise CheckpointError(f"{folder}: not a checkpoint of cdjax; `cdjax convert` makes one")
-    damaged = []
-    for line in sums.read_text(errors="replace").splitlines():
-        digest, _, name = line.partition("  ")
-        if not (folder / name).is_file() or sha256(folder / name) != digest:
-            damaged.append(ascii(name))
+    damaged = [
+        ascii(name)
+        for digest, name in _listed(folder)
+        if not (folder / name).is_file() or sha256(folder / name) != digest
+    ]
     if damaged:
         raise CheckpointError(f"{folder}: damaged, missing or changed: {', '.join(damaged)}")
 
@@ -169,12 +198,12 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
         path: the folder to make; its parents are made too.
         model: parameters must be float32 and of exactly the shapes that the specs imply.
         overwrite: whether an existing checkpoint may be replaced; it stays until the new one is
-            complete. Anything that is not a checkpoint of cdjax is never replaced.
+            complete. Other files in its folder are kept. A folder without a checkpoint of cdjax is
+            never replaced.
 
     Raises:
-        CheckpointError: if the path exists, or the parameters do not match the configuration (the
-            message names all that are missing, unknown or misshapen).
-        OSError: if the folder cannot be written.
+        CheckpointError: if the path exists, the folder cannot be written, or the parameters do not
+            match the configuration (the message names all that are missing, unknown or misshapen).
     """
     from orbax.checkpoint import v1 as ocp
 
@@ -192,12 +221,15 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
     check_params(model.params, abstract, what="the model's parameters do not match its specs")
     arrays = jax.tree.map(np.asarray, model.params)
     about = config_to_json(model.config, embeddings=embeddings)
-    with shared_folder(path) as beside:
+    with _reported(f"{path}: cannot be written"), shared_folder(path) as beside:
         new = beside / "new"
+        if is_first():  # Otherwise Orbax's threads print tracebacks.
+            check_space(beside, checkpoint_size(arrays))
         ocp.save_checkpointables(new, {_ARRAYS: arrays}, custom_metadata=about)
         if is_first():
             (new / _SUMS).write_text(_sums(new))
-            replace_folder(new, path)
+            flush(new)
+            replace_folder(new, path, ours=_ours(path))
 
 
 def read_checkpoint(path: Path) -> Model:

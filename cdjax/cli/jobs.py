@@ -93,6 +93,7 @@ class Settings:
         deepzoom: whether outputs are folders with a Deep Zoom pyramid and a page that shows it.
         strip: whether results keep no metadata of their contents.
         quiet: whether only errors are printed.
+        overwrite: whether an output that exists by the time it is written is replaced.
     """
 
     alpha: float = 1.0
@@ -108,6 +109,7 @@ class Settings:
     deepzoom: bool = False
     strip: bool = False
     quiet: bool = False
+    overwrite: bool = False
 
 
 def images_in(path: Path, role: str) -> list[Path]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from cdjax.errors import ImageError
+from cdjax.errors import ImageError, first_line
 from cdjax.io import decoding
 from cdjax.io.alpha import fill_hidden, resize_with_alpha
 from cdjax.io.atomic import StrPath, write_bytes
@@ -205,21 +205,24 @@ def scaled_size(size: tuple[int, ...], shorter_side: int) -> tuple[int, int]:
     return result
 
 
-def write_image(path: StrPath, picture: Picture, *, quality: int = 95) -> None:
+def write_image(
+    path: StrPath, picture: Picture, *, quality: int = 95, overwrite: bool = True
+) -> None:
     """Writes a picture with 8 bits per sample, and its metadata, whole or not at all.
 
     Colours are converted to the profile of the metadata, or are sRGB. JPEG has no room for XMP, and
     EXIF entries, beyond 64 KB.
 
     Args:
-        path: its suffix chooses the format (see `FORMATS`); an existing file is replaced.
+        path: its suffix chooses the format (see `FORMATS`).
         picture: floating-point pixels are rounded to the nearest of 256 levels. JPEG has no alpha
             channel: the picture is composed over white, as a browser shows it.
         quality: 1 to 100, for JPEG and WebP.
+        overwrite: whether an existing file is replaced; its mode is kept.
 
     Raises:
         ImageError: if the suffix is unknown, the picture is too large for the format, pixels are
-            not finite, or the file cannot be written.
+            not finite, the file exists and is not to be replaced, or it cannot be written.
         TypeError: if the pixels are neither uint8 nor floating-point.
     """
     path = Path(path)
@@ -247,9 +250,11 @@ def write_image(path: StrPath, picture: Picture, *, quality: int = 95) -> None:
         if name == "TIFF":
             encoded.seek(0)
             add_to_tiff(encoded, metadata.exif, metadata.xmp, size)
-        write_bytes(path, encoded.getvalue())
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        write_bytes(path, encoded.getvalue(), overwrite=overwrite)
+    except MemoryError:
+        raise
+    except Exception as error:  # Codecs raise exceptions of many kinds.
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise ImageError(f"{path}: cannot be written ({reason})") from error
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cdjax.errors import ImageError, first_line
 from cdjax.io.atomic import StrPath, atomic_file
 from cdjax.io.containers import PNG_HEADER, insert, png_xmp
 from cdjax.io.exif import add_to_tiff
@@ -48,7 +49,12 @@ def image_of(pixels: NDArray[np.uint8], like: VipsImage | None, *, flat: bool = 
 
 
 def write_image(
-    path: StrPath, pixels: NDArray[np.uint8], *, like: VipsImage | None, quality: int = 95
+    path: StrPath,
+    pixels: NDArray[np.uint8],
+    *,
+    like: VipsImage | None,
+    quality: int = 95,
+    overwrite: bool = True,
 ) -> None:
     """Writes an image of any size, whole or not at all.
 
@@ -56,15 +62,16 @@ def write_image(
     colours are converted to it and it is embedded; otherwise they are sRGB.
 
     Args:
-        path: its suffix chooses the format (see `cdjax.io.images.FORMATS`); an existing file is
-            replaced. JPEG has no alpha channel: the picture is composed over white.
+        path: its suffix chooses the format (see `cdjax.io.images.FORMATS`). JPEG has no alpha
+            channel: the picture is composed over white.
         pixels: (H, W, 3) uint8 in sRGB, an array or a file mapped to memory.
         like: the image whose metadata and alpha channel the file gets; None for none.
         quality: 1 to 100, for JPEG and WebP.
+        overwrite: whether an existing file is replaced; its mode is kept.
 
     Raises:
-        ImageError: if the suffix is unknown, the picture is too large for the format, or the file
-            cannot be written.
+        ImageError: if the suffix is unknown, the picture is too large for the format, the file
+            exists and is not to be replaced, or it cannot be written.
         TypeError: if the pixels are not uint8.
         ValueError: if their shape is not (H, W, 3), or `like` has alpha and another size.
     """
@@ -75,19 +82,24 @@ def write_image(
     check_size(path, image.height, image.width)
     metadata = NO_METADATA if like is None else like.metadata
     what = f"{path}: cannot be written"
-    with reported(what), atomic_file(path) as temporary:
-        image = _described(_in_profile(image, metadata.profile), metadata, kind)
-        with reported(what, decoding=True):
-            # Otherwise libvips writes EXIF data of its own.
-            exif = metadata.exif is not None or metadata.resolution is not None
-            keep = [*["exif"] * exif, "xmp", "icc"]
-            _save(image, os.fsencode(temporary), kind, quality, ":".join(keep))
-        with open(temporary, "rb+") as file:
-            if kind == "TIFF":
-                add_to_tiff(file, metadata.exif, metadata.xmp, (image.height, image.width))
-            elif kind == "PNG" and metadata.xmp:
-                # libvips would write plain text, where few look for it.
-                insert(file, PNG_HEADER, png_xmp(metadata.xmp))
+    try:
+        with reported(what), atomic_file(path, overwrite=overwrite) as temporary:
+            image = _described(_in_profile(image, metadata.profile), metadata, kind)
+            with reported(what, decoding=True):
+                # Otherwise libvips writes EXIF data of its own.
+                exif = metadata.exif is not None or metadata.resolution is not None
+                keep = [*["exif"] * exif, "xmp", "icc"]
+                _save(image, os.fsencode(temporary), kind, quality, ":".join(keep))
+            with open(temporary, "rb+") as file:
+                if kind == "TIFF":
+                    add_to_tiff(file, metadata.exif, metadata.xmp, (image.height, image.width))
+                elif kind == "PNG" and metadata.xmp:
+                    # libvips would write plain text, where few look for it.
+                    insert(file, PNG_HEADER, png_xmp(metadata.xmp))
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Such as those of colour management.
+        raise ImageError(f"{what} ({first_line(error)})") from error
 
 
 def _in_profile(image: Any, profile: bytes | None) -> Any:
