@@ -90,10 +90,10 @@ def test_too_little_memory_is_one_line_that_says_what_helps(
 def test_what_its_format_cannot_hold_is_not_computed_at_all(
     jobs: list[Job], model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Image.new("RGB", (65501, 1)).save(jobs[0].content)
-    wide = replace(jobs[0], output=jobs[0].output.with_suffix(".jpg"))
+    Image.new("RGB", (16384, 99)).save(jobs[0].content)
+    wide = replace(jobs[0], output=jobs[0].output.with_suffix(".webp"))
     monkeypatch.setattr(painting, "stylize", None)
-    with pytest.raises(ImageError, match="65501x1 pixels, but JPEG is limited to 65500"):
+    with pytest.raises(ImageError, match="16384x99 pixels, but WEBP is limited to 16383"):
         run([wide], lambda: model, Settings(), InterruptGuard(), strict=True)
 
 
