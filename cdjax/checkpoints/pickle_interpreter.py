@@ -32,6 +32,7 @@ DAMAGE: tuple[type[Exception], ...] = (
 )  # fmt: skip
 """What this module and the standard library's parsers raise on a damaged file."""
 
+_MAX_ARRAYS = 2**16
 _MAX_NAME = 512  # Characters of a function's or class's name.
 _MAX_INTEGER = 2**128  # The magic number of old PyTorch files has 80 bits.
 
@@ -89,10 +90,14 @@ class PickleInterpreter:
 
     def __init__(self, file_length: int) -> None:
         self._opcodes_left = MAX_OBJECTS
+        self._arrays_left = _MAX_ARRAYS
         self._bytes_left = _MAX_COPIES * file_length
 
     def allocate(self, size: int, what: str) -> None:
-        """Refuses arrays that together need many times the file's size in bytes."""
+        """Refuses too many arrays, or arrays that need many times the file's size in bytes."""
+        self._arrays_left -= 1
+        if self._arrays_left < 0:
+            raise PickleFileError(f"refused: more than {_MAX_ARRAYS} {what}")
         self._bytes_left -= size
         if self._bytes_left < 0:
             raise PickleFileError(f"the {what} need more than {_MAX_COPIES} times the file's size")

@@ -30,6 +30,11 @@ _DTYPES = {
 }  # fmt: skip
 
 
+def has_suffix(path: Path) -> bool:
+    """Whether a path ends in `.safetensors`, in letters of any case."""
+    return path.suffix.lower() == SUFFIX
+
+
 def read_safetensors(
     path: StrPath, *, arrays: bool = True
 ) -> tuple[dict[str, Any], dict[str, str]]:

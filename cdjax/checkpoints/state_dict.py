@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cdjax.checkpoints.pickle_interpreter import printable
-from cdjax.checkpoints.safetensors_file import SUFFIX, read_safetensors
+from cdjax.checkpoints.safetensors_file import has_suffix, read_safetensors
 from cdjax.checkpoints.torch_file import read_torch_file
 from cdjax.errors import ConversionError
 
@@ -46,8 +46,7 @@ def convert_fitting(path: Path, convert: Callable[[Tensors], T]) -> T:
         ConversionError: if no dictionary of the file, or more than one, fits.
         TorchFileError: if the file cannot be read.
     """
-    is_safetensors = path.suffix == SUFFIX
-    content: Tensors = read_safetensors(path)[0] if is_safetensors else read_torch_file(path)
+    content: Tensors = read_safetensors(path)[0] if has_suffix(path) else read_torch_file(path)
     results: dict[str, T] = {}
     misfits: list[MisfitError] = []
     for where, tensors in _candidates(content, path).items():

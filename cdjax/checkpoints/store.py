@@ -7,6 +7,7 @@ file SHA256SUMS (for `sha256sum --check`) detects damage.
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from cdjax.checkpoints.orbax_file import (
     read_metadata,
 )
 from cdjax.checkpoints.pickle_interpreter import printable
-from cdjax.checkpoints.safetensors_file import SUFFIX, read_safetensors, write_safetensors
+from cdjax.checkpoints.safetensors_file import has_suffix, read_safetensors, write_safetensors
 from cdjax.errors import CheckpointError, first_line
 from cdjax.io.atomic import StrPath, replace_folder
 from cdjax.io.digest import sha256
@@ -94,7 +95,7 @@ def listed(faults: Mapping[str, Collection[str]]) -> str:
     """One line of every kind of fault that has names, and the names (the first hundred)."""
     parts = []
     for fault, names in faults.items():
-        shown = [printable(name) for name in names][:_MAX_LISTED]
+        shown = [printable(name) for name in itertools.islice(names, _MAX_LISTED)]
         if len(names) > _MAX_LISTED:
             shown.append(f"and {len(names) - _MAX_LISTED} more")
         parts += [f"{fault}: {', '.join(shown)}"] if names else []
@@ -206,7 +207,7 @@ def _verify(folder: Path) -> None:
 
 def _is_model(path: Path) -> bool:
     """Whether a path, which is to be overwritten, is of the kind that `save_model` writes there."""
-    if path.suffix == SUFFIX:
+    if has_suffix(path):
         return path.is_file() and is_model_file(path)
     return (path / _SUMS).is_file() and (path / _ARRAYS).is_dir()
 
@@ -244,7 +245,7 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
     check_params(model.params, abstract, what="the model's parameters do not match its specs")
     arrays = jax.tree.map(np.asarray, model.params)
     about = config_to_json(model.config, embeddings=embeddings)
-    if path.suffix == SUFFIX:
+    if has_suffix(path):
         if is_first():
             path.parent.mkdir(parents=True, exist_ok=True)
             flat = flatten_dict(arrays, sep="/")

@@ -205,6 +205,14 @@ def test_long_integers_and_names_are_refused(read: Any) -> None:
         read(zip_bytes({"x": Raw(b"](" + text + encoded * 5000 + b"e")}))
 
 
+def test_the_number_of_tensors_is_bounded(read: Any) -> None:
+    storage = b"(U\x07storage" + name_of("torch", "FloatStorage") + b"U\x010U\x03cpuK\x00tQ"
+    arguments = b"(" + storage + b"K\x00K\x00\x85K\x01\x85tq\x02"
+    start = name_of("torch._utils", "_rebuild_tensor_v2") + b"q\x01" + arguments
+    with pytest.raises(TorchFileError, match="more than 65536 tensors"):
+        read(zip_bytes({"x": Raw(b"(" + start + b"h\x01h\x02R" * 70_000 + b"t")}))
+
+
 def test_integers_of_one_hash_are_no_keys(read: Any) -> None:
     numbers = ((2**61 - 1) * n for n in range(1, 50_001))
     items = (b"\x8a\x0a" + number.to_bytes(10, "little") + b"N" for number in numbers)
