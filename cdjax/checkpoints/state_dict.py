@@ -73,16 +73,14 @@ def convert_fitting(path: Path, convert: Callable[[Tensors], T]) -> T:
 
 def _candidates(content: Tensors, path: Path) -> dict[str, Tensors]:
     """The file itself and the dictionaries in it, by their key, which contain arrays."""
-    named = {_WHOLE: content} | {
-        key: value for key, value in content.items() if isinstance(value, dict)
-    }
     found: dict[str, Tensors] = {}
-    seen: set[int] = set()
-    for key, value in named.items():
-        has_arrays = any(isinstance(leaf, np.ndarray) for leaf in value.values())
-        if has_arrays and id(value) not in seen and all(isinstance(name, str) for name in value):
-            found[key] = value
+    seen: set[int] = set()  # A hostile file may have many references to one large dictionary.
+    for key, value in ((_WHOLE, content), *content.items()):
+        if isinstance(value, dict) and id(value) not in seen:
             seen.add(id(value))
+            has_arrays = any(isinstance(leaf, np.ndarray) for leaf in value.values())
+            if has_arrays and all(isinstance(name, str) for name in value):
+                found[key] = value
     if len(found) > _MAX_CANDIDATES:
         raise ConversionError(
             f"{path}: contains {len(found)} dictionaries of tensors; save the one that is meant"

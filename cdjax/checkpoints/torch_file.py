@@ -228,9 +228,21 @@ def _read_zip(file: BinaryIO, length: int) -> Any:
     return result
 
 
+def _has_arrays(value: object) -> bool:
+    """Whether a value is a dictionary of arrays, or of dictionaries of arrays."""
+    if not isinstance(value, dict):
+        return False
+    # A hostile file may have many references to one large dictionary.
+    unique = {id(inner): inner for inner in (value, *value.values()) if isinstance(inner, dict)}
+    return any(isinstance(leaf, np.ndarray) for d in unique.values() for leaf in d.values())
+
+
 def _read_legacy(stream: mmap.mmap, length: int) -> Any:
     interpreter = _TorchInterpreter(length)
-    if interpreter.run(stream) != _LEGACY_MAGIC:
+    first = interpreter.run(stream)
+    if _has_arrays(first) and not interpreter.storages:
+        return first  # What `pickle.dump` wrote, not `torch.save`.
+    if first != _LEGACY_MAGIC:
         raise TorchFileError("not a PyTorch file: a pickle without PyTorch's magic number")
     if interpreter.run(stream) != _LEGACY_PROTOCOL:
         raise TorchFileError("a PyTorch file of an unknown version")
@@ -253,7 +265,8 @@ def read_torch_file(path: StrPath) -> dict[str, Any]:
     """The dictionary in a PyTorch checkpoint, its tensors as NumPy arrays.
 
     Args:
-        path: a file written by `torch.save`, in the zip or the legacy format.
+        path: a file written by `torch.save`, in the zip or the legacy format, or by `pickle.dump`
+            of a dictionary of NumPy arrays.
 
     Returns:
         The saved dictionary. Tensors, parameters and NumPy arrays are C-contiguous arrays that own
