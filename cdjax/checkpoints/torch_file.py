@@ -33,28 +33,16 @@ from cdjax.io.atomic import StrPath
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+_ELEMENTS = {
+    "Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bfloat16",
+    "Long": "i8", "Int": "i4", "Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "bool",
+    "ComplexFloat": "c8", "ComplexDouble": "c16", "QInt8": "i1", "QUInt8": "u1", "QInt32": "i4",
+}  # fmt: skip
 _STORAGES = {
     f"{module}.{name}Storage": np.dtype(dtype)
-    for name, dtype in zip(
-        (
-            "Float",
-            "Double",
-            "Half",
-            "BFloat16",
-            "Long",
-            "Int",
-            "Short",
-            "Char",
-            "Byte",
-            "Bool",
-            "ComplexFloat",
-            "ComplexDouble",
-        ),
-        ("f4", "f8", "f2", "bfloat16", "i8", "i4", "i2", "i1", "u1", "bool", "c8", "c16"),
-        strict=True,
-    )
+    for name, dtype in _ELEMENTS.items()
     for module in ("torch", "torch.cuda")
-}
+} | {"torch.storage.UntypedStorage": np.dtype("u1")}
 _REBUILD = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _PARAMETER = (
     "torch._utils._rebuild_parameter",
@@ -63,6 +51,7 @@ _PARAMETER = (
 _FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
 _FUNCTIONS = ("collections.OrderedDict", "torch.Size", _FROM_TYPE, *_PARAMETER, *_REBUILD)
 _MAX_INTEGER = 2**48
+_INSTEAD = "instead of tensors by name; load it in PyTorch and save its state_dict()"
 _DAMAGE: tuple[type[Exception], ...] = (*DAMAGE, zipfile.BadZipFile, MemoryError)
 
 
@@ -101,6 +90,7 @@ class _TorchInterpreter(ArrayInterpreter):
         super().__init__(file_length)
         self.storages: dict[str, tuple[np.dtype, int]] = {}  # (dtype, elements) by key
         self._pending: dict[str, list[tuple[np.ndarray, int, tuple[int, ...]]]] = {}
+        self.has_foreign_storages = False
         self._file_length = file_length
         self._items_left = min(file_length, MAX_OBJECTS)
 
@@ -118,6 +108,7 @@ class _TorchInterpreter(ArrayInterpreter):
             case ("module", Name(name), _, _):
                 return Foreign(name)
             case ("storage", Name(name), *_) if name not in _STORAGES:
+                self.has_foreign_storages = True
                 return Foreign(name)
             case ("storage", Name(name), str(key), _, numel) if name in _STORAGES:
                 view = None
@@ -206,6 +197,8 @@ def _read_zip(file: BinaryIO, length: int) -> Any:
         entries = {entry.filename: entry for entry in archive.infolist()}
         if len(entries) != len(archive.infolist()):
             raise TorchFileError("damaged: the zip contains two files of one name")
+        if any(name.endswith("/constants.pkl") for name in entries):
+            raise TorchFileError(f"contains a TorchScript program {_INSTEAD}")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
             raise TorchFileError("the zip is compressed, unlike those of PyTorch")
         if sum(entry.file_size for entry in entries.values()) > length:
@@ -252,6 +245,8 @@ def _read_legacy(stream: mmap.mmap, length: int) -> Any:
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise TorchFileError("damaged: the list of storages is not one of names")
     if sorted(keys) != sorted(interpreter.storages):
+        if interpreter.has_foreign_storages:  # Their size in the file is not known.
+            raise TorchFileError("contains tensors of an unknown type; save only the state_dict()")
         raise TorchFileError("damaged: the list of storages differs from that of the tensors")
     for key in keys:
         dtype, numel = interpreter.storages[key]
@@ -294,10 +289,7 @@ def read_torch_file(path: StrPath) -> dict[str, Any]:
             else:
                 raise TorchFileError("not a PyTorch file: neither a zip nor a pickle")
         if isinstance(result, Foreign):
-            raise TorchFileError(
-                f"contains an object of {printable(result.text)} instead of tensors by name; "
-                "load it in PyTorch and save its state_dict()"
-            )
+            raise TorchFileError(f"contains an object of {printable(result.text)} {_INSTEAD}")
         if not isinstance(result, dict) or (result and not any(isinstance(k, str) for k in result)):
             raise TorchFileError("contains no dictionary of tensors; save a state_dict()")
     except (TorchFileError, PickleFileError) as error:

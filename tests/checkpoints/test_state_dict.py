@@ -29,6 +29,7 @@ from tests.torch_files import (
     write_legacy,
     write_zip,
     zip_bytes,
+    zip_entries,
 )
 
 Tensors = dict[str, Any]
@@ -118,10 +119,10 @@ def foreign_objects() -> dict[str, Any]:
         "device": Raw(name_of("torch", "device") + b"U\x04cuda\x85R"),
         "dtype": Raw(name_of("torch", "float16")),
         "keywords": Raw(name_of("my.project", "Config") + b")}U\x02lrK\x01s\x92"),
-        "quantised": Raw(
+        "unknown tensor": Raw(
             name_of("torch._utils", "_rebuild_tensor_v2")
             + b"((U\x07storage"
-            + name_of("torch", "QInt8Storage")
+            + name_of("torch", "Bits8Storage")
             + b"U\x019U\x03cpuK\x04tQK\x00(K\x04t(K\x01ttR"
         ),
     }
@@ -145,6 +146,15 @@ def test_a_model_saved_whole_says_what_to_do(tmp_path: Path) -> None:
     old = b"(U\x06module" + name_of("my.models", "SmallEncoder") + b"U\x01aU\x01btQ)\x81}b"
     with pytest.raises(TorchFileError, match=r"object of my\.models\.SmallEncoder.*state_dict\(\)"):
         convert(tmp_path, legacy_bytes(Raw(old)))
+    script = zip_entries({"data.pkl": b"\x80\x02}.", "constants.pkl": b"\x80\x02)."})
+    with pytest.raises(TorchFileError, match=r"a TorchScript program .*state_dict\(\)"):
+        convert(tmp_path, script)
+    tensors = {"model": Ordered(encoder), "x": foreign_objects()["unknown tensor"]}
+    keys = [str(key) for key in range(len(encoder))]
+    listed, more = (pickle.dumps(found, 2) for found in (keys, [*keys, "9"]))
+    unknown = legacy_bytes(tensors).replace(listed, more)
+    with pytest.raises(TorchFileError, match="tensors of an unknown type; save only the state"):
+        convert(tmp_path, unknown)
     with pytest.raises(TorchFileError, match="no dictionary of tensors; save a state_dict"):
         convert(tmp_path, zip_bytes([encoder]))
 
