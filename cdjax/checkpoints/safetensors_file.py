@@ -102,4 +102,4 @@ def write_safetensors(
         OSError: if the file cannot be written.
     """
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_bytes(path, save(contiguous, dict(metadata)))
+    write_bytes(path, save(contiguous, dict(metadata)), overwrite=True)

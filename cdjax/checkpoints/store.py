@@ -9,6 +9,8 @@ file SHA256SUMS (for `sha256sum --check`) detects damage.
 import dataclasses
 import itertools
 import json
+import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +30,7 @@ from cdjax.checkpoints.orbax_file import (
 from cdjax.checkpoints.pickle_interpreter import printable
 from cdjax.checkpoints.safetensors_file import has_suffix, read_safetensors, write_safetensors
 from cdjax.errors import CheckpointError, first_line
-from cdjax.io.atomic import StrPath, replace_folder
+from cdjax.io.atomic import Ours, StrPath, check_space, flush, replace_folder
 from cdjax.io.digest import sha256
 from cdjax.io.processes import barrier, is_first, shared_folder
 from cdjax.model import Model, ModelConfig, Params
@@ -38,6 +40,8 @@ FORMAT_VERSION = 1
 _FORMAT = "cdjax model"
 _ARRAYS = "params"
 _SUMS = "SHA256SUMS"
+_OF_ORBAX = re.compile(rf"{_ARRAYS}/(_METADATA|([^/]+/)*manifest\.ocdbt|([^/]+/)*d/[^/.][^/]*)$")
+"""The files of arrays that Orbax writes and reads; others in their folder are not read."""
 _KEY = "cdjax"  # Of the configuration in the metadata of a safetensors file.
 _MAX_LISTED = 100
 _MAX_SUMS = 2**20  # Bytes of the file of sums.
@@ -162,19 +166,46 @@ def config_from_json(metadata: Any) -> tuple[ModelConfig, list[int]]:
     return config, [s["stage"] for s in metadata["stages"] if s["embedding"]]
 
 
+def checkpoint_size(arrays: Any) -> int:
+    """Bytes that Orbax takes at most to write a tree of arrays: their samples and metadata."""
+    leaves = jax.tree.leaves(arrays)
+    return sum(leaf.nbytes for leaf in leaves) + 1000 * len(leaves) + 50_000
+
+
+def reason_of(error: Exception) -> str:
+    """Why a checkpoint cannot be read or written, in a few words if the system says so."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore's way to say it.
+        return os.strerror(int(code[1]))
+    return getattr(error, "strerror", None) or first_line(error)[:200]
+
+
 @contextmanager
 def _reported(what: str) -> Iterator[None]:
     try:
         yield
     except CheckpointError:
         raise
-    except Exception as error:  # TensorStore promises no particular ones.
-        raise CheckpointError(f"{what} ({printable(first_line(error))})") from error
+    except Exception as error:  # Orbax and TensorStore promise no particular exceptions.
+        raise CheckpointError(f"{what} ({printable(reason_of(error))})") from error
 
 
 def _sums(folder: Path) -> str:
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     return "".join(f"{sha256(folder / name)}  {name}\n" for name in names)
+
+
+def _listed(folder: Path) -> list[tuple[str, str]]:
+    """SHA-256 and name of every file of a checkpoint, by its own list."""
+    lines = (folder / _SUMS).read_text(errors="replace").splitlines()
+    return [(digest, name) for digest, _, name in (line.partition("  ") for line in lines)]
+
+
+def _ours(folder: Path) -> Ours:
+    """Recognises the files of a checkpoint in a folder, if there is one."""
+    names = {_SUMS}
+    if (folder / _SUMS).is_file():
+        names |= {name for _, name in _listed(folder)}
+    return lambda path: path.as_posix() in names
 
 
 def _verify(folder: Path) -> None:
@@ -183,15 +214,10 @@ def _verify(folder: Path) -> None:
         raise CheckpointError(f"{folder}: not a checkpoint of cdjax; `cdjax convert` makes one")
     if sums.stat().st_size > _MAX_SUMS:
         raise CheckpointError(f"{folder}: damaged; {_SUMS} has more than {_MAX_SUMS} bytes")
-    listed_sums = {}
-    for line in sums.read_text(errors="replace").splitlines():
-        digest, _, name = line.partition("  ")
-        listed_sums[name] = digest
+    listed_sums = {name: digest for digest, name in _listed(folder)}
     within = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
     needed = [METADATA] + [
-        name
-        for name, path in within.items()
-        if name.startswith(f"{_ARRAYS}/") and not path.is_dir() and not path.name.startswith(".")
+        name for name, path in within.items() if _OF_ORBAX.match(name) and not path.is_dir()
     ]
     damaged = [
         name
@@ -222,12 +248,12 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
             made too.
         model: parameters must be float32 and of exactly the shapes that the specs imply.
         overwrite: whether an existing checkpoint may be replaced; it stays until the new one is
-            complete. Anything that is not a checkpoint of cdjax is never replaced.
+            complete. Other files in its folder are kept. A folder without a checkpoint of cdjax is
+            never replaced.
 
     Raises:
-        CheckpointError: if the path exists, or the parameters do not match the configuration (the
-            message names all that are missing, unknown or misshapen).
-        OSError: if the folder cannot be written.
+        CheckpointError: if the path exists, the folder cannot be written, or the parameters do not
+            match the configuration (the message names all that are missing, unknown or misshapen).
     """
     from orbax.checkpoint import v1 as ocp
 
@@ -246,18 +272,22 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
     arrays = jax.tree.map(np.asarray, model.params)
     about = config_to_json(model.config, embeddings=embeddings)
     if has_suffix(path):
-        if is_first():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            flat = flatten_dict(arrays, sep="/")
-            write_safetensors(path, flat, {_KEY: json.dumps(about)})
-        barrier(f"{path} written")
+        with _reported(f"{path}: cannot be written"):
+            if is_first():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                flat = flatten_dict(arrays, sep="/")
+                write_safetensors(path, flat, {_KEY: json.dumps(about)})
+            barrier(f"{path} written")
         return
-    with shared_folder(path) as beside:
+    with _reported(f"{path}: cannot be written"), shared_folder(path) as beside:
         new = beside / "new"
+        if is_first():  # Otherwise Orbax's threads print tracebacks.
+            check_space(beside, checkpoint_size(arrays))
         ocp.save_checkpointables(new, {_ARRAYS: arrays}, custom_metadata=about)
         if is_first():
             (new / _SUMS).write_text(_sums(new))
-            replace_folder(new, path)
+            flush(new)
+            replace_folder(new, path, ours=_ours(path))
 
 
 def _checked_config(about: Mapping[str, Any], what: str) -> tuple[ModelConfig, dict[str, Params]]:

@@ -1,6 +1,7 @@
 """Making the pictures of a command line: read ahead, stylise, write, report what failed."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -88,6 +89,8 @@ def _make_all(
                     on_outcome(outcome)
                 done += 1
                 name = job.output.name
+                if strict and outcome.status == "already there":
+                    raise ImageError(f"output {job.output}: already exists by now and is kept")
                 if outcome.error is not None:
                     if strict:
                         raise ImageError(outcome.error)
@@ -109,9 +112,16 @@ def _make(
     settings: Settings,
     guard: InterruptGuard,
 ) -> Outcome:
-    """Makes a picture; a file that cannot be read or written is the outcome's error."""
-    from cdjax.cli.painting import make
+    """Makes a picture; a file that cannot be read or written is the outcome's error.
 
+    A picture that another process made in the meantime is kept, and not made unless that happened
+    during the work.
+    """
+    from cdjax.cli.painting import make
+    from cdjax.cli.standard import already_there
+
+    if not settings.overwrite and os.path.lexists(job.output):
+        return already_there(job)
     began = time.monotonic()
     size: tuple[int, int] | None = None
     try:
@@ -121,6 +131,8 @@ def _make(
         make(model, job, picture, style.result(), settings, guard)
         size = (width, height)
     except ImageError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            return already_there(job)
         fault: str | None = str(error)
     except OSError as error:
         fault = f"{job.output}: cannot be written ({error.strerror or error})"

@@ -1,11 +1,13 @@
 """`cdjax convert`: weights of any kind, or stages of several models, become a model of cdjax."""
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cdjax.cli.parser import Parser
+from cdjax.cli.quiet import only_our_lines
 from cdjax.cli.report import aligned
 from cdjax.errors import UsageError
 
@@ -48,12 +50,24 @@ def run(arguments: Sequence[str]) -> int:
     from cdjax.checkpoints.store import save_model
     from cdjax.cli.backend import start_backend
 
+    _check_output(options)
     start_backend()
     model = _read(options.source, options.paths)
-    save_model(options.output, model, overwrite=options.overwrite)
+    with only_our_lines():
+        save_model(options.output, model, overwrite=options.overwrite)
     print(_table(layer_rows(model)))
     print(f"wrote {options.output}")
     return 0
+
+
+def _check_output(options: argparse.Namespace) -> None:
+    """Refuses, before anything is read, an output that exists or is one of the inputs."""
+    if not os.path.lexists(options.output):
+        return
+    if not options.overwrite:
+        raise UsageError(f"output {options.output}: already exists; --overwrite replaces it")
+    if any(os.path.realpath(path) == os.path.realpath(options.output) for path in options.paths):
+        raise UsageError(f"output {options.output}: is one of the inputs, which are never replaced")
 
 
 def _read(source: str, paths: Sequence[str]) -> "Model":

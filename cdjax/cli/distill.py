@@ -4,17 +4,24 @@ Started again with the same folder it continues, and makes nothing twice.
 """
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdjax.cli.allocator import run_in_calling_thread
 from cdjax.cli.parser import require
+from cdjax.cli.quiet import only_our_lines
+from cdjax.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
     from cdjax.cli.distill_options import Command
 
 NEEDED = ("tyro", "matplotlib", "tensorboardX", "grain")
 """The packages without which no training runs."""
+
+_RECIPE = "recipe.json"
 
 _REAL = """\
 This is the quick preset: computed dead-leaves images in place of photographs and paintings, and few
@@ -35,9 +42,15 @@ def run(arguments: Sequence[str]) -> int:
     command = parse(arguments)
     run_in_calling_thread()
     try:
-        _distill(command)
+        with only_our_lines():
+            _distill(command)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command continues from here") from None
+    except OSError as error:
+        raise TrainingError(
+            f"{error.filename or command.output}: {error.strerror or error}; once that is mended, "
+            "the same command continues from the last checkpoint"
+        ) from error
     return 0
 
 
@@ -57,15 +70,57 @@ def _distill(command: "Command") -> None:
     output, recipe = command.output, command.recipe
     if any(data.source.startswith("tfds:") for data in (recipe.data, recipe.style_data)):
         require("a source tfds:NAME", "tensorflow_datasets")
-    watch = Watch() if is_first() else None
-    if watch:
-        if command.preset == "quick":
-            watch.say(_REAL)
-        watch.say(f"teacher {recipe.teacher}, {images_of(recipe)}, output {output}")
+    if not is_first():
+        distill(recipe, output)
+        return
+    watch = Watch()
+    if command.preset == "quick":
+        watch.say(_REAL)
+    watch.say(f"teacher {recipe.teacher}, {images_of(recipe)}, output {output}")
+    _check_output(output)
+    try:
         output.mkdir(parents=True, exist_ok=True)
-        write_text(output / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")
-    distill(recipe, output, watch)
-    if watch:
+    except OSError as error:
+        raise UsageError(f"output {output}: cannot be made ({error.strerror})") from error
+    with _alone_in(output):
+        write_text(output / _RECIPE, json.dumps(recipe.to_json(), indent=2) + "\n")
+        distill(recipe, output, watch)
         path = write_report(output, recipe)
-        watch.say(f"{output / 'model'} is the model, {path} the report; try it:")
-        watch.say(f"  cdjax stylize CONTENT STYLE --weights {output / 'model'} -o OUT.png")
+    watch.say(f"{output / 'model'} is the model, {path} the report; try it:")
+    watch.say(f"  cdjax stylize CONTENT STYLE --weights {output / 'model'} -o OUT.png")
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Refuses a folder in which another process distils, until the context ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks.
+        yield
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(number)
+        raise UsageError(f"output {folder}: another cdjax distill is running in it") from error
+    except OSError:  # A file system without locks.
+        pass
+    try:
+        yield
+    finally:
+        os.close(number)
+
+
+def _check_output(folder: Path) -> None:
+    """Refuses a folder with files of others, which could have the names of ours."""
+    if not folder.is_dir() or all(path.name.startswith(".") for path in folder.iterdir()):
+        return
+    try:
+        known = json.loads((folder / _RECIPE).read_text())
+    except (OSError, ValueError):
+        known = None
+    if not isinstance(known, dict) or not {"teacher", "stages"} <= known.keys():
+        raise UsageError(
+            f"output {folder}: has files, but not of a distillation; name a new or an empty folder"
+        )

@@ -1,11 +1,12 @@
 """The report of a distillation, made from the logs and pictures in its folder."""
 
+import io
 import json
 from pathlib import Path
 
 from cdjax.cli.report import document, table
 from cdjax.distillation.config import STAGE_PHASES, DistillationConfig
-from cdjax.io.atomic import atomic_file, write_text
+from cdjax.io.atomic import write_bytes, write_text
 
 _LOSSES = ("loss", "embedding", "pixel", "perceptual", "content", "style", "sliced")
 _AVERAGED = 20
@@ -34,8 +35,10 @@ def _curves(records: list[dict[str, float]], path: Path, title: str) -> None:
             axes.plot(steps, [record[name] for record in records], label=name, linewidth=1)
     axes.set(xlabel="step", yscale="log", title=title)
     axes.legend()
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+    # Into memory, because encoders that write to a file may not notice that the disk is full.
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="png", dpi=100)
+    write_bytes(path, encoded.getvalue())
 
 
 def _mean(records: list[dict[str, float]], name: str) -> float:

@@ -7,6 +7,7 @@ unexplained, the quality of its reconstructions and of stylised pairs, and its s
 
 import argparse
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdjax.cli.parser import Parser, new_file, within
-from cdjax.errors import EvaluationError
+from cdjax.errors import EvaluationError, UsageError
 from cdjax.io.images import check_suffix
 from cdjax.progress import OnProgress
 
@@ -27,31 +28,43 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     options = _parse(arguments)
-    import numpy as np
-
     from cdjax.cli.backend import start_backend
     from cdjax.cli.compilation_cache import use_compilation_cache
     from cdjax.cli.evaluation_report import report
-    from cdjax.cli.picture_grid import picture_grid
     from cdjax.cli.progress import ProgressBar
     from cdjax.cli.report import about, as_json
-    from cdjax.io.atomic import write_text
-    from cdjax.io.images import Picture, write_image
 
     use_compilation_cache()
     start_backend()
     with ProgressBar(quiet=options.quiet) as on_progress:
         found, pictures = _measure(options, on_progress)
     results = about("cdjax evaluate", arguments) | found
-    print(report(results), end="")
-    if options.sheet:
-        write_image(options.sheet, Picture(np.asarray(picture_grid(pictures))))
-    if options.json:
-        try:
-            write_text(options.json.resolve(), as_json(results))
-        except OSError as error:
-            raise EvaluationError(f"{options.json} was not written: {error}") from error
+    try:
+        print(report(results), end="")
+    finally:  # What can be written is written.
+        _write(options, as_json(results), pictures)
     return 0
+
+
+def _write(options: argparse.Namespace, figures: str, pictures: "dict[str, Images]") -> None:
+    """Writes the files of --json and --sheet, the second even if the first cannot be written."""
+    import numpy as np
+
+    from cdjax.cli.picture_grid import picture_grid
+    from cdjax.io.atomic import write_text
+    from cdjax.io.images import Picture, write_image
+
+    overwrite: bool = options.overwrite
+    try:
+        if options.json:
+            write_text(options.json, figures, overwrite=overwrite)
+    except OSError as error:
+        reason = error.strerror or error
+        raise EvaluationError(f"{options.json}: cannot be written ({reason})") from error
+    finally:
+        if options.sheet:
+            sheet = Picture(np.asarray(picture_grid(pictures)))
+            write_image(options.sheet, sheet, overwrite=overwrite)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -79,6 +92,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("-q", "--quiet", action="store_true", help="show no progress")
     add("--json", type=new_file, metavar="OUT", help="file for all figures")
     add("--sheet", type=new_file, metavar="OUT", help="picture of all pairs by all models")
+    add("--overwrite", action="store_true", help="replace files of --json and --sheet that exist")
     options = parser.parse_args(arguments)
     if len(set(options.models)) != len(options.models):
         parser.error("a model is given twice")
@@ -88,7 +102,26 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error("--judges and --sheet need --styles")
     if options.sheet:
         check_suffix(options.sheet)
+    _check_outputs(options)
     return options
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Refuses, before anything is measured, to replace files that are not to be replaced."""
+    outputs = [path for path in (options.json, options.sheet) if path]
+    if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
+        raise UsageError(f"output {outputs[0]}: given twice; --json and --sheet are two files")
+    inputs = [options.images, options.styles, options.fit_images, options.teacher]
+    inputs = [Path(path).resolve() for path in (*inputs, *options.models, *options.judges) if path]
+    for path in outputs:
+        if not os.path.lexists(path):
+            continue
+        if not options.overwrite:
+            raise UsageError(f"output {path}: already exists; --overwrite replaces it")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"output {path}: is not a regular file and cannot be replaced")
+        if any(path.resolve() == read or read in path.resolve().parents for read in inputs):
+            raise UsageError(f"output {path}: is one of the inputs, which are never replaced")
 
 
 def _measure(

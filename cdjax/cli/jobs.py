@@ -90,6 +90,7 @@ class Settings:
         host_memory: bytes of host memory for a picture that is made in windows; None: as above.
         deepzoom: whether outputs are folders with a Deep Zoom pyramid and a page that shows it.
         quiet: whether only errors are printed.
+        overwrite: whether an output that exists by the time it is written is replaced.
     """
 
     alpha: float = 1.0
@@ -104,6 +105,7 @@ class Settings:
     host_memory: int | None = None
     deepzoom: bool = False
     quiet: bool = False
+    overwrite: bool = False
 
 
 def images_in(path: Path, role: str) -> list[Path]:

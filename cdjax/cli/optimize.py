@@ -1,7 +1,8 @@
 """`cdjax optimize`: optimisation-based style transfer (Gatys et al. 2016), with any encoder.
 
 Shows the losses while it runs, and the picture so far in a file beside OUT (for out.png
-out.preview.png), which is removed once OUT is written. `cdjax.optimize_image` does the work.
+out.preview.png, or out.preview2.png if that exists), which is removed once OUT is written.
+`cdjax.optimize_image` does the work.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cdjax.cli.parser import Parser, add_picture_options, picture_path, within
+from cdjax.cli.parser import Parser, add_picture_options, error_line, picture_path, within
 from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def _optimize(
     from cdjax.cli.backend import start_backend
     from cdjax.cli.compilation_cache import use_compilation_cache
     from cdjax.cli.painting import within_memory
+    from cdjax.cli.preview import PreviewFile
     from cdjax.cli.progress import ProgressBar
     from cdjax.io.images import Picture, check_size, read_image, resize, write_image
     from cdjax.optimization.optimize import optimize_image
@@ -156,7 +158,7 @@ def _optimize(
     height, width = content.pixels.shape[:2]
     check_size(job.output, height, width)
     job.output.parent.mkdir(parents=True, exist_ok=True)
-    preview = job.output.with_name(f"{job.output.stem}.preview.png")
+    preview = PreviewFile(job.output)
     with (
         ProgressBar(guard=guard, keep=True, quiet=options.quiet) as bar,
         within_memory(f"{job.content}: {width}x{height} pixels", "--content-size or --style-size"),
@@ -164,7 +166,9 @@ def _optimize(
 
         def write_preview(picture: "Array") -> None:
             with guard.protected():
-                write_image(preview, Picture(np.asarray(picture)))
+                failure = preview.write(Picture(np.asarray(picture)))
+            if failure:  # The result may still be written, hours later.
+                bar.error(f"{error_line(failure)}; goes on without this preview")
 
         result = np.asarray(
             optimize_image(
@@ -179,6 +183,7 @@ def _optimize(
             )
         )
     with guard.protected():
-        write_image(job.output, Picture(result, content.alpha), quality=options.quality)
-        preview.unlink(missing_ok=True)
+        whole = Picture(result, content.alpha)
+        write_image(job.output, whole, quality=options.quality, overwrite=options.overwrite)
+        preview.remove()
     return width, height

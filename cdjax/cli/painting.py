@@ -1,5 +1,6 @@
 """How one picture is made: whole or, if it is too large for memory, in windows, and resumed."""
 
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ import numpy as np
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Settings
 from cdjax.cli.progress import ProgressBar
-from cdjax.errors import ImageError
+from cdjax.errors import ImageError, first_line
 from cdjax.io import vips_writer
 from cdjax.io.deepzoom import write_deepzoom
+from cdjax.io.digest import sha256
 from cdjax.io.images import Picture, check_size, levels, write_image
 from cdjax.io.streaming import raster
 from cdjax.io.vips import VipsImage
@@ -67,8 +69,8 @@ def make(
 ) -> None:
     """Stylises a content and writes the result; of a large one, continues an interrupted run.
 
-    Finished stages of a large picture are kept beside the output, in a folder `.{output's
-    name}.cdjax`, until the result is written.
+    Finished stages of a large picture are kept beside the output, in a hidden folder named after
+    the run, until the result is written.
 
     Raises:
         ImageError: if the memory is too small or a file cannot be written.
@@ -87,8 +89,7 @@ def make(
         if _fits_in_memory(model, content, settings):
             result = np.asarray(stylize(model, pixels, style, **common))
         else:
-            folder = job.output.with_name(f".{job.output.name}.cdjax")
-            state = ResumeState(folder, _key(model, job, settings))
+            state = ResumeState(job.output.parent, _key(model, job, content, settings))
             limits: Any = {"memory": settings.memory, "host_memory": settings.host_memory}
             with _reported(job.output, job.content, settings, guard) as on_progress:
                 result = stylize_by_windows(
@@ -96,10 +97,17 @@ def make(
                     on_progress=on_progress,
                 )  # fmt: skip
         with guard.protected():
-            job.output.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(job.output)
             _write(job.output, result, content, settings)
             if state:
                 state.clear()
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"{output}: cannot be written ({error.strerror})") from error
 
 
 def _fits_in_memory(model: Model, picture: Picture | VipsImage, settings: Settings) -> bool:
@@ -125,30 +133,36 @@ def _reported(
         except ImageError:
             raise
         except OSError as error:
-            raise ImageError(f"{source}: intermediate results cannot be kept ({error})") from error
+            reason = error.strerror or first_line(error)
+            raise ImageError(
+                f"{source}: intermediate results cannot be kept ({reason}); free space beside the "
+                f"output and in {tempfile.gettempdir()}, or set TMPDIR"
+            ) from error
         except ValueError as error:
             raise ImageError(f"{source}: {error}; give more with --memory") from error
 
 
-def _key(model: Model, job: Job, settings: Settings) -> str:
-    """A checksum of everything on which a result depends."""
-    files = [
-        (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in (job.content, *job.styles)
-    ]
+def _key(model: Model, job: Job, content: Picture | VipsImage, settings: Settings) -> str:
+    """A checksum of everything on which a result depends, and of its name.
+
+    The files count by their content: one that was replaced may have the size and time of the old.
+    """
+    try:
+        files = [sha256(path) for path in (job.content, *job.styles)]
+    except OSError as error:
+        raise ImageError(f"{job.content}: cannot be read again ({error.strerror})") from error
+    reader = type(content).__name__  # Where Pillow and libvips differ, so do the pixels.
     sizes = (settings.content_size, settings.style_size, settings.style_weights)
     transform = (settings.alpha, settings.transform, settings.regularization)
-    return run_key(model, files, sizes, transform, settings.dtype)
+    return run_key(model, files, reader, sizes, transform, settings.dtype, job.output.name)
 
 
 def _write(path: Path, result: Any, content: Picture | VipsImage, settings: Settings) -> None:
-    quality = settings.quality
+    options: Any = {"quality": settings.quality, "overwrite": settings.overwrite}
     if settings.deepzoom:
         like = None if isinstance(content, Picture) else content
-        write_deepzoom(
-            path, levels(result), title=path.name, quality=quality, like=like, overwrite=True
-        )
+        write_deepzoom(path, levels(result), title=path.name, like=like, **options)
     elif isinstance(content, Picture):
-        write_image(path, Picture(result, content.alpha), quality=quality)
+        write_image(path, Picture(result, content.alpha), **options)
     else:
-        vips_writer.write_image(path, result, like=content, quality=quality)
+        vips_writer.write_image(path, result, like=content, **options)

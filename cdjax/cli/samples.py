@@ -4,6 +4,7 @@ The landscape resembles a photograph (clouds, mountains that pale with distance,
 them); the painting has a palette and strokes that flow around vortices.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,11 +36,11 @@ def run(arguments: Sequence[str]) -> int:
     folder: Path = parser.parse_args(arguments).folder
     targets = {folder / "content.png": landscape, folder / "style.png": painting}
     for path in targets:
-        if path.exists():
+        if os.path.lexists(path):
             raise UsageError(f"output {path}: already exists")
     folder.mkdir(parents=True, exist_ok=True)
     for path, make in targets.items():
-        write_image(path, Picture(make()))
+        write_image(path, Picture(make()), overwrite=False)
         print(path)
     return 0
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
@@ -62,12 +63,13 @@ def _make(options: argparse.Namespace, jobs: "Sequence[Job]", single: bool) -> i
         raise UsageError(f"output {jobs[0].output}: already exists; --overwrite replaces it")
     if len(jobs) > 1 and not options.quiet:
         print_line(f"cdjax: {_what(jobs)} -> {options.output}")
-    failed = _stylize(todo, weights, options, single) if todo else 0
+    found = _stylize(todo, weights, options, single) if todo else Counter()
     if not single and not options.quiet:
-        counts = {"skipped (already exist)": len(jobs) - len(todo), "failed": failed}
+        skipped = len(jobs) - len(todo) + found["already there"]
+        counts = {"skipped (already exist)": skipped, "failed": found["failed"]}
         others = (f", {count} {what}" for what, count in counts.items() if count)
-        print_line(f"cdjax: {len(todo) - failed} written{''.join(others)}")
-    return BAD_INPUT if failed else 0
+        print_line(f"cdjax: {found['made']} written{''.join(others)}")
+    return BAD_INPUT if found["failed"] else 0
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -146,22 +148,26 @@ def _check(options: argparse.Namespace, styles: int) -> None:
     """Raises, before hours of work, if options do not fit the number of styles or what is there."""
     if options.deepzoom:
         from cdjax.io import vips
-        from cdjax.io.deepzoom import viewer_files
+        from cdjax.io.deepzoom import check_replaceable, viewer_files
 
         if not vips.available():
             raise UsageError("--deepzoom needs libvips: pip install 'pyvips[binary]'")
         viewer_files()
+        if options.overwrite:
+            check_replaceable(Path(options.output), overwrite=True)
     if options.mix and len(options.mix) != styles:
         raise UsageError(f"--mix: {len(options.mix)} weights for {styles} styles")
     if options.mix and not any(options.mix):
         raise UsageError("--mix: at least one weight must be above 0")
 
 
-def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, single: bool) -> int:
-    """Makes the pictures; returns how many failed."""
+def _stylize(
+    jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, single: bool
+) -> Counter[str]:
+    """Makes the pictures; returns how many had which status."""
     from cdjax.cli.batch import run
     from cdjax.cli.interrupts import run_interruptibly
-    from cdjax.cli.jobs import Settings
+    from cdjax.cli.jobs import Outcome, Settings
     from cdjax.cli.standard import print_outcome
 
     def load() -> "Model":
@@ -183,5 +189,12 @@ def _stylize(jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, s
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}
     settings = Settings(**{field.name: chosen[field.name] for field in fields(Settings)})
-    on_outcome: Any = {"on_outcome": print_outcome} if options.json else {}
-    return run_interruptibly(partial(run, jobs, load, settings, strict=single, **on_outcome))
+    found: Counter[str] = Counter()
+
+    def count(outcome: Outcome) -> None:
+        found[outcome.status] += 1
+        if options.json:
+            print_outcome(outcome)
+
+    run_interruptibly(partial(run, jobs, load, settings, strict=single, on_outcome=count))
+    return found

@@ -6,7 +6,8 @@ not stopped. A state that is not finite is never saved.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
+from cdjax.checkpoints.store import checkpoint_size, reason_of
 from cdjax.data.loader import Batches
 from cdjax.data.pairs import Pairs
 from cdjax.distillation.config import DistillationConfig, TrainTask
 from cdjax.distillation.objectives import Networks
 from cdjax.distillation.train_step import State, train_step
 from cdjax.errors import TrainingError
+from cdjax.io.atomic import check_space
+from cdjax.io.processes import is_first
 from cdjax.progress import OnProgress, Progress, ignore_progress
 
 
@@ -54,8 +58,9 @@ def train(
         The state after the last step.
 
     Raises:
-        TrainingError: if a loss or gradient is not finite, the checkpoints are of another task, or
-            a batch cannot be divided over the devices. Existing checkpoints stay valid.
+        TrainingError: if a loss or gradient is not finite, a checkpoint cannot be written, the
+            checkpoints are of another task, or a batch cannot be divided over the devices. Existing
+            checkpoints stay valid.
     """
     mesh = Mesh(np.array(jax.devices()), ("batch",))
     everywhere, divided = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("batch",)))
@@ -77,22 +82,29 @@ def train(
                 on_progress(Progress(task.name, number, steps, found))
             pending = None if saves else (step, metrics)
             if saves:
-                metadata = {"task": task.to_json(), "about": config.to_json()}
-                metadata["data"] = batches.state()
-                checkpoints.save(step, state, force=True, custom_metadata=metadata)
+                about = {"task": task.to_json(), "about": config.to_json()}
+                _save(checkpoints, state, about | {"data": batches.state()}, saved, directory)
                 saved = step
             if on_preview is not None and (step % config.pictures_every == 0 or step == steps):
                 on_preview(step, state)
     return state
 
 
-def _checkpointer(folder: Path, keep: int) -> Any:
+@contextmanager
+def _checkpointer(folder: Path, keep: int) -> Iterator[Any]:
     from orbax.checkpoint import v1 as ocp
 
     policy = ocp.training.preservation_policies.LatestN(keep)
-    return ocp.training.Checkpointer(
+    checkpoints = ocp.training.Checkpointer(
         folder, preservation_policy=policy, cleanup_tmp_directories=True
     )
+    try:
+        yield checkpoints
+    except BaseException:
+        with suppress(Exception):  # It would raise what went wrong in writing once more.
+            checkpoints.close()
+        raise
+    checkpoints.close()
 
 
 def _restore(
@@ -118,14 +130,33 @@ def _divide(batch: NDArray[np.uint8], sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_process_local_data(sharding, batch)
 
 
+def _save(
+    checkpoints: Any, state: State, metadata: dict[str, Any], saved: int, folder: Path
+) -> None:
+    """Writes the checkpoint of a state; `saved` is the step of the one before."""
+    step = int(state.step)
+    try:
+        if is_first():  # Otherwise Orbax's threads print tracebacks on a full disk.
+            check_space(folder, checkpoint_size(state))
+        checkpoints.save(step, state, force=True, custom_metadata=metadata)
+    except Exception as error:  # Orbax and TensorStore promise no particular exceptions.
+        raise TrainingError(
+            f"{folder}: the checkpoint of step {step} cannot be written ({reason_of(error)}); "
+            f"last good checkpoint: {_last(saved, folder)}"
+        ) from error
+
+
+def _last(saved: int, folder: Path) -> str:
+    return f"the checkpoint of step {saved} in {folder}" if saved else "none was written yet"
+
+
 def _finite(step: int, metrics: Any, saved: int, folder: Path) -> dict[str, float]:
     """The metrics of a step as numbers; TrainingError if one is not finite."""
     values = {name: float(value) for name, value in metrics.items()}
     wrong = [name for name, value in values.items() if not np.isfinite(value)]
     if wrong:
-        last = f"the checkpoint of step {saved} in {folder}" if saved else "none was written yet"
         raise TrainingError(
             f"step {step}, on batch {step} of the run: {', '.join(wrong)} not finite; "
-            f"last good checkpoint: {last}"
+            f"last good checkpoint: {_last(saved, folder)}"
         )
     return values

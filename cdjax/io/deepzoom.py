@@ -4,9 +4,12 @@ The page works from the disk, without a server or a network. Its viewer is OpenS
 fetched once with npm into the user's cache.
 """
 
+import errno
 import html
+import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -18,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.errors import ImageError, first_line
-from cdjax.io.atomic import StrPath, atomic_folder, replace_folder
+from cdjax.io.atomic import Ours, StrPath, atomic_folder, replace_folder
 from cdjax.io.cache import cache_folder
 from cdjax.io.digest import sha256
 from cdjax.io.vips import VipsImage, reported
@@ -29,7 +32,9 @@ VERSION = "6.1.1"
 
 _SHA256 = "14d587cd3ee7c4861f1a41077ce642029364a21029956ba635bd8fb1202cf9ad"
 _SCRIPT, _BUTTONS, _LICENSE = "openseadragon.min.js", "images", "LICENSE.txt"
-_OURS = ("index.html", "image.dzi", "image_files")
+_PAGES = ("index.html", "image.dzi", "image_files")
+_FILES = (*_PAGES, _SCRIPT, f"openseadragon.{_LICENSE}")
+_TILES = re.compile(r"image_files/\d+/\d+_\d+\.jpg")
 _TILE, _OVERLAP = 254, 1
 _PAGE = """\
 <!doctype html>
@@ -98,7 +103,8 @@ def _fetch(npm: str, folder: Path) -> None:
             os.rename(source, fresh / source.name)
         if not _whole(fresh):
             raise OSError(f"npm fetched another {_SCRIPT} than expected")
-        replace_folder(fresh, folder)
+        ours = {path.relative_to(fresh) for path in fresh.rglob("*")}
+        replace_folder(fresh, folder, ours=ours.__contains__)
 
 
 def write_deepzoom(
@@ -122,8 +128,9 @@ def write_deepzoom(
         quality: JPEG quality of the tiles, 1 to 100.
         like: the image it was made from; where that is transparent, the picture is composed over
             white.
-        overwrite: whether a folder that this function wrote may be replaced; any other folder
-            never is.
+        overwrite: whether the picture in a folder that this function wrote may be replaced; its
+            other files are kept, and any other folder is refused. Of a symbolic link to a folder,
+            the folder is written.
 
     Raises:
         ImageError: if the folder exists and may not be replaced, it cannot be written, or the
@@ -132,17 +139,12 @@ def write_deepzoom(
         ValueError: if their shape is not (H, W, 3), or `like` has alpha and another size.
     """
     folder = Path(folder)
-    if os.path.lexists(folder):
-        if not overwrite:
-            raise ImageError(f"{folder}: already exists; name another folder or remove this one")
-        if folder.is_symlink() or not all((folder / name).exists() for name in _OURS):
-            raise ImageError(
-                f"{folder}: is not a Deep Zoom folder and is not replaced; name another"
-            )
+    replaces = check_replaceable(folder, overwrite)
     image = image_of(pixels, like, flat=True)
     viewer = viewer_files()
     what = f"{folder}: cannot be written"
-    with reported(what), atomic_folder(folder, overwrite=overwrite) as temporary:
+    ours = _ours(viewer) if replaces else None
+    with reported(what), atomic_folder(folder, ours=ours) as temporary:
         shutil.copyfile(viewer / _SCRIPT, temporary / _SCRIPT)
         if (viewer / _LICENSE).is_file():
             shutil.copyfile(viewer / _LICENSE, temporary / f"openseadragon.{_LICENSE}")
@@ -150,8 +152,51 @@ def write_deepzoom(
         target, suffix = str(temporary / "image"), f".jpg[Q={quality}]"
         with reported(what, decoding=True):
             image.dzsave(target, suffix=suffix, tile_size=_TILE, overlap=_OVERLAP)
+            _check_tiles(temporary, image.height, image.width)
         (temporary / "image_files" / "vips-properties.xml").unlink(missing_ok=True)
         (temporary / "index.html").write_text(_page(title, *pixels.shape[:2]), "utf-8")
+
+
+def check_replaceable(folder: Path, overwrite: bool) -> bool:
+    """Whether there is a picture in a folder that is to be replaced.
+
+    Raises:
+        ImageError: if the folder exists and may not be replaced.
+    """
+    if not os.path.lexists(folder):
+        return False
+    if not overwrite:
+        raise ImageError(f"{folder}: already exists; name another folder or remove this one")
+    if not all((folder / name).exists() for name in _PAGES):
+        raise ImageError(f"{folder}: is not a Deep Zoom folder and is not replaced; name another")
+    return True
+
+
+def _ours(viewer: Path) -> Ours:
+    """Recognises the files that `write_deepzoom` writes into a folder."""
+    buttons = {path.relative_to(viewer).as_posix() for path in (viewer / _BUTTONS).iterdir()}
+
+    def ours(path: Path) -> bool:
+        name = path.as_posix()
+        return name in _FILES or name in buttons or _TILES.fullmatch(name) is not None
+
+    return ours
+
+
+def _check_tiles(folder: Path, height: int, width: int) -> None:
+    """Raises OSError if a tile is missing or cut off, which libvips may not notice."""
+    level = (max(height, width) - 1).bit_length()
+    ends = {folder / "image.dzi": b"</Image>"}
+    while level >= 0:
+        rows, columns = -(-height // _TILE), -(-width // _TILE)
+        for row, column in itertools.product(range(rows), range(columns)):
+            ends[folder / "image_files" / str(level) / f"{column}_{row}.jpg"] = b"\xff\xd9"
+        height, width, level = -(-height // 2), -(-width // 2), level - 1
+    for path, end in ends.items():
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - len(end) - 2))
+            if not file.read().rstrip().endswith(end):
+                raise OSError(errno.ENOSPC, f"{path.name} was cut off; is the disk full?")
 
 
 def _page(title: str, height: int, width: int) -> str:

@@ -205,18 +205,21 @@ def resize(picture: Picture, shorter_side: int) -> Picture:
     return Picture(np.clip(np.stack(channels, axis=2), 0, 1), alpha)
 
 
-def write_image(path: StrPath, picture: Picture, *, quality: int = 95) -> None:
+def write_image(
+    path: StrPath, picture: Picture, *, quality: int = 95, overwrite: bool = True
+) -> None:
     """Writes a picture as sRGB with 8 bits per sample, whole or not at all.
 
     Args:
-        path: its suffix chooses the format (see `FORMATS`); an existing file is replaced.
+        path: its suffix chooses the format (see `FORMATS`).
         picture: floating-point pixels are rounded to the nearest of 256 levels. JPEG has no alpha
             channel: the picture is composed over white, as a browser shows it.
         quality: 1 to 100, for JPEG and WebP.
+        overwrite: whether an existing file is replaced; its mode is kept.
 
     Raises:
         ImageError: if the suffix is unknown, the picture is too large for the format, pixels are
-            not finite, or the file cannot be written.
+            not finite, the file exists and is not to be replaced, or it cannot be written.
         TypeError: if the pixels are neither uint8 nor floating-point.
     """
     path = Path(path)
@@ -238,9 +241,11 @@ def write_image(path: StrPath, picture: Picture, *, quality: int = 95) -> None:
         # Encoded in memory: codecs that write to a file may not notice that the disk is full.
         encoded = io.BytesIO()
         image.save(encoded, format=name, **options)
-        write_bytes(path, encoded.getvalue())
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        write_bytes(path, encoded.getvalue(), overwrite=overwrite)
+    except MemoryError:
+        raise
+    except Exception as error:  # Codecs raise exceptions of many kinds.
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise ImageError(f"{path}: cannot be written ({reason})") from error
 
 

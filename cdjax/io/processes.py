@@ -2,6 +2,7 @@
 
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +26,9 @@ def barrier(name: str) -> None:
 @contextmanager
 def shared_folder(target: Path) -> Iterator[Path]:
     """A hidden temporary folder beside `target`, the same in every process; makes its parents."""
-    number = multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32)))
-    folder = target.parent / f".{target.name}.{int(number):08x}"
+    drawn = np.frombuffer(secrets.token_bytes(16), np.uint32)
+    name = np.asarray(multihost_utils.broadcast_one_to_all(drawn)).tobytes().hex()
+    folder = target.parent / f".cdjax-{name}.part"
     if is_first():
         folder.mkdir(parents=True)
     barrier(f"{folder} made")
@@ -35,4 +37,13 @@ def shared_folder(target: Path) -> Iterator[Path]:
     finally:
         barrier(f"{folder} used")
         if is_first():
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder in which threads that failed may still be writing for a moment."""
+    deadline = time.monotonic() + 2
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+        shutil.rmtree(folder, ignore_errors=True)

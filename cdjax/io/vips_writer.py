@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cdjax.errors import ImageError, first_line
 from cdjax.io.atomic import StrPath, atomic_file
 from cdjax.io.images import FORMATS, check_size, check_suffix, is_srgb
 from cdjax.io.vips import INTENT, VipsImage, colour_space, library, reported
@@ -43,7 +44,12 @@ def image_of(pixels: NDArray[np.uint8], like: VipsImage | None, *, flat: bool = 
 
 
 def write_image(
-    path: StrPath, pixels: NDArray[np.uint8], *, like: VipsImage | None, quality: int = 95
+    path: StrPath,
+    pixels: NDArray[np.uint8],
+    *,
+    like: VipsImage | None,
+    quality: int = 95,
+    overwrite: bool = True,
 ) -> None:
     """Writes an image of any size, whole or not at all.
 
@@ -51,15 +57,16 @@ def write_image(
     colours are converted to it and it is embedded; otherwise they are sRGB.
 
     Args:
-        path: its suffix chooses the format (see `cdjax.io.images.FORMATS`); an existing file is
-            replaced. JPEG has no alpha channel: the picture is composed over white.
+        path: its suffix chooses the format (see `cdjax.io.images.FORMATS`). JPEG has no alpha
+            channel: the picture is composed over white.
         pixels: (H, W, 3) uint8 in sRGB, an array or a file mapped to memory.
         like: the image whose profile, resolution and alpha channel the file gets; None for none.
         quality: 1 to 100, for JPEG and WebP.
+        overwrite: whether an existing file is replaced; its mode is kept.
 
     Raises:
-        ImageError: if the suffix is unknown, the picture is too large for the format, or the file
-            cannot be written.
+        ImageError: if the suffix is unknown, the picture is too large for the format, the file
+            exists and is not to be replaced, or it cannot be written.
         TypeError: if the pixels are not uint8.
         ValueError: if their shape is not (H, W, 3), or `like` has alpha and another size.
     """
@@ -71,10 +78,15 @@ def write_image(
     if like is not None and like.resolution[0] != _UNKNOWN_RESOLUTION:
         image = image.copy(xres=like.resolution[0], yres=like.resolution[1])
     what = f"{path}: cannot be written"
-    with reported(what), atomic_file(path) as temporary:
-        image = _in_profile(image, like.profile if like else None)
-        with reported(what, decoding=True):
-            _save(image, str(temporary), kind, quality)
+    try:
+        with reported(what), atomic_file(path, overwrite=overwrite) as temporary:
+            image = _in_profile(image, like.profile if like else None)
+            with reported(what, decoding=True):
+                _save(image, str(temporary), kind, quality)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Such as those of colour management.
+        raise ImageError(f"{what} ({first_line(error)})") from error
 
 
 def _in_profile(image: Any, profile: bytes | None) -> Any:

@@ -1,10 +1,14 @@
-"""The last finished stage of a run, kept in a folder so that an interrupted run can resume."""
+"""The last finished stage of a run, kept in a folder so that an interrupted run can resume.
+
+The name of the folder identifies the run, so runs of other inputs never find each other's stages.
+A stage is one file, written whole or not at all, with the stage and the image's size in its name.
+"""
 
 import hashlib
-import json
-import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +16,20 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from cdjax.io.atomic import write_text
+from cdjax.io.atomic import atomic_file
 from cdjax.model import Model
 
-_STATE = "progress.json"
+_STAGE = re.compile(r"stage([1-5])-(\d+)x(\d+)\.raw")
 
 
 def run_key(model: Model, *settings: object) -> str:
-    """A checksum of a model's configuration and parameters and of the `repr` of settings."""
-    digest = hashlib.sha256(repr((model.config, settings)).encode())
+    """A checksum of a model, of the `repr` of settings, and of all else that decides the pixels.
+
+    That is the versions of cdjax and JAX and the kind of device.
+    """
+    versions = [version(name) for name in ("cdjax", "jax", "jaxlib")]
+    facts = (model.config, settings, versions, jax.devices()[0].device_kind)
+    digest = hashlib.sha256(repr(facts).encode())
     for leaf in jax.tree.leaves(model.params):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()
@@ -31,49 +40,67 @@ class ResumeState:
     """The image of the last stage that a run finished.
 
     Attributes:
-        folder: where it is kept; made when the first stage is saved.
-        key: identifies the inputs of the run, as `run_key`; a state with another key is ignored.
+        parent: the folder in which the folder of the run is made when the first stage is saved.
+        key: identifies the run, as `run_key`; it is part of the folder's name.
     """
 
-    folder: Path
+    parent: Path
     key: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the stages of this run are kept."""
+        return self.parent / f".cdjax-{self.key[:32]}.stages"
 
     def load(self) -> tuple[int, np.memmap[Any, Any]] | None:
         """The number of the stage and its image, (H, W, 3), float32, read-only.
 
-        None if there is no state, it has another key or is damaged.
+        None if there is none, or none that is undamaged.
         """
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            state = json.loads((self.folder / _STATE).read_text())
-            file, shape = self.folder / state["file"], tuple(state["shape"])
-            if state["key"] == self.key and file.stat().st_size == 4 * np.prod(shape):
-                return state["stage"], np.memmap(file, np.float32, "r", shape=shape)
+        for stage, file, size in sorted(self._stages()):
+            shape = (*size, 3)
+            with suppress(OSError, ValueError):
+                if file.stat().st_size == 4 * np.prod(shape, dtype=np.int64):
+                    return stage, np.memmap(file, np.float32, "r", shape=shape)
         return None
 
     def save(self, stage: int, image: NDArray[np.float32]) -> None:
-        """Saves a stage's image and removes that of the stage before.
+        """Saves a stage's image and removes those of stages before.
 
         Raises:
             OSError: if it cannot be written; the state is then that of the stage before.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # Not an atomic file: a name per stage and the state below tell whether it is complete, and
-        # a run that was killed leaves no large file that the next one does not overwrite.
-        file = self.folder / f"stage{stage}.raw"
-        with open(file, "wb") as target:
-            target.write(np.ascontiguousarray(image).data)
-            target.flush()
-            os.fsync(target.fileno())
-        state = {"key": self.key, "stage": stage, "file": file.name, "shape": image.shape}
-        write_text(self.folder / _STATE, json.dumps(state))
-        for other in self.folder.glob("stage*.raw"):
-            if other != file:
-                other.unlink(missing_ok=True)
+        height, width = image.shape[:2]
+        file = self.folder / f"stage{stage}-{height}x{width}.raw"
+        with suppress(FileNotFoundError):  # The same run in another process was faster: `clear`.
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                # A new file replaces an old one, because another process may be reading that.
+                with atomic_file(file) as temporary, open(temporary, "wb") as target:
+                    target.write(np.ascontiguousarray(image).data)
+            except OSError:
+                with suppress(OSError):  # Not empty: it has the stage before.
+                    self.folder.rmdir()
+                raise
+            for _, other, _ in self._stages():
+                if other != file:
+                    other.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Removes the state, and the folder if it is then empty."""
-        for pattern in (_STATE, "stage*.raw", ".cdjax-*.part"):
+        """Removes the stages, with those that this run was killed in writing, and the folder."""
+        for pattern in ("stage*.raw", ".cdjax-*.part"):
             for file in self.folder.glob(pattern):
-                file.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
+                with suppress(OSError):
+                    file.unlink()
+        with suppress(OSError):
             self.folder.rmdir()
+
+    def _stages(self) -> list[tuple[int, Path, tuple[int, int]]]:
+        """The number, the file and the height and width of every stage in the folder."""
+        found = []
+        with suppress(OSError):
+            for file in self.folder.iterdir():
+                if match := _STAGE.fullmatch(file.name):
+                    stage, height, width = map(int, match.groups())
+                    found.append((stage, file, (height, width)))
+        return found

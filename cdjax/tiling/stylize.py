@@ -65,7 +65,7 @@ def stylize_by_windows(
             onto temporary files. By default half of the free memory.
         levels: whether to return uint8 grey levels, a quarter of the memory of float32.
         resume: saves every finished stage and knows where to continue; clear it when the result is
-            stored.
+            stored. A stage that cannot be saved is reported and does not end the run.
         on_progress: called in another thread with pixels over all stages; metric `"stage"`.
 
     Returns:
@@ -165,7 +165,12 @@ def _run_stages(
         image = target
         del features, target  # The next stage needs their memory.
         if resume is not None and not last and jax.process_index() == 0:
-            resume.save(spec.stage, image)
+            try:
+                resume.save(spec.stage, image)
+            except OSError as error:  # The disk may still have room for the result.
+                resume, reason = None, error.strerror or error
+                message = f"an interruption would lose finished stages ({reason})"
+                on_progress(Progress(reporter.task, reporter.done, reporter.total, message=message))
     scratch.release()
     return image if levels else np.clip(image, 0, 1, out=image)
 

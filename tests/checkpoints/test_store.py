@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import resource
 import shutil
 import time
 from collections import defaultdict
@@ -136,6 +137,38 @@ def test_overwriting_is_asked_for(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["model"]
 
 
+def test_overwriting_keeps_the_link_the_mode_and_the_files_of_others(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    save_model(real, random_model(seed=1))
+    (real / "notes").mkdir()
+    for name in ("README.md", "notes/a.txt", "params/mine"):
+        (real / name).write_text(name)
+    real.chmod(0o750)
+    link.symlink_to("real")
+    second = random_model(seed=2)
+    save_model(link, second, overwrite=True)
+    assert same(load_model(link), second)
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o750
+    for name in ("README.md", "notes/a.txt", "params/mine"):
+        assert (real / name).read_text() == name
+    assert sorted(os.listdir(tmp_path)) == ["link", "real"]
+
+
+def test_a_disk_that_is_too_small_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(CheckpointError, match=r"model: cannot be written \(File too large\)"):
+            save_model(tmp_path / "model", random_model())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert capfd.readouterr() == ("", "")
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_is_no_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
     folder, file = tmp_path / "photographs", tmp_path / "file"
     folder.mkdir()
@@ -167,7 +200,7 @@ def test_a_failure_leaves_the_old_one(
     for overwrite in (False, True):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, fail)
-            with pytest.raises(type(error)):
+            with pytest.raises(CheckpointError if isinstance(error, OSError) else type(error)):
                 save_model(path, random_model(seed=3), overwrite=overwrite)
         assert os.listdir(tmp_path) == (["model"] if overwrite else [])
         if overwrite:

@@ -4,6 +4,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -113,8 +114,8 @@ def test_nothing_is_written_after_an_interruption(
     guard = InterruptGuard()
     done = []
 
-    def write(path: Path, picture: Picture, *, quality: int) -> None:
-        write_image(path, picture, quality=quality)
+    def write(path: Path, picture: Picture, **options: Any) -> None:
+        write_image(path, picture, **options)
         done.append(path)
         interrupting.start()
 
@@ -150,3 +151,30 @@ def test_an_interruption_waits_until_a_file_is_written() -> None:
     order.append("interrupted")
     thread.join()
     assert order == ["written", "interrupted"]
+
+
+def test_pictures_that_another_process_makes_in_the_meantime_are_kept(
+    jobs: list[Job], model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stylized = painting.stylize
+    jobs[0].output.parent.mkdir()
+    jobs[2].output.write_bytes(b"theirs")
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        result = stylized(*arguments, **options)
+        jobs[0].output.write_bytes(b"theirs")
+        return result
+
+    monkeypatch.setattr(painting, "stylize", overtaken)
+    found: list[str] = []
+    guard = InterruptGuard()
+    failed = run(
+        jobs, lambda: model, Settings(), guard, on_outcome=lambda each: found.append(each.status)
+    )
+    assert failed == 0
+    assert found == ["already there", "made", "already there", "made"]
+    assert jobs[0].output.read_bytes() == jobs[2].output.read_bytes() == b"theirs"
+    with pytest.raises(ImageError, match="already exists by now and is kept"):
+        run(jobs[:1], lambda: model, Settings(), guard, strict=True)
+    assert run(jobs[:1], lambda: model, Settings(overwrite=True), guard) == 0
+    assert read_image(jobs[0].output).pixels.shape == (*SIZE, 3)

@@ -52,7 +52,7 @@ def test_stages_of_several_models_become_one(
 
 
 def test_wrong_use_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = str(tmp_path / "out")
+    out, new = str(tmp_path / "out"), str(tmp_path / "new")
     wct_files(tmp_path, 1)
     good = ["convert", "wct-vgg19", str(tmp_path), "-o", out]
     adain = str(tmp_path / "adain")
@@ -62,16 +62,17 @@ def test_wrong_use_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     capsys.readouterr()
     for arguments, message in [
         (good, "already exists"),
-        (["convert", "paper-16x", str(tmp_path), "-o", out], "contains no weights"),
-        (["convert", "paper-16x", "-o", out], "needs the PATH"),
-        (["convert", "vgg16", str(tmp_path / "none.pth"), "-o", out], "no such file"),
-        (["convert", "vgg11", "-o", out], "vgg11: no such file or folder"),
-        (["convert", "vgg11", "a", "-o", out], "'vgg11' is none of the sources vgg19, vgg16, wct"),
-        (["convert", "wct-vgg19", "a", "b", "-o", out], "wct-vgg19 takes one PATH, not 2"),
-        (["convert", "combine", out, "-o", out], "combine needs at least two models"),
+        (["convert", "paper-16x", str(tmp_path), "-o", new], "contains no weights"),
+        (["convert", "paper-16x", "-o", new], "needs the PATH"),
+        (["convert", "vgg16", str(tmp_path / "none.pth"), "-o", new], "no such file"),
+        (["convert", "vgg11", "-o", new], "vgg11: no such file or folder"),
+        (["convert", "vgg11", "a", "-o", new], "'vgg11' is none of the sources vgg19, vgg16, wct"),
+        (["convert", "wct-vgg19", "a", "b", "-o", new], "wct-vgg19 takes one PATH, not 2"),
+        (["convert", "combine", out, "-o", new], "combine needs at least two models"),
         (["convert", "combine", out, out, "-o", out], "already exists"),
-        (["convert", "combine", out, "none", "-o", out], "none: no such"),
-        (["convert", "combine", out, adain, "-o", out], "only models of one method"),
+        (["convert", "combine", out, adain, "-o", out, "--overwrite"], "is one of the inputs"),
+        (["convert", "combine", out, "none", "-o", new], "none: no such"),
+        (["convert", "combine", out, adain, "-o", new], "only models of one method"),
     ]:
         assert main(arguments) == 2
         output = capsys.readouterr()

@@ -1,7 +1,10 @@
 """`cdjax distill`, as a person runs it."""
 
+import fcntl
 import json
+import os
 import re
+import resource
 import subprocess
 import sys
 from functools import partial
@@ -120,6 +123,35 @@ def test_bad_use_is_one_line_and_status_2(
     capsys.readouterr()
 
 
+def test_a_folder_of_others_is_refused_and_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.md").write_text("mine")
+    (tmp_path / "recipe.json").write_text('{"flour": 3}')
+    assert main(["distill", "--output", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"output {tmp_path}: has files, but not of a distillation" in said
+    assert main(["distill", "--output", str(tmp_path / "report.md")]) == 2
+    assert "report.md: cannot be made (File exists)" in capsys.readouterr().err
+    assert (tmp_path / "report.md").read_text() == "mine"
+    assert (tmp_path / "recipe.json").read_text() == '{"flour": 3}'
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_two_runs_in_one_folder_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        assert main(["distill", "--output", str(tmp_path)]) == 2
+    finally:
+        os.close(number)
+    said = capsys.readouterr().err
+    assert f"output {tmp_path}: another cdjax distill is running in it" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_logs_of_a_killed_run_are_read(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     lines = ['{"step": 1, "loss": 3}', '{"step": 2, "loss": 9}', '{"step": 2, "loss": 2}', '{"st']
@@ -138,7 +170,26 @@ def test_a_phase_that_goes_on_appends(tmp_path: Path) -> None:
         with watching.phase(task, tmp_path, batch=4) as phase:
             for step in steps:
                 phase.on_progress(Progress(task.name, step, 3, {"loss": 1.0 / step}))
+        with open(tmp_path / "log.jsonl", "a") as log:
+            log.write('{"st')  # As a run that is killed may leave it.
     assert [record["step"] for record in read_log(tmp_path / "log.jsonl")] == [1, 2, 3]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
+
+
+def test_a_full_disk_ends_the_log_with_an_error(tmp_path: Path) -> None:
+    task = phase_of(3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, hard))
+
+    def train() -> None:
+        with Watch().phase(task, tmp_path, batch=4) as phase:
+            phase.on_progress(Progress(task.name, 1, 3, {"loss": 1.0}))
+
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_images_a_second_are_those_of_many_steps(

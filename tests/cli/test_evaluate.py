@@ -50,7 +50,7 @@ COMMON = ["--teacher", "large", "--images", "images", "--size", "16", "--batch",
 def test_the_command_from_files_to_table_and_json(work: Path, capsys: pytest.CaptureFixture[str]):
     (work / "out.json").write_text("old")
     before = sorted(path.name for path in work.iterdir())
-    extra = ["--styles", "styles", "--pairs", "3", "--json", "out.json"]
+    extra = ["--styles", "styles", "--pairs", "3", "--json", "out.json", "--overwrite"]
     extra += ["--judges", "large", "small", "--alphas", "1", "0.5"]
     assert main(["evaluate", "small", "lone", *COMMON, *extra]) == 0
     assert sorted(path.name for path in work.iterdir()) == before
@@ -207,7 +207,7 @@ def test_bad_input_is_one_line_and_loses_nothing(
 ):
     (work / "out.json").write_text("old")
     if "--json" not in arguments:
-        arguments = [*arguments, "--json", "out.json"]
+        arguments = [*arguments, "--json", "out.json", "--overwrite"]
     assert main(["evaluate", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -220,15 +220,40 @@ def test_bad_input_is_one_line_and_loses_nothing(
 def test_a_json_that_cannot_be_written_comes_after_the_table(
     work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    def full(path: Path, text: str) -> None:
-        raise OSError("No space left on device")
+    def full(path: Path, text: str, *, overwrite: bool) -> None:
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cdjax.io.atomic, "write_text", full)
     options = ["--json", "out.json", "--stages", "1", "--count", "2"]
+    options += ["--styles", "styles", "--sheet", "sheet.png"]
     assert main(["evaluate", "small", *COMMON, *options]) == 2
     out, err = capsys.readouterr()
     assert "## Reconstruction" in out
-    assert "out.json was not written: No space left" in err
+    assert "out.json: cannot be written (No space left on device)" in err
+    assert (work / "sheet.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (["--json", "old"], "output old: already exists; --overwrite replaces it"),
+        (["--sheet", "old.png"], "output old.png: already exists; --overwrite replaces it"),
+        (["--json", "link"], "output link: already exists"),
+        (["--json", "images/00.png", "--overwrite"], "is one of the inputs, which are never"),
+        (["--sheet", "styles/00.png", "--overwrite"], "is one of the inputs, which are never"),
+        (["--json", "a.png", "--sheet", "a.png"], "given twice"),
+    ],
+)
+def test_files_that_exist_are_not_replaced(
+    work: Path, capsys: pytest.CaptureFixture[str], outputs: list[str], message: str
+):
+    for name in ("old", "old.png"):
+        (work / name).write_text("mine")
+    (work / "link").symlink_to("nothing")
+    before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
+    assert main(["evaluate", "small", *COMMON, "--styles", "styles", *outputs]) == 2
+    assert message in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in work.rglob("*") if path.is_file()} == before
 
 
 def test_the_published_model(uncached: None, shared: Path, tmp_path: Path):

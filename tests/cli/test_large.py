@@ -18,6 +18,7 @@ from cdjax import Spec, save_model
 from cdjax.cli.main import main
 from cdjax.io.images import Picture, read_image, write_image
 from cdjax.tiling.budget import parse_size
+from cdjax.tiling.resume import ResumeState
 from tests.compiling import AS_USERS
 from tests.models import random_image, random_model
 
@@ -90,14 +91,14 @@ def test_kill_9_loses_no_finished_stage(
     write_image(pair / "c.png", Picture(random_image(600, 500)))
     arguments = ["--memory", LITTLE, "--weights", str(weights)]
     command = [sys.executable, "-m", "cdjax", "stylize", "c.png", "s.png", *arguments]
-    state = pair / ".out.png.cdjax" / "progress.json"
     process = subprocess.Popen([*command, "-o", "out.png"], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+    stages = ".cdjax-*.stages/stage*.raw"
+    while not list(pair.glob(stages)) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert state.exists(), "killed before a stage was finished, or after all were"
+    assert list(pair.glob(stages)), "killed before a stage was finished, or after all were"
     assert not (pair / "out.png").exists()
 
     assert stylize(weights, "out.png", "--memory", LITTLE) == 0
@@ -105,18 +106,34 @@ def test_kill_9_loses_no_finished_stage(
     assert stylize(weights, "fresh.png", "--memory", LITTLE) == 0
     assert capfd.readouterr().err == ""
     np.testing.assert_array_equal(read_image("out.png").pixels, read_image("fresh.png").pixels)
-    assert not state.parent.exists()
+    assert {path.name for path in pair.iterdir()} == {"c.png", "s.png", "out.png", "fresh.png"}
 
 
-def test_what_was_kept_of_other_inputs_is_not_used(
+def test_what_was_kept_of_another_run_with_the_same_output_is_not_used(
     pair: Path, weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    kept = pair / ".out.png.cdjax"
-    kept.mkdir()
-    (kept / "progress.json").write_text('{"key": "0", "stage": 3, "file": "f", "shape": [1, 1, 3]}')
-    assert stylize(weights, "out.png", "--memory", LITTLE) == 0
+    little = ("--memory", LITTLE)
+    assert stylize(weights, "whole.png") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ResumeState, "clear", lambda _: None)
+        assert stylize(weights, "out.png", *little, "--alpha", "0.5") == 0
+    (pair / "out.png").rename("half.png")  # As if the run had been killed just before.
+    (kept,) = pair.glob(".cdjax-*")
+    assert stylize(weights, "out.png", *little) == 0
     assert "continues" not in capfd.readouterr().err
-    assert not kept.exists()
+    np.testing.assert_array_equal(read_image("out.png").pixels, read_image("whole.png").pixels)
+    assert list(pair.glob(".cdjax-*")) == [kept]
+    # The content has the old name, but is another picture.
+    (pair / "c.png").rename("old.png")
+    write_image("c.png", Picture(random_image(180, 200, seed=5)))
+    again = (*little, "--alpha", "0.5", "--overwrite")
+    assert stylize(weights, "out.png", *again) == 0
+    assert "continues" not in capfd.readouterr().err
+    (pair / "old.png").replace("c.png")
+    assert stylize(weights, "out.png", *again) == 0
+    assert "continues after stage " in capfd.readouterr().err
+    np.testing.assert_array_equal(read_image("out.png").pixels, read_image("half.png").pixels)
+    assert not list(pair.glob(".cdjax-*"))
 
 
 def test_large_pictures_are_streamed_and_keep_resolution(

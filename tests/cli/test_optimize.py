@@ -5,6 +5,7 @@ import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import pytest
 import cdjax.io.images
 from cdjax import Optimization, Spec, load_model, optimize_image, save_model
 from cdjax.cli.main import main
+from cdjax.cli.preview import PreviewFile
+from cdjax.errors import ImageError
 from cdjax.io.images import Picture, levels, read_image, write_image
 from tests.models import random_image, random_model
 
@@ -66,6 +69,45 @@ def test_from_files_to_a_picture(
     content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
     wanted = optimize_image(load_model("tiny"), content, style, settings=settings)
     np.testing.assert_array_equal(found.pixels, levels(np.asarray(wanted)))
+
+
+def test_files_beside_the_output_that_look_like_previews_are_left_alone(work: Path) -> None:
+    (work / "c.png").rename("out.preview.png")  # The content itself.
+    (work / "out.preview2.png").write_bytes(b"mine")
+    before = {path.name: path.read_bytes() for path in work.glob("*.png")}
+    command = ["optimize", "out.preview.png", "s.png", "-o", "out.png", *COMMON]
+    assert main([*command, "--preview-every", "5"]) == 0
+    after = {path.name: path.read_bytes() for path in work.glob("*.png")}
+    assert after.pop("out.png")
+    assert after == before
+
+
+def test_a_preview_that_somebody_changed_is_left_alone(tmp_path: Path) -> None:
+    preview = PreviewFile(tmp_path / "out.png")
+    picture = Picture(random_image(*SIZE))
+    assert preview.write(picture) is None
+    assert preview.write(picture) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["out.preview.png"]
+    (tmp_path / "out.preview.png").write_bytes(b"theirs")
+    assert preview.write(picture) is None
+    assert (tmp_path / "out.preview.png").read_bytes() == b"theirs"
+    preview.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.preview.png"]
+
+
+def test_without_room_for_a_preview_the_work_goes_on(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, picture: Picture, **options: Any) -> None:
+        if "preview" in path.name:
+            raise ImageError(f"{path}: cannot be written (No space left on device)")
+        write_image(path, picture, **options)
+
+    monkeypatch.setattr(cdjax.io.images, "write_image", full)
+    options = [*COMMON, "--preview-every", "3"]
+    assert main(["optimize", "c.png", "s.png", "-o", "out.png", *options]) == 0
+    assert capsys.readouterr().err.count("No space left on device); goes on without") == 1
+    assert read_image("out.png").pixels.shape == (*SIZE, 3)
 
 
 def test_another_model_finishes(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,3 +107,26 @@ def test_the_state_passed_in_is_the_start(tmp_path: Path) -> None:
     state = train(start, frozen, Noise(), tmp_path, task=work, config=DistillationConfig())
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_allclose(new, old, atol=1e-8)
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_from_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    expected, _ = run(tmp_path / "whole", save_every=16)
+    sizes: list[int] = []
+
+    def full(folder: Path, size: int) -> None:
+        sizes.append(size)
+        if len(sizes) == 2:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cdjax.distillation.train_loop.check_space", full)
+        reason = r"checkpoint of step 32 cannot be written \(No space left on device\).* step 16 in"
+        with pytest.raises(TrainingError, match=reason):
+            run(tmp_path / "parts", save_every=16)
+    assert sizes[0] > sum(leaf.nbytes for leaf in jax.tree.leaves(expected))
+    assert capfd.readouterr().err == ""
+    assert steps_in(tmp_path / "parts") == [16]
+    parts, _ = run(tmp_path / "parts", save_every=16)
+    assert_equal(parts, expected)

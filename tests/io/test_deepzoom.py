@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import re
+import resource
 import shutil
 import subprocess
 import tarfile
@@ -20,6 +21,7 @@ from cdjax.io.deepzoom import VERSION, viewer_files, write_deepzoom
 from cdjax.io.images import Picture, write_image
 from cdjax.io.vips import open_image
 from tests.image_files import smooth
+from tests.models import random_image
 
 pytest.importorskip("pyvips")
 
@@ -163,6 +165,46 @@ def test_a_folder_is_replaced_only_on_demand_and_if_it_is_one_of_ours(
     with pytest.raises(ImageError, match="precious: is not a Deep Zoom folder and is not replaced"):
         write_deepzoom(tmp_path / "precious", smooth(), title="a", overwrite=True)
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "out", "precious"}
+
+
+def test_other_files_in_a_folder_that_is_replaced_are_kept(tmp_path: Path, viewer: Path) -> None:
+    out, link = tmp_path / "out", tmp_path / "link"
+    write_deepzoom(out, smooth(600, 700), title="first")
+    others = ["thesis.tex", "notes/a", "images/mine.png", "image_files/list", "image_files/9/a.jpg"]
+    for name in others:
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text(name)
+    link.symlink_to("out")
+    write_deepzoom(link, smooth(30, 40), title="second", overwrite=True)
+    assert link.is_symlink()
+    for name in others:
+        assert (out / name).read_text() == name
+        (out / name).unlink()
+    (out / "notes").rmdir()
+    (out / "image_files" / "9").rmdir()
+    assert reassembled(out).shape == (30, 40, 3)
+    write_deepzoom(tmp_path / "fresh", smooth(30, 40), title="second")
+    files = [
+        {path.relative_to(of): path.read_bytes() for path in of.rglob("*") if path.is_file()}
+        for of in (out, tmp_path / "fresh")
+    ]
+    assert files[0] == files[1]
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "out", "link", "fresh"}
+
+
+@pytest.mark.parametrize("lacking", [1, 20, 3000])
+def test_a_tile_that_is_cut_off_fails_the_write(tmp_path: Path, viewer: Path, lacking: int) -> None:
+    pixels = random_image(200, 200)
+    write_deepzoom(tmp_path / "whole", pixels, title="a")
+    size = (tmp_path / "whole" / "image_files" / "8" / "0_0.jpg").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - lacking, hard))
+    try:
+        with pytest.raises(ImageError, match="out: cannot be written"):
+            write_deepzoom(tmp_path / "out", pixels, title="a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "whole"}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -151,3 +151,30 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, capfd: pytest.CaptureFix
             write_image(path, Picture(np.zeros((longest + 1, 1, 3), np.uint8)))
         write_image(path, Picture(np.zeros((1, longest, 3), np.uint8)))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("codec failed\nsomewhere"), ValueError(), KeyError(1)]
+)
+def test_any_exception_of_a_codec_is_an_image_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(ImageError, match=r"a\.tif: cannot be written \(.+\)$") as caught:
+        write_image(tmp_path / "a.tif", Picture(smooth()))
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_is_replaced_only_if_it_may_be_and_keeps_its_mode(tmp_path: Path) -> None:
+    path = written(tmp_path, "picture.png", b"old")
+    path.chmod(0o600)
+    with pytest.raises(ImageError, match=r"picture\.png: cannot be written \(already exists\)"):
+        write_image(path, Picture(smooth()), overwrite=False)
+    assert path.read_bytes() == b"old"
+    write_image(path, Picture(smooth()))
+    assert path.stat().st_mode & 0o777 == 0o600
+    np.testing.assert_array_equal(read_image(path).pixels, smooth())

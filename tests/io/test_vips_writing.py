@@ -204,3 +204,14 @@ def test_files_are_written_with_the_usual_permissions_and_long_names(tmp_path: P
     finally:
         os.umask(old)
     assert path.stat().st_mode & 0o777 == 0o664
+
+
+def test_a_file_is_replaced_only_if_it_may_be_and_keeps_its_mode(tmp_path: Path) -> None:
+    path = written(tmp_path, "picture.tif", b"old")
+    path.chmod(0o600)
+    with pytest.raises(ImageError, match=r"picture\.tif: cannot be written \(already exists\)"):
+        write_image(path, smooth(), like=None, overwrite=False)
+    assert path.read_bytes() == b"old"
+    write_image(path, smooth(), like=None)
+    assert path.stat().st_mode & 0o777 == 0o600
+    np.testing.assert_array_equal(read_image(path).pixels, smooth())

@@ -1,6 +1,7 @@
 """Windows give what the whole image gives, to the last bit, whatever memory there is."""
 
 import dataclasses
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def test_an_interrupted_run_goes_on_behind_its_last_stage(
     with pytest.raises(Killed):
         stylize_by_windows(MODEL, CONTENT, style, **arguments, on_progress=stop_in_stage_1)
     assert {progress.metrics["stage"] for progress in seen} == {3, 1}
-    other = ResumeState(kept.folder, "other inputs")
+    other = ResumeState(kept.parent, "other inputs")
     assert other.load() is None
     seen.clear()
     result = stylize_by_windows(MODEL, CONTENT, style, **arguments, on_progress=seen.append)
@@ -162,14 +163,64 @@ def test_an_interrupted_run_goes_on_behind_its_last_stage(
     assert not kept.folder.exists()
 
 
+def test_without_room_for_a_stage_the_run_goes_on_and_says_so(
+    tmp_path: Path, style: Style, whole: NDArray[np.float32]
+) -> None:
+    seen: list[Progress] = []
+    kept = ResumeState(tmp_path, "key")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        options: Any = {"memory": SMALL, "resume": kept, "on_progress": seen.append}
+        result = stylize_by_windows(MODEL, CONTENT, style, **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    np.testing.assert_array_equal(result, whole)
+    said = [progress.message for progress in seen if progress.message]
+    assert said == ["an interruption would lose finished stages (File too large)"]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_state_is_ignored(tmp_path: Path) -> None:
     kept = ResumeState(tmp_path, "key")
     kept.save(3, random_image(8, 8).astype(np.float32))
     assert kept.load() is not None
-    (tmp_path / "stage3.raw").write_bytes(b"cut short")
+    (file,) = kept.folder.iterdir()
+    file.write_bytes(b"cut short")
     assert kept.load() is None
-    (tmp_path / "progress.json").write_text("[]")
+    file.rename(kept.folder / "stage3-huge.raw")
     assert kept.load() is None
+
+
+def test_the_states_of_two_runs_lie_side_by_side(tmp_path: Path) -> None:
+    one, other = (ResumeState(tmp_path, key) for key in ("one", "other"))
+    one.save(3, np.full((4, 5, 3), 1, np.float32))
+    other.save(2, np.full((6, 7, 3), 2, np.float32))
+    other.clear()
+    found = one.load()
+    assert found is not None
+    assert found[0] == 3
+    assert found[1].shape == (4, 5, 3)
+    assert (found[1] == 1).all()
+    assert other.load() is None
+    assert list(tmp_path.iterdir()) == [one.folder]
+
+
+def test_who_reads_a_stage_keeps_it_when_it_is_replaced_or_removed(tmp_path: Path) -> None:
+    kept = ResumeState(tmp_path, "key")
+    kept.save(3, np.full((4, 5, 3), 1, np.float32))
+    found = kept.load()
+    assert found is not None
+    kept.save(3, np.full((4, 5, 3), 2, np.float32))
+    kept.save(2, np.full((4, 5, 3), 3, np.float32))
+    assert (found[1] == 1).all()
+    again = kept.load()
+    assert again is not None
+    assert again[0] == 2
+    (kept.folder / ".cdjax-0.part").write_bytes(b"of a run that was killed")
+    kept.clear()
+    assert (again[1] == 3).all()
+    assert not kept.folder.exists()
 
 
 def test_progress_counts_the_style_and_two_passes_of_every_stage() -> None:
