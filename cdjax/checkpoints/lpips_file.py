@@ -4,79 +4,22 @@ The file is a pickle of nested dictionaries of NumPy arrays. It is given to the 
 interpreter of `cdjax.checkpoints.pickle_interpreter`, which executes nothing of it.
 """
 
-import math
 import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cdjax.checkpoints.pickle_interpreter import (
-    DAMAGE,
-    MAX_DIMENSIONS,
-    MAX_OBJECTS,
-    Name,
-    PickleInterpreter,
-    printable,
-)
+from cdjax.checkpoints.pickle_arrays import ArrayInterpreter
+from cdjax.checkpoints.pickle_interpreter import DAMAGE, MAX_OBJECTS, printable
 from cdjax.checkpoints.pytorch import torchvision_names, vgg_model
 from cdjax.errors import PickleFileError
 from cdjax.io.atomic import StrPath
 from cdjax.model import Model
 from cdjax.networks.spec import VGG16_DEPTHS, teacher
 
-_ARRAYS = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
-_DTYPES = ("f2", "f4", "f8", "i4", "i8")
 _MAX_DEPTH = 16
-
-
-@dataclass
-class _Array:
-    """An array whose content comes with a later opcode."""
-
-    value: np.ndarray | None = None
-
-
-@dataclass
-class _Dtype:
-    """A dtype whose byte order comes with a later opcode."""
-
-    code: str
-    order: str = "="
-
-
-class _ArrayInterpreter(PickleInterpreter):
-    names = frozenset({"numpy.ndarray", "numpy.dtype", *_ARRAYS})
-
-    def call(self, function: str, arguments: tuple[Any, ...]) -> Any:
-        """An empty array or a dtype."""
-        match arguments:
-            case (Name("numpy.ndarray"), (0,), b"b") if function in _ARRAYS:
-                return _Array()
-            case (str(code), False, True) if function == "numpy.dtype" and code in _DTYPES:
-                return _Dtype(code)
-        return super().call(function, arguments)
-
-    def set_state(self, target: Any, state: Any) -> None:
-        """The content of an array, or the byte order of a dtype."""
-        match target, state:
-            case _Dtype(), (3, "<" | ">" as order, None, None, None, -1, -1, 0):
-                target.order = order
-            case _Array(), (1, tuple(shape), _Dtype(code, order), bool(fortran), bytes(raw)):
-                target.value = self._array(shape, np.dtype(order + code), fortran, raw)
-            case _:
-                super().set_state(target, state)
-
-    def _array(self, shape: Any, dtype: np.dtype, fortran: bool, raw: bytes) -> np.ndarray:
-        if len(shape) > MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in shape):
-            raise PickleFileError("damaged: an array's shape is not a tuple of sizes")
-        if math.prod(shape) * dtype.itemsize != len(raw):
-            raise PickleFileError(f"damaged: {len(raw)} bytes are not an array of shape {shape}")
-        self.allocate(len(raw), "arrays")
-        array = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
-        return array.astype(dtype.newbyteorder("="))
 
 
 def _leaves(
@@ -85,8 +28,8 @@ def _leaves(
     """The arrays below a value and their paths; refuses a tree of more than `entries`."""
     if next(entries, None) is None:
         raise PickleFileError(f"refused: more than {MAX_OBJECTS} entries")
-    if isinstance(value, _Array) and value.value is not None:
-        yield "/".join(path), value.value
+    if isinstance(value, np.ndarray):
+        yield "/".join(path), value
     elif isinstance(value, dict) and len(path) <= _MAX_DEPTH:
         if not all(isinstance(key, str) for key in value):
             raise PickleFileError("damaged: a dictionary key is not a string")
@@ -101,7 +44,7 @@ def read_array_pickle(path: StrPath) -> dict[str, np.ndarray]:
     """The arrays in a pickle of nested dictionaries.
 
     Args:
-        path: a file that `pickle.dump` wrote, protocol 3 and later.
+        path: a file that `pickle.dump` wrote, protocol 2 and later.
 
     Returns:
         {path: array}, keys joined by "/"; arrays own their memory, in this machine's byte order.
@@ -114,7 +57,7 @@ def read_array_pickle(path: StrPath) -> dict[str, np.ndarray]:
             open(path, "rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream,
         ):
-            tree = _ArrayInterpreter(len(stream)).run(stream)
+            tree = ArrayInterpreter(len(stream)).run(stream)
             return dict(_leaves(tree, (), iter(range(MAX_OBJECTS))))
     except OSError as error:
         raise PickleFileError(f"{path}: cannot be read ({error.strerror})") from error

@@ -3,11 +3,13 @@
 A pickle is not given to `pickle`. The standard library's `pickletools` parses its opcodes, and the
 interpreter understands only those that dictionaries of numbers, strings and arrays consist of. The
 name of a function or class is an inert `Name`; a subclass says which names it knows and what their
-calls return. So there is no import, no `__setstate__` and no extension registry to abuse.
+calls return. Calls of other names are refused, or return an inert `Foreign`. So there is no import,
+no `__setstate__` and no extension registry to abuse.
 
 A small hostile pickle can describe an enormous object, such as a tuple of two references to a tuple
-of two references, forty levels deep. The number of opcodes is limited, and objects of the pickle
-are never compared, hashed or formatted before their type is known.
+of two references, forty levels deep. The number of opcodes and the lengths of names and integers
+are limited, and objects of the pickle are never compared, hashed or formatted before their type is
+known.
 """
 
 import pickletools
@@ -30,6 +32,10 @@ DAMAGE: tuple[type[Exception], ...] = (
 )  # fmt: skip
 """What this module and the standard library's parsers raise on a damaged file."""
 
+_MAX_ARRAYS = 2**16
+_MAX_NAME = 512  # Characters of a function's or class's name.
+_MAX_INTEGER = 2**128  # The magic number of old PyTorch files has 80 bits.
+
 # Tied weights are stored once and copied. A file that asks for more copies than this is an attack
 # on memory.
 _MAX_COPIES = 4
@@ -49,25 +55,21 @@ class Name:
     text: str
 
 
+@dataclass(frozen=True)
+class Foreign:
+    """An object of a function or class that is not known; it has no state and does nothing."""
+
+    text: str
+
+
 def printable(text: str | bytes) -> str:
     """The beginning of a text out of a file, safe to print on one line."""
     return ascii(text[:120])[1:-1][:120]
 
 
-def update(target: object, items: list[Any]) -> None:
-    """Sets items of a dictionary, given as key, value, key, value.
-
-    Raises:
-        PickleFileError: if it is not a dictionary, or a key is repeated or not plain.
-    """
-    if not isinstance(target, dict):
-        raise PickleFileError("damaged: the pickle sets an item of what is not a dictionary")
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        if not isinstance(key, str | int | float | None):
-            raise PickleFileError("damaged: a dictionary key is neither a string nor a number")
-        if key in target:
-            raise PickleFileError(f"the name {printable(str(key))} occurs twice")
-        target[key] = value
+def _is_key(key: object) -> bool:
+    # Large integers and floats are not keys: many of them have one hash.
+    return key is None or isinstance(key, str) or (isinstance(key, int) and abs(key) < 2**61 - 1)
 
 
 class PickleInterpreter:
@@ -77,17 +79,25 @@ class PickleInterpreter:
         file_length: bytes of the file, which bound what may be allocated.
 
     Attributes:
-        names: the functions and classes that pickles may name; all others are refused.
+        names: the functions and classes that are known.
+        allows_foreign: whether pickles may use other functions and classes, which become inert
+            `Foreign` objects, and dictionary keys that are not plain, which are dropped with their
+            values; otherwise both are refused.
     """
 
     names: Collection[str] = ()
+    allows_foreign: bool = False
 
     def __init__(self, file_length: int) -> None:
         self._opcodes_left = MAX_OBJECTS
+        self._arrays_left = _MAX_ARRAYS
         self._bytes_left = _MAX_COPIES * file_length
 
     def allocate(self, size: int, what: str) -> None:
-        """Refuses arrays that together need many times the file's size in bytes."""
+        """Refuses too many arrays, or arrays that need many times the file's size in bytes."""
+        self._arrays_left -= 1
+        if self._arrays_left < 0:
+            raise PickleFileError(f"refused: more than {_MAX_ARRAYS} {what}")
         self._bytes_left -= size
         if self._bytes_left < 0:
             raise PickleFileError(f"the {what} need more than {_MAX_COPIES} times the file's size")
@@ -97,8 +107,31 @@ class PickleInterpreter:
         raise PickleFileError(f"refused: the file wants to call {function}")
 
     def set_state(self, target: Any, state: Any) -> None:
-        """Gives an object its state, or refuses."""
-        raise PickleFileError("refused: the file wants to set an object's state")
+        """Gives an object its state, or refuses; foreign objects have none."""
+        if not isinstance(target, Foreign):
+            raise PickleFileError("refused: the file wants to set an object's state")
+
+    def finished(self, value: Any) -> Any:
+        """What is put into a container in place of a value that is complete."""
+        return value
+
+    def update(self, target: object, items: list[Any]) -> None:
+        """Sets items of a dictionary, given as key, value, key, value.
+
+        Raises:
+            PickleFileError: if it is not a dictionary, or a key is repeated or not plain.
+        """
+        if isinstance(target, Foreign):
+            return
+        if not isinstance(target, dict):
+            raise PickleFileError("damaged: the pickle sets an item of what is not a dictionary")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if _is_key(key):
+                if key in target:
+                    raise PickleFileError(f"the name {printable(str(key))} occurs twice")
+                target[key] = self.finished(value)
+            elif not self.allows_foreign:
+                raise PickleFileError("damaged: a dictionary key is neither a string nor a number")
 
     def persistent(self, identifier: Any) -> Any:
         """The object of a persistent id; refuses unknown ones."""
@@ -126,13 +159,13 @@ class PickleInterpreter:
                 raise PickleFileError(f"refused: more than {MAX_OBJECTS} pickle opcodes")
             match opcode.name:
                 case "STOP":
-                    return stack.pop()
+                    return self.finished(stack.pop())
                 case "MARK":
                     below.append(stack)
                     stack = []
-                case "TUPLE" | "APPENDS" | "SETITEMS":
+                case "TUPLE" | "APPENDS" | "SETITEMS" | "ADDITEMS" | "FROZENSET":
                     items, stack = stack, below.pop()
-                    _gather(opcode.name, stack, items)
+                    self._gather(opcode.name, stack, items)
                 case "BINPUT" | "LONG_BINPUT":
                     memo[argument] = stack[-1]
                 case "MEMOIZE":
@@ -152,6 +185,8 @@ class PickleInterpreter:
             case "PROTO" | "FRAME":
                 pass
             case _ if opcode in _DATA:
+                if isinstance(argument, int) and abs(argument) >= _MAX_INTEGER:
+                    raise PickleFileError("refused: an integer of more than 128 bits")
                 stack.append(argument)
             case _ if opcode in _CONSTANTS:
                 stack.append(_CONSTANTS[opcode])
@@ -162,21 +197,24 @@ class PickleInterpreter:
             case _ if opcode in _LAST:
                 items = stack[-_LAST[opcode] :]
                 del stack[-_LAST[opcode] :]
-                _gather(opcode, stack, items)
+                self._gather(opcode, stack, items)
+            case "EMPTY_SET" if self.allows_foreign:
+                stack.append(Foreign("set"))
             case "GLOBAL":
-                stack.append(self._name(argument.replace(" ", ".", 1)))
+                stack.append(self._name(*argument.split(" ", 1)))
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
                 if not (isinstance(name, str) and isinstance(module, str)):
                     raise PickleFileError("damaged: a function's name is not a string")
-                stack.append(self._name(f"{module}.{name}"))
+                stack.append(self._name(module, name))
             case "BINPERSID":
                 stack.append(self.persistent(stack.pop()))
-            case "REDUCE":
+            case "REDUCE" | "NEWOBJ":
                 arguments, function = stack.pop(), stack.pop()
-                if not isinstance(function, Name) or not isinstance(arguments, tuple):
-                    raise PickleFileError("refused: the file wants to call what is not a function")
-                stack.append(self.call(function.text, arguments))
+                stack.append(self._call(function, arguments))
+            case "NEWOBJ_EX":
+                _, arguments, function = stack.pop(), stack.pop(), stack.pop()
+                stack.append(self._call(function, arguments))
             case "BUILD":
                 state = stack.pop()
                 self.set_state(stack[-1], state)
@@ -184,18 +222,29 @@ class PickleInterpreter:
                 return False
         return True
 
-    def _name(self, text: str) -> Name:
-        if text not in self.names:
+    def _name(self, module: str, name: str) -> Name:
+        if len(module) + len(name) > _MAX_NAME:
+            raise PickleFileError(f"refused: a function's name of more than {_MAX_NAME} letters")
+        text = f"{module}.{name}"
+        if text not in self.names and not self.allows_foreign:
             raise PickleFileError(f"refused: the file wants to run {printable(text)}")
         return Name(text)
 
+    def _call(self, function: Any, arguments: Any) -> Any:
+        if not isinstance(function, Name | Foreign) or not isinstance(arguments, tuple):
+            raise PickleFileError("refused: the file wants to call what is not a function")
+        if function.text in self.names and isinstance(function, Name):
+            return self.call(function.text, arguments)
+        return Foreign(function.text)
 
-def _gather(opcode: str, stack: list[Any], items: list[Any]) -> None:
-    if opcode.startswith("TUPLE"):
-        stack.append(tuple(items))
-    elif opcode.startswith("SETITEM"):
-        update(stack[-1], items)
-    elif isinstance(stack[-1], list):
-        stack[-1].extend(items)
-    else:
-        raise PickleFileError("damaged: the pickle appends to what is not a list")
+    def _gather(self, opcode: str, stack: list[Any], items: list[Any]) -> None:
+        if opcode == "FROZENSET":
+            stack.append(Foreign("frozenset"))
+        elif opcode.startswith("TUPLE"):
+            stack.append(tuple(map(self.finished, items)))
+        elif opcode.startswith("SETITEM"):
+            self.update(stack[-1], items)
+        elif isinstance(stack[-1], list) and opcode.startswith("APPEND"):
+            stack[-1].extend(map(self.finished, items))
+        elif not isinstance(stack[-1], Foreign):
+            raise PickleFileError("damaged: the pickle appends to what is not a list")

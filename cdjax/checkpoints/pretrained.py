@@ -6,6 +6,8 @@ only when a file is read or written, so that the command line can look models up
 
 import io
 import json
+import struct
+import tokenize
 import zipfile
 import zlib
 from contextlib import suppress
@@ -25,7 +27,13 @@ VGG16 = "vgg16"
 
 _FOLDER = Path(__file__).parents[1] / "weights"
 _ABOUT = "about.json"
-_DAMAGED = "damaged, or not a model of cdjax; reinstall cdjax"
+_DAMAGED = "damaged, or not a model of cdjax; copy it again, or reinstall cdjax"
+_DAMAGE: tuple[type[Exception], ...] = (
+    OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, OverflowError,
+    RuntimeError, SyntaxError, MemoryError, struct.error, tokenize.TokenError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
+_MAX_EXPANSION = 16  # Of the arrays over their file, which hardly compresses.
 
 
 def bundled_file(name: str) -> Path | None:
@@ -89,11 +97,14 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str,
     import numpy as np
 
     try:
+        size = path.stat().st_size
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if sum(entry.file_size for entry in file.zip.infolist()) > _MAX_EXPANSION * size:
+                raise ValueError("the zip claims far more than the length of the file")
             about = json.loads(file[_ABOUT].tobytes())
             names = [name for name in file.files if arrays and name != _ABOUT]
             return about, {name: file[name] for name in names}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"{path}: {_DAMAGED}") from error
 
 
@@ -109,11 +120,12 @@ def read_bundled(path: Path) -> "Model":
     about, arrays = _read(path)
     try:
         config, embeddings = config_from_json(about)
-    except (ValueError, KeyError, TypeError) as error:
+        params = {name: array.astype(np.float32) for name, array in arrays.items()}
+    except _DAMAGE as error:
         raise CheckpointError(f"{path}: {_DAMAGED}") from error
-    params = unflatten_dict({n: a.astype(np.float32) for n, a in arrays.items()}, sep="/")
     abstract = abstract_params(config, embeddings=embeddings)
     check_params(params, abstract, what=f"{path}: the arrays do not match its specs")
+    params = unflatten_dict(params, sep="/")
     return Model(jax.device_put(params), config)
 
 

@@ -1,5 +1,7 @@
 """Converts PyTorch weights into a `Model`, with strict checks of names and shapes.
 
+The files are those of PyTorch, or safetensors with the same names.
+
 A naming scheme, made from a `Spec`, says for every layer of a file which layer of the parameters it
 is; one function applies any scheme. PyTorch kernels (out, in, height, width) become
 (height, width, in, out), embeddings (out, in, 1, 1) become (in, out), and all arrays become
@@ -14,8 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cdjax.checkpoints.pickle_interpreter import Foreign, Name
+from cdjax.checkpoints.safetensors_file import SUFFIX
+from cdjax.checkpoints.state_dict import MisfitError, Tensors, convert_fitting
 from cdjax.checkpoints.store import abstract_networks, listed
-from cdjax.checkpoints.torch_file import read_torch_file
 from cdjax.errors import ConversionError
 from cdjax.io.atomic import StrPath
 from cdjax.io.digest import sha256
@@ -28,7 +32,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _DEPTHS = {"vgg16": VGG16_DEPTHS, "vgg19": VGG19_DEPTHS}
 _CLASSIFIER = ("classifier.0", "classifier.3", "classifier.6")
 _PARTS = {"weight": "kernel", "bias": "bias"}
-_Tensors = Mapping[str, Any]
 _Scheme = Mapping[str, Mapping[str, str]]  # {network: {layer of the file: layer of the network}}
 
 
@@ -58,11 +61,12 @@ def _shape_in_file(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _apply(
-    tensors: _Tensors, scheme: _Scheme, spec: Spec, *, file: str, ignored: Iterable[str] = ()
+    tensors: Tensors, scheme: _Scheme, spec: Spec, *, file: str, ignored: Iterable[str] = ()
 ) -> Params:
     """`{network: {layer: {"kernel", "bias"}}}`, float32 NumPy arrays, from the tensors of a file.
 
-    They must be exactly those of the scheme, of the spec's shapes; `ignored` layers may be there.
+    They must be exactly those of the scheme, of the spec's shapes; `ignored` layers may be there,
+    and objects that are not arrays.
     """
     places = {
         f"{file_layer}.{file_part}": (network, layer, part)
@@ -73,7 +77,11 @@ def _apply(
     known = places.keys() | _tensor_names(ignored)
     faults: dict[str, list[str]] = {
         "missing": [name for name in places if name not in tensors],
-        "unknown": [ascii(name)[1:-1] for name in tensors if name not in known],
+        "unknown": [
+            name
+            for name, value in tensors.items()
+            if name not in known and isinstance(value, np.ndarray)
+        ],
         "misshapen": [],
         "not floating-point": [],
         "not finite": [],
@@ -84,7 +92,8 @@ def _apply(
         value, (network, layer, part) = tensors[name], places[name]
         shape = expected[network][layer][part].shape
         if not isinstance(value, np.ndarray):
-            faults["not floating-point"].append(f"{name} ({type(value).__name__})")
+            kind = value.text if isinstance(value, Foreign | Name) else type(value).__name__
+            faults["not floating-point"].append(f"{name} ({kind})")
         elif value.shape != _shape_in_file(shape):
             faults["misshapen"].append(f"{name} {value.shape}, expected {_shape_in_file(shape)}")
         elif not jnp.issubdtype(value.dtype, jnp.floating):
@@ -99,19 +108,11 @@ def _apply(
             into = params.setdefault(network, {}).setdefault(layer, {})
             into[part] = np.ascontiguousarray(array.reshape(shape))
     if any(faults.values()):
-        raise ConversionError(f"{file}: {listed(faults)}")
+        raise MisfitError(f"{file}: {listed(faults)}", sum(map(len, faults.values())))
     return params
 
 
-def _state_dict(path: Path) -> _Tensors:
-    checkpoint = read_torch_file(path)
-    tensors = checkpoint.get("model", checkpoint)
-    if not isinstance(tensors, dict):
-        raise ConversionError(f"{path}: 'model' is a {type(tensors).__name__}, not a state dict")
-    return tensors
-
-
-def vgg_model(tensors: _Tensors, name: str, path: Path | None = None) -> Model:
+def vgg_model(tensors: Tensors, name: str, path: Path | None = None) -> Model:
     """A lone encoder from torchvision's VGG.
 
     The colour convolution conv0 normalises with the mean and standard deviation of ImageNet.
@@ -148,12 +149,21 @@ def vgg_model(tensors: _Tensors, name: str, path: Path | None = None) -> Model:
     return Model({f"stage{stage}": jax.device_put(params)}, config)
 
 
+def _file(folder: Path, name: str) -> Path:
+    """The file of a name in either format; the PyTorch one if there is none."""
+    path = folder / name
+    other = path.with_suffix(SUFFIX)
+    if path.is_file() and other.is_file():
+        raise ConversionError(f"{path}: {other.name} exists too; remove one of them")
+    return other if other.is_file() else path
+
+
 def _stages(folder: Path, encoder_name: str, decoder_name: str) -> dict[int, tuple[Path, Path]]:
     if not folder.is_dir():
         raise ConversionError(f"{folder}: no such folder")
     found = {}
     for stage in range(5, 0, -1):
-        pair = folder / encoder_name.format(stage), folder / decoder_name.format(stage)
+        pair = _file(folder, encoder_name.format(stage)), _file(folder, decoder_name.format(stage))
         present = [path for path in pair if path.is_file()]
         if len(present) == 1:
             absent = pair[1] if present[0] == pair[0] else pair[0]
@@ -169,16 +179,22 @@ def _stages(folder: Path, encoder_name: str, decoder_name: str) -> dict[int, tup
 def _cascade(
     stages: Mapping[int, tuple[Path, Path]],
     make_spec: Callable[[int], Spec],
-    schemes: Callable[[Spec, _Tensors], tuple[_Scheme, _Scheme]],
+    encoder_scheme: Callable[[Spec, Tensors], _Scheme],
+    decoder_scheme: Callable[[Spec, Tensors], _Scheme],
 ) -> Model:
-    """A model of several stages; `schemes` are those of the encoder's and the decoder's file."""
+    """A model of several stages from the files of each stage's encoder and decoder."""
     params: dict[str, Params] = {}
     specs = tuple(make_spec(stage) for stage in stages)
     for spec, paths in zip(specs, stages.values(), strict=True):
-        files = [_state_dict(path) for path in paths]
         networks: Params = {}
-        for tensors, scheme, path in zip(files, schemes(spec, files[0]), paths, strict=True):
-            networks |= _apply(tensors, scheme, spec, file=str(path))
+        for path, scheme in zip(paths, (encoder_scheme, decoder_scheme), strict=True):
+
+            def convert(
+                tensors: Tensors, *, spec: Spec = spec, path: Path = path, scheme: Any = scheme
+            ) -> Params:
+                return _apply(tensors, scheme(spec, tensors), spec, file=str(path))
+
+            networks |= convert_fitting(path, convert)
         params[f"stage{spec.stage}"] = networks
     sources = tuple((path.name, sha256(path)) for paths in stages.values() for path in paths)
     return Model(jax.device_put(params), ModelConfig("wct", specs, "vgg19-normalised", sources))
@@ -191,11 +207,13 @@ def convert_vgg(path: StrPath, name: str | None = None) -> Model:
     those of `cdjax.checkpoints.load.load_model`.
     """
     path = Path(path)
-    tensors = _state_dict(path)
-    if name is None:
+
+    def convert(tensors: Tensors) -> Model:
         # Only VGG-19 has a convolution at 16 (conv3_4); up to relu3_1 the two networks are alike.
-        name = "vgg19" if "features.16.weight" in tensors else "vgg16"
-    return vgg_model(tensors, name, path)
+        found = "vgg19" if "features.16.weight" in tensors else "vgg16"
+        return vgg_model(tensors, name or found, path)
+
+    return convert_fitting(path, convert)
 
 
 def convert_wct_vgg19(folder: StrPath) -> Model:
@@ -205,12 +223,14 @@ def convert_wct_vgg19(folder: StrPath) -> Model:
     are those of `cdjax.checkpoints.load.load_model`.
     """
 
-    def schemes(spec: Spec, _: _Tensors) -> tuple[_Scheme, _Scheme]:
-        encoder = {"0": "conv0"} | _sequential(spec.encoder, first=1)
-        return {"encoder": encoder}, {"decoder": _sequential(spec.decoder)}
+    def encoder(spec: Spec, _: Tensors) -> _Scheme:
+        return {"encoder": {"0": "conv0"} | _sequential(spec.encoder, first=1)}
+
+    def decoder(spec: Spec, _: Tensors) -> _Scheme:
+        return {"decoder": _sequential(spec.decoder)}
 
     stages = _stages(Path(folder), "vgg_normalised_conv{}_1.pth", "feature_invertor_conv{}_1.pth")
-    return _cascade(stages, teacher, schemes)
+    return _cascade(stages, teacher, encoder, decoder)
 
 
 def convert_paper_16x(folder: StrPath) -> Model:
@@ -223,14 +243,17 @@ def convert_paper_16x(folder: StrPath) -> Model:
     def names(layers: Iterable[str], suffix: str = "") -> dict[str, str]:
         return {f"conv{layer[4:].replace('_', '')}{suffix}": layer for layer in layers}
 
-    def schemes(spec: Spec, tensors: _Tensors) -> tuple[_Scheme, _Scheme]:
+    def encoder(spec: Spec, tensors: Tensors) -> _Scheme:
         scheme = {"encoder": {"conv0": "conv0"} | names(conv.name for conv in spec.encoder)}
         embeddings = names((tap for tap, _ in spec.taps), "_aux")
         if _tensor_names(embeddings) & tensors.keys():
             scheme["embedding"] = embeddings
-        return scheme, {"decoder": names(conv.name for conv in spec.decoder)}
+        return scheme
 
-    return _cascade(_stages(Path(folder), "{}SE.pth", "{}SD.pth"), student, schemes)
+    def decoder(spec: Spec, _: Tensors) -> _Scheme:
+        return {"decoder": names(conv.name for conv in spec.decoder)}
+
+    return _cascade(_stages(Path(folder), "{}SE.pth", "{}SD.pth"), student, encoder, decoder)
 
 
 SOURCES: Mapping[str, Callable[[StrPath], Model]] = {

@@ -1,11 +1,14 @@
-"""Models as Orbax checkpoint folders: arrays, and their configuration as JSON.
+"""Models as Orbax checkpoint folders, or single safetensors files.
 
-Arrays are written from host memory and read into it, so a checkpoint is independent of devices. The
-names and shapes of the stored arrays are compared with those that the configuration implies before
-any is read. The file SHA256SUMS (for `sha256sum --check`) detects damage.
+Both contain the arrays, and their configuration as JSON. Arrays are written from host memory and
+read into it, so a model in a file is independent of devices. The names and shapes of the stored
+arrays are compared with those that the configuration implies before any is used. In a folder, the
+file SHA256SUMS (for `sha256sum --check`) detects damage.
 """
 
 import dataclasses
+import itertools
+import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -15,11 +18,21 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
+from cdjax.checkpoints.orbax_file import (
+    METADATA,
+    array_names,
+    open_array,
+    read_array,
+    read_metadata,
+)
+from cdjax.checkpoints.pickle_interpreter import printable
+from cdjax.checkpoints.safetensors_file import has_suffix, read_safetensors, write_safetensors
 from cdjax.errors import CheckpointError, first_line
 from cdjax.io.atomic import Ours, StrPath, check_space, flush, replace_folder
 from cdjax.io.digest import sha256
-from cdjax.io.processes import is_first, shared_folder
+from cdjax.io.processes import barrier, is_first, shared_folder
 from cdjax.model import Model, ModelConfig, Params
 from cdjax.networks.spec import TEACHER_WIDTHS, Spec
 
@@ -27,6 +40,14 @@ FORMAT_VERSION = 1
 _FORMAT = "cdjax model"
 _ARRAYS = "params"
 _SUMS = "SHA256SUMS"
+_OF_ORBAX = re.compile(rf"{_ARRAYS}/(_METADATA|([^/]+/)*manifest\.ocdbt|([^/]+/)*d/[^/.][^/]*)$")
+"""The files of arrays that Orbax writes and reads; others in their folder are not read."""
+_KEY = "cdjax"  # Of the configuration in the metadata of a safetensors file.
+_MAX_LISTED = 100
+_MAX_SUMS = 2**20  # Bytes of the file of sums.
+_MAX_LAYERS = 64  # Of one block of a network.
+_MAX_WIDTH = 2**16
+_MAX_PARAMETERS = 2**27  # VGG-19 with decoders for all five stages has 4 * 10**7.
 
 
 def abstract_networks(spec: Spec) -> dict[str, Params]:
@@ -75,8 +96,14 @@ def _leaves(tree: Any) -> dict[str, str]:
 
 
 def listed(faults: Mapping[str, Collection[str]]) -> str:
-    """One line of every kind of fault that has names, and the names."""
-    return "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
+    """One line of every kind of fault that has names, and the names (the first hundred)."""
+    parts = []
+    for fault, names in faults.items():
+        shown = [printable(name) for name in itertools.islice(names, _MAX_LISTED)]
+        if len(names) > _MAX_LISTED:
+            shown.append(f"and {len(names) - _MAX_LISTED} more")
+        parts += [f"{fault}: {', '.join(shown)}"] if names else []
+    return "; ".join(parts)
 
 
 def check_params(params: Any, abstract: Any, *, what: str) -> None:
@@ -118,15 +145,19 @@ def config_from_json(metadata: Any) -> tuple[ModelConfig, list[int]]:
     """The reverse of `config_to_json`.
 
     Raises:
-        KeyError, TypeError, ValueError: if it is not a result of `config_to_json`.
+        LookupError, TypeError, ValueError, OverflowError: if it is no result of `config_to_json`.
     """
-    specs = [
-        Spec(s["stage"], tuple(map(int, s["widths"])), tuple(map(int, s["depths"])), s["padding"])
-        for s in metadata["stages"]
-    ]
+    specs = []
+    for s in metadata["stages"]:
+        widths, depths = (tuple(map(int, s[name])) for name in ("widths", "depths"))
+        if not all(0 < n <= _MAX_WIDTH for n in widths) or len(depths) < s["stage"]:
+            raise ValueError(f"widths {widths} and depths {depths} are not those of a network")
+        if not all(0 < n <= _MAX_LAYERS for n in depths):
+            raise ValueError(f"depths {depths} are not those of a network")
+        specs.append(Spec(s["stage"], widths, depths, s["padding"]))
     if metadata["method"] not in ("wct", "adain", "encoder"):
         raise ValueError(f"unknown method {metadata['method']!r}")
-    sources = tuple((source["file"], source["sha256"]) for source in metadata["sources"])
+    sources = tuple((str(s["file"]), str(s["sha256"])) for s in metadata["sources"])
     teachers = tuple((s["stage"], str(s["teacher"])) for s in metadata["stages"] if "teacher" in s)
     teacher = str(metadata["teacher"])
     strengths = tuple(float(s["strength"]) for s in metadata["stages"] if "strength" in s)
@@ -152,8 +183,10 @@ def reason_of(error: Exception) -> str:
 def _reported(what: str) -> Iterator[None]:
     try:
         yield
+    except CheckpointError:
+        raise
     except Exception as error:  # Orbax and TensorStore promise no particular exceptions.
-        raise CheckpointError(f"{what} ({reason_of(error)})") from error
+        raise CheckpointError(f"{what} ({printable(reason_of(error))})") from error
 
 
 def _sums(folder: Path) -> str:
@@ -176,26 +209,43 @@ def _ours(folder: Path) -> Ours:
 
 
 def _verify(folder: Path) -> None:
-    # Orbax detects damage too, but reports it with long tracebacks from its threads.
     sums = folder / _SUMS
     if not sums.is_file():
         raise CheckpointError(f"{folder}: not a checkpoint of cdjax; `cdjax convert` makes one")
+    if sums.stat().st_size > _MAX_SUMS:
+        raise CheckpointError(f"{folder}: damaged; {_SUMS} has more than {_MAX_SUMS} bytes")
+    listed_sums = {name: digest for digest, name in _listed(folder)}
+    within = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    needed = [METADATA] + [
+        name for name, path in within.items() if _OF_ORBAX.match(name) and not path.is_dir()
+    ]
     damaged = [
-        ascii(name)
-        for digest, name in _listed(folder)
-        if not (folder / name).is_file() or sha256(folder / name) != digest
+        name
+        for name in sorted({*listed_sums, *needed})
+        if name not in within
+        or not within[name].is_file()
+        or sha256(within[name]) != listed_sums.get(name)
     ]
     if damaged:
-        raise CheckpointError(f"{folder}: damaged, missing or changed: {', '.join(damaged)}")
+        names = listed({"damaged, missing or changed": damaged})
+        raise CheckpointError(f"{folder}: {names}; copy the folder again, or make it again")
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a path, which is to be overwritten, is of the kind that `save_model` writes there."""
+    if has_suffix(path):
+        return path.is_file() and is_model_file(path)
+    return (path / _SUMS).is_file() and (path / _ARRAYS).is_dir()
 
 
 def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
-    """Writes a model as one Orbax checkpoint folder, whole or not at all.
+    """Writes a model as one Orbax checkpoint folder or safetensors file, whole or not at all.
 
     In a run on several machines all processes call this with the same path on a shared disk.
 
     Args:
-        path: the folder to make; its parents are made too.
+        path: the folder to make, or the file if its name ends in `.safetensors`; its parents are
+            made too.
         model: parameters must be float32 and of exactly the shapes that the specs imply.
         overwrite: whether an existing checkpoint may be replaced; it stays until the new one is
             complete. Other files in its folder are kept. A folder without a checkpoint of cdjax is
@@ -210,7 +260,7 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
     path = Path(path).resolve()
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path} already exists; overwriting was not requested")
-    if path.exists() and not ((path / _SUMS).is_file() and (path / _ARRAYS).is_dir()):
+    if path.exists() and not _is_model(path):
         raise CheckpointError(f"{path} is not a checkpoint of cdjax and is not overwritten")
     embeddings = [
         spec.stage
@@ -221,6 +271,14 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
     check_params(model.params, abstract, what="the model's parameters do not match its specs")
     arrays = jax.tree.map(np.asarray, model.params)
     about = config_to_json(model.config, embeddings=embeddings)
+    if has_suffix(path):
+        with _reported(f"{path}: cannot be written"):
+            if is_first():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                flat = flatten_dict(arrays, sep="/")
+                write_safetensors(path, flat, {_KEY: json.dumps(about)})
+            barrier(f"{path} written")
+        return
     with _reported(f"{path}: cannot be written"), shared_folder(path) as beside:
         new = beside / "new"
         if is_first():  # Otherwise Orbax's threads print tracebacks.
@@ -232,27 +290,61 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
             replace_folder(new, path, ours=_ours(path))
 
 
-def read_checkpoint(path: Path) -> Model:
-    """Reads a model that `save_model` wrote; see `cdjax.checkpoints.load.load_model`."""
-    from orbax.checkpoint import v1 as ocp
-
-    path = path.resolve()
-    _verify(path)
-    with _reported(f"{path}: not a readable checkpoint"):
-        metadata = ocp.checkpointables_metadata(path)
-        about: dict[str, Any] = metadata.custom_metadata or {}
-        stored = metadata.metadata.get(_ARRAYS)
+def _checked_config(about: Mapping[str, Any], what: str) -> tuple[ModelConfig, dict[str, Params]]:
+    """A configuration and the shapes that it implies, from `config_to_json`."""
     if about.get("format") != _FORMAT:
-        raise CheckpointError(f"{path}: a checkpoint, but not of a cdjax model")
+        raise CheckpointError(f"{what}, but not of a cdjax model")
     if about.get("format_version") != FORMAT_VERSION:
-        versions = f"format version {about.get('format_version')!r} is not {FORMAT_VERSION}"
-        raise CheckpointError(f"{path}: {versions}, which this cdjax reads; update cdjax")
-    with _reported(f"{path}: its metadata is damaged"):
+        version = printable(str(about.get("format_version")))
+        raise CheckpointError(
+            f"{what}, but its format version {version} is not {FORMAT_VERSION}, which this cdjax "
+            "reads; update cdjax"
+        )
+    with _reported(f"{what}, but its metadata is damaged"):
         config, embeddings = config_from_json(about)
         abstract = abstract_params(config, embeddings=embeddings)
-    check_params(stored, abstract, what=f"{path}: the arrays do not match its specs")
-    # NumPy targets make Orbax load into host memory; broadcast arrays use no memory themselves.
-    targets = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), abstract)
+    if (size := sum(leaf.size for leaf in jax.tree.leaves(abstract))) > _MAX_PARAMETERS:
+        raise CheckpointError(f"{what}, but it claims {size} parameters; at most {_MAX_PARAMETERS}")
+    return config, abstract
+
+
+def read_checkpoint(path: Path) -> Model:
+    """Reads a model that `save_model` wrote; see `cdjax.checkpoints.load.load_model`."""
+    path = path.resolve()
+    with _reported(f"{path}: cannot be read"):
+        _verify(path)
+    folder = path / _ARRAYS
+    with _reported(f"{path}: not a readable checkpoint"):
+        about = read_metadata(path)
+    config, abstract = _checked_config(about, f"{path}: a checkpoint")
+    expected = _leaves(abstract)
     with _reported(f"{path}: its arrays cannot be read"):
-        arrays = ocp.load_checkpointables(path, {_ARRAYS: targets})[_ARRAYS]
-    return Model(jax.device_put(arrays), config)
+        names = array_names(folder)
+        stores = {n: open_array(folder, n) for n in names if n in expected}
+    found = dict.fromkeys(names, 0) | {
+        name: jax.ShapeDtypeStruct(store.shape, store.dtype.numpy_dtype)
+        for name, store in stores.items()
+    }
+    check_params(found, abstract, what=f"{path}: the arrays do not match its specs")
+    with _reported(f"{path}: its arrays cannot be read"):
+        arrays = {name: read_array(store) for name, store in stores.items()}
+    return Model(jax.device_put(unflatten_dict(arrays, sep="/")), config)
+
+
+def is_model_file(path: Path) -> bool:
+    """Whether a safetensors file is a model that `save_model` wrote; False if it is damaged."""
+    try:
+        return _KEY in read_safetensors(path, arrays=False)[1]
+    except CheckpointError:
+        return False
+
+
+def read_model_file(path: Path) -> Model:
+    """Reads a safetensors file that `save_model` wrote."""
+    arrays, metadata = read_safetensors(path)
+    with _reported(f"{path}: its metadata is damaged"):
+        about = json.loads(metadata[_KEY])
+        about = about if isinstance(about, dict) else {}
+    config, abstract = _checked_config(about, f"{path}: a safetensors file")
+    check_params(arrays, abstract, what=f"{path}: the arrays do not match its specs")
+    return Model(jax.device_put(unflatten_dict(arrays, sep="/")), config)

@@ -19,33 +19,40 @@ from typing import Any, BinaryIO
 import ml_dtypes  # noqa: F401  (registers the dtype "bfloat16" with NumPy)
 import numpy as np
 
+from cdjax.checkpoints.pickle_arrays import ARRAY_NAMES, ArrayInterpreter
 from cdjax.checkpoints.pickle_interpreter import (
     DAMAGE,
     MAX_DIMENSIONS,
     MAX_OBJECTS,
+    Foreign,
     Name,
-    PickleInterpreter,
     printable,
-    update,
 )
 from cdjax.errors import PickleFileError, TorchFileError
 from cdjax.io.atomic import StrPath
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+_ELEMENTS = {
+    "Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bfloat16",
+    "Long": "i8", "Int": "i4", "Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "bool",
+    "ComplexFloat": "c8", "ComplexDouble": "c16", "QInt8": "i1", "QUInt8": "u1", "QInt32": "i4",
+}  # fmt: skip
 _STORAGES = {
     f"{module}.{name}Storage": np.dtype(dtype)
-    for name, dtype in zip(
-        ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool"),
-        ("f4", "f8", "f2", "bfloat16", "i8", "i4", "i2", "i1", "u1", "bool"),
-        strict=True,
-    )
+    for name, dtype in _ELEMENTS.items()
     for module in ("torch", "torch.cuda")
-}
+} | {"torch.storage.UntypedStorage": np.dtype("u1")}
 _REBUILD = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
-_FUNCTIONS = ("collections.OrderedDict", "torch.Size", "torch._utils._rebuild_parameter", *_REBUILD)
+_PARAMETER = (
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_parameter_with_state",
+)
+_FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
+_FUNCTIONS = ("collections.OrderedDict", "torch.Size", _FROM_TYPE, *_PARAMETER, *_REBUILD)
 _MAX_INTEGER = 2**48
-_DAMAGE: tuple[type[Exception], ...] = (*DAMAGE, zipfile.BadZipFile)
+_INSTEAD = "instead of tensors by name; load it in PyTorch and save its state_dict()"
+_DAMAGE: tuple[type[Exception], ...] = (*DAMAGE, zipfile.BadZipFile, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -73,26 +80,36 @@ def _overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     return False
 
 
-class _TorchInterpreter(PickleInterpreter):
+class _TorchInterpreter(ArrayInterpreter):
     """Tensors in pickles are allocated, and filled by `fill` afterwards."""
 
-    names = frozenset(_FUNCTIONS) | _STORAGES.keys()
+    names = frozenset(_FUNCTIONS) | _STORAGES.keys() | ARRAY_NAMES
+    allows_foreign = True
 
     def __init__(self, file_length: int) -> None:
         super().__init__(file_length)
         self.storages: dict[str, tuple[np.dtype, int]] = {}  # (dtype, elements) by key
         self._pending: dict[str, list[tuple[np.ndarray, int, tuple[int, ...]]]] = {}
+        self.has_foreign_storages = False
         self._file_length = file_length
         self._items_left = min(file_length, MAX_OBJECTS)
 
     def set_state(self, target: Any, state: Any) -> None:
-        """Ignores the attributes of a state dict (its `_metadata`); they are not tensors."""
-        if not isinstance(target, dict):
+        """Ignores attributes of state dicts (their `_metadata`) and tensors; none is a tensor."""
+        if not isinstance(target, dict | np.ndarray):
             super().set_state(target, state)
 
-    def persistent(self, identifier: Any) -> _Storage:
-        """A storage, or a legacy view of one."""
+    def persistent(self, identifier: Any) -> _Storage | Foreign:
+        """A storage, or a legacy view of one; foreign if its elements are of an unknown type.
+
+        Old files give the classes of modules, with their source, in persistent ids.
+        """
         match identifier:
+            case ("module", Name(name), _, _):
+                return Foreign(name)
+            case ("storage", Name(name), *_) if name not in _STORAGES:
+                self.has_foreign_storages = True
+                return Foreign(name)
             case ("storage", Name(name), str(key), _, numel) if name in _STORAGES:
                 view = None
             case ("storage", Name(name), str(key), _, numel, view) if name in _STORAGES:
@@ -122,15 +139,21 @@ class _TorchInterpreter(PickleInterpreter):
                 if self._items_left < 0:
                     raise TorchFileError("refused: too many dictionary items for a file this long")
                 result: dict[Any, Any] = {}
-                update(result, [item for key, value in pairs for item in (key, value)])
+                self.update(result, [item for key, value in pairs for item in (key, value)])
                 return result
             case "torch.Size", (tuple(sizes),):
                 return sizes
-            case "torch._utils._rebuild_parameter", (np.ndarray() as array, *_):
-                return array
+            case name, ((np.ndarray() | Foreign()) as tensor, *_) if name in _PARAMETER:
+                return tensor
+            case "torch._tensor._rebuild_from_type_v2", (Name(name), _, tuple(inner), _):
+                return self.call(name, inner) if name in _REBUILD else Foreign(name)
+            case name, (Foreign() as storage, *_) if name in _REBUILD:
+                return storage
             case name, (_Storage() as storage, offset, tuple(shape), tuple(strides), *_):
                 if name in _REBUILD:
                     return self._tensor(storage, offset, shape, strides)
+        if function in ARRAY_NAMES:
+            return super().call(function, arguments)
         raise TorchFileError(f"damaged: {function} is called with the wrong arguments")
 
     def fill(self, key: str, raw: bytes, byteorder: str) -> None:
@@ -174,6 +197,8 @@ def _read_zip(file: BinaryIO, length: int) -> Any:
         entries = {entry.filename: entry for entry in archive.infolist()}
         if len(entries) != len(archive.infolist()):
             raise TorchFileError("damaged: the zip contains two files of one name")
+        if any(name.endswith("/constants.pkl") for name in entries):
+            raise TorchFileError(f"contains a TorchScript program {_INSTEAD}")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
             raise TorchFileError("the zip is compressed, unlike those of PyTorch")
         if sum(entry.file_size for entry in entries.values()) > length:
@@ -196,9 +221,21 @@ def _read_zip(file: BinaryIO, length: int) -> Any:
     return result
 
 
+def _has_arrays(value: object) -> bool:
+    """Whether a value is a dictionary of arrays, or of dictionaries of arrays."""
+    if not isinstance(value, dict):
+        return False
+    # A hostile file may have many references to one large dictionary.
+    unique = {id(inner): inner for inner in (value, *value.values()) if isinstance(inner, dict)}
+    return any(isinstance(leaf, np.ndarray) for d in unique.values() for leaf in d.values())
+
+
 def _read_legacy(stream: mmap.mmap, length: int) -> Any:
     interpreter = _TorchInterpreter(length)
-    if interpreter.run(stream) != _LEGACY_MAGIC:
+    first = interpreter.run(stream)
+    if _has_arrays(first) and not interpreter.storages:
+        return first  # What `pickle.dump` wrote, not `torch.save`.
+    if first != _LEGACY_MAGIC:
         raise TorchFileError("not a PyTorch file: a pickle without PyTorch's magic number")
     if interpreter.run(stream) != _LEGACY_PROTOCOL:
         raise TorchFileError("a PyTorch file of an unknown version")
@@ -208,6 +245,8 @@ def _read_legacy(stream: mmap.mmap, length: int) -> Any:
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise TorchFileError("damaged: the list of storages is not one of names")
     if sorted(keys) != sorted(interpreter.storages):
+        if interpreter.has_foreign_storages:  # Their size in the file is not known.
+            raise TorchFileError("contains tensors of an unknown type; save only the state_dict()")
         raise TorchFileError("damaged: the list of storages differs from that of the tensors")
     for key in keys:
         dtype, numel = interpreter.storages[key]
@@ -221,17 +260,19 @@ def read_torch_file(path: StrPath) -> dict[str, Any]:
     """The dictionary in a PyTorch checkpoint, its tensors as NumPy arrays.
 
     Args:
-        path: a file written by `torch.save`, in the zip or the legacy format.
+        path: a file written by `torch.save`, in the zip or the legacy format, or by `pickle.dump`
+            of a dictionary of NumPy arrays.
 
     Returns:
-        The saved dictionary. Tensors and parameters are C-contiguous arrays that own their memory,
-        bfloat16 as `ml_dtypes.bfloat16`. Numbers, strings, None, lists, tuples and dictionaries
-        are kept; an `OrderedDict` becomes a `dict`.
+        The saved dictionary. Tensors, parameters and NumPy arrays are C-contiguous arrays that own
+        their memory, bfloat16 as `ml_dtypes.bfloat16`. Numbers, strings, None, lists, tuples and
+        dictionaries are kept; an `OrderedDict` becomes a `dict`. Objects of other functions and
+        classes, such as `argparse.Namespace`, are an inert `Foreign` that has only a name. Items
+        whose keys are not strings (inside it also integers or None) are dropped.
 
     Raises:
         TorchFileError: if the file cannot be read, is not a PyTorch file, is damaged or truncated,
-            contains anything but a dictionary of tensors and plain values, or names another
-            function or class (the message says which). Nothing of the file is executed.
+            or contains something else than a dictionary. Nothing of the file is executed.
     """
     path = Path(path)
     try:
@@ -247,12 +288,14 @@ def read_torch_file(path: StrPath) -> dict[str, Any]:
                     result = _read_legacy(stream, length)
             else:
                 raise TorchFileError("not a PyTorch file: neither a zip nor a pickle")
-        if not isinstance(result, dict) or not all(isinstance(key, str) for key in result):
-            raise TorchFileError("contains no dictionary with names for keys")
+        if isinstance(result, Foreign):
+            raise TorchFileError(f"contains an object of {printable(result.text)} {_INSTEAD}")
+        if not isinstance(result, dict) or (result and not any(isinstance(k, str) for k in result)):
+            raise TorchFileError("contains no dictionary of tensors; save a state_dict()")
     except (TorchFileError, PickleFileError) as error:
         raise TorchFileError(f"{path}: {error}") from None
     except _DAMAGE as error:
         raise TorchFileError(f"{path}: truncated or damaged ({printable(str(error))})") from error
     except OSError as error:
         raise TorchFileError(f"{path}: cannot be read ({error.strerror})") from error
-    return result
+    return {name: value for name, value in result.items() if isinstance(name, str)}

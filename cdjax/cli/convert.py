@@ -1,4 +1,4 @@
-"""`cdjax convert`: PyTorch weights, or stages of several models, become a checkpoint of cdjax."""
+"""`cdjax convert`: weights of any kind, or stages of several models, become a model of cdjax."""
 
 import argparse
 import os
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 _DOWNLOADED = ("vgg19", "vgg16")
 _SOURCES = (*_DOWNLOADED, "wct-vgg19", "paper-16x", "combine")
 _EPILOG = """\
+OUT is a folder for an Orbax checkpoint, or a file if its name ends in .safetensors.
+
 sources:
   vgg19, vgg16  a file of torchvision, whole or up to some relu{k}_1; downloaded without PATH
   wct-vgg19     a folder of vgg_normalised_conv{k}_1.pth and feature_invertor_conv{k}_1.pth
   paper-16x     a folder of {k}SE.pth and {k}SD.pth
   combine       two or more models: names, checkpoints or PyTorch files, as of cdjax models; stages
                 of later ones replace those of earlier ones
+  MODEL         one model that is a name, a checkpoint, or a file, as of cdjax models
+Files of weights are those of PyTorch, or safetensors with the same names.
 """
 
 
@@ -31,13 +35,15 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     parser = Parser(
         prog="cdjax convert",
-        description="Convert PyTorch weights, or combine models, into a checkpoint of cdjax.",
+        description="Convert weights, or combine models, into a checkpoint or a safetensors file.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", choices=_SOURCES, metavar="SOURCE", help="see below")
+    parser.add_argument("source", metavar="SOURCE", help="see below")
     parser.add_argument("paths", nargs="*", metavar="PATH", help="what to read, see below")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder to write")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="folder or file to write"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a checkpoint at OUT")
     options = parser.parse_args(arguments)
     from cdjax.checkpoints.layer_table import layer_rows
@@ -65,6 +71,15 @@ def _check_output(options: argparse.Namespace) -> None:
 
 
 def _read(source: str, paths: Sequence[str]) -> "Model":
+    from cdjax.checkpoints.load import load_model
+
+    if source not in _SOURCES:
+        if paths:
+            known = ", ".join(_SOURCES)
+            raise UsageError(
+                f"{source!r} is none of the sources {known}, and one model has no PATH"
+            )
+        return load_model(source)
     if source == "combine" and len(paths) < 2:
         raise UsageError("combine needs at least two models")
     if source != "combine" and len(paths) > 1:
@@ -73,7 +88,6 @@ def _read(source: str, paths: Sequence[str]) -> "Model":
         raise UsageError(f"{source} needs the PATH of the folder to convert")
     if source == "combine":
         from cdjax.checkpoints.combine import combine_models
-        from cdjax.checkpoints.load import load_model
 
         return combine_models([load_model(path) for path in paths])
     from cdjax.checkpoints.download import TORCHVISION, download

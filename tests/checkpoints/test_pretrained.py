@@ -1,5 +1,9 @@
 """Models that come with the package, and the pictures to try them on."""
 
+import io
+import json
+import pickle
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +20,7 @@ from cdjax.cli.main import main
 from cdjax.errors import CheckpointError
 from cdjax.io.images import read_image
 from tests.compiling import AS_USERS
-from tests.models import random_image, random_model
+from tests.models import random_image, random_model, same
 
 
 @pytest.fixture
@@ -77,6 +81,58 @@ def test_damaged_files_are_named(shelf: Path) -> None:
     (shelf / "small.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"small\.npz: damaged, or not a model of cdjax"):
         load_model("small")
+
+
+def archive(about: object, arrays: dict[str, np.ndarray]) -> bytes:
+    """A file such as `write_bundled` writes, with any content."""
+    buffer = io.BytesIO()
+    text = about if isinstance(about, bytes) else json.dumps(about).encode()
+    np.savez_compressed(buffer, **arrays, **{"about.json": np.frombuffer(text, np.uint8)})
+    return buffer.getvalue()
+
+
+class Armed:
+    def __reduce__(self) -> tuple[object, ...]:
+        return print, ("executed",)
+
+
+def test_hostile_copies_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = random_model((Spec(1, (5,)),))
+    path = tmp_path / "copy.npz"
+    pretrained.write_bundled(path, small)
+    whole = path.read_bytes()
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files if name != "about.json"}
+        about = json.loads(file["about.json"].tobytes())
+    hostile = [
+        archive(b"[" * 10**5, arrays),
+        archive([about], arrays),
+        archive(about | {"stages": None}, arrays),
+        archive(about | {"stages": [about["stages"][0] | {"depths": [10**9] * 5}]}, arrays),
+        archive(about | {"stages": [about["stages"][0] | {"widths": [10**9]}]}, arrays),
+        archive(about, arrays | {"stage1/extra\n": np.zeros(1)}),
+        archive(about, arrays | {"stage1/decoder/conv1_1/bias": np.array(["a", "b", "c"])}),
+        archive(about, arrays | {"stage1/decoder/conv1_1/bias": np.zeros(2)}),
+        archive(about, arrays | {"zeros": np.zeros(10**7)}),
+        archive(about, arrays | {"stage1/decoder/conv1_1/bias": np.array(Armed(), object)}),
+        b"PK\x03\x04",
+        pickle.dumps(Armed()),
+    ]
+    generator = random.Random(0)
+    for _ in range(100):
+        changed = bytearray(whole)
+        changed[generator.randrange(len(whole))] ^= 1 << generator.randrange(8)
+        hostile += [bytes(changed), whole[: generator.randrange(len(whole))]]
+    messages = []
+    for content in hostile:
+        path.write_bytes(content)
+        try:
+            assert same(load_model(path), load_model(path))
+        except CheckpointError as error:
+            messages.append(str(error))
+    assert len(messages) > 190
+    assert all(text.isprintable() and len(text) < 500 for text in messages)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_directory_of_the_name_needs_its_path(
