@@ -95,16 +95,34 @@ def _fetch(npm: str, folder: Path) -> None:
         if done.returncode or len(archives) != 1:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise OSError(f"npm pack failed{f': {said[0]}' if said else ''}")
-        shutil.unpack_archive(archives[0], beside, filter="data")
         fresh = beside / "fresh"
         fresh.mkdir()
-        built = beside / "package" / "build" / "openseadragon"
-        for source in (built / _SCRIPT, built / _BUTTONS, beside / "package" / _LICENSE):
-            os.rename(source, fresh / source.name)
+        _unpack(archives[0], fresh)
         if not _whole(fresh):
             raise OSError(f"npm fetched another {_SCRIPT} than expected")
         ours = {path.relative_to(fresh) for path in fresh.rglob("*")}
         replace_folder(fresh, folder, ours=ours.__contains__)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Writes the viewer's files of a package of npm; nothing else in it is looked at."""
+    built = "package/build/openseadragon"
+    with tarfile.open(archive) as package:
+        for member in package:
+            parent, _, name = member.name.rpartition("/")
+            if parent == f"{built}/{_BUTTONS}":
+                target = folder / _BUTTONS / name
+            elif member.name in (f"{built}/{_SCRIPT}", f"package/{_LICENSE}"):
+                target = folder / name
+            else:
+                continue
+            if (
+                member.isreg()
+                and name not in ("", ".", "..")
+                and (data := package.extractfile(member))
+            ):
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes(data.read())
 
 
 def write_deepzoom(

@@ -61,7 +61,7 @@ def fake_npm(
         "package/LICENSE.txt": b"license",
     }
     if escape:
-        files["../escaped"] = b"evil"
+        files |= {"../escaped": b"evil", f"{built}images/../../../../../escaped": b"evil"}
     with tarfile.open(archive, "w:gz") as tar:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
@@ -262,12 +262,22 @@ def test_a_damaged_viewer_is_fetched_again(
     assert list(cache.iterdir()) == [viewer]
 
 
-@pytest.mark.parametrize("kind", ["none", "failing", "another script", "escaping"])
+def test_nothing_but_the_viewer_is_taken_out_of_its_package(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_npm(tmp_path, monkeypatch, escape=True)
+    viewer = viewer_files()
+    found = {path.relative_to(viewer).as_posix() for path in viewer.rglob("*")}
+    assert found == {"openseadragon.min.js", "LICENSE.txt", "images", "images/home_rest.png"}
+    assert {path.name for path in tmp_path.rglob("*") if "escaped" in path.name} == set()
+
+
+@pytest.mark.parametrize("kind", ["none", "failing", "another script"])
 def test_why_there_is_no_viewer_is_said(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     script = b"another" if kind == "another script" else SCRIPT
-    npm = fake_npm(tmp_path, monkeypatch, script=script, escape=kind == "escaping")
+    npm = fake_npm(tmp_path, monkeypatch, script=script)
     if kind == "none":
         npm.unlink()
     elif kind == "failing":
@@ -276,7 +286,7 @@ def test_why_there_is_no_viewer_is_said(
         "none": "npm is not installed",
         "failing": "npm pack failed: npm error code ENOTFOUND",
         "another script": "another openseadragon.min.js than expected",
-    }.get(kind, "outside the destination")
+    }[kind]
     with pytest.raises(
         ImageError, match=f"needs npm .*{reason}.*; or copy openseadragon"
     ) as caught:
