@@ -27,12 +27,12 @@ class ModelConfig:
             names, separated by commas, where they differ by stage.
         sources: (file name, SHA-256) of every file from which the parameters were read.
         teachers: (stage, teacher) of every stage where teachers differ by stage, else empty.
-        strengths: share of the transform at every stage of `specs` when alpha is 1, from 0 to 1;
-            empty for the whole transform everywhere. Deep stages move the layout of a picture, and
-            shallow ones its strokes.
+        strengths: (stage, share of the transform when alpha is 1), from 0 to 1, of stages that make
+            less than the whole transform. Deep stages move the layout of a picture, and shallow
+            ones its strokes.
 
     Raises:
-        ValueError: if the stages are not distinct and deepest first, or the strengths do not fit.
+        ValueError: if the stages are not distinct and deepest first, or a strength is out of range.
     """
 
     method: Method
@@ -40,13 +40,13 @@ class ModelConfig:
     teacher: str
     sources: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     teachers: tuple[tuple[int, str], ...] = ()
-    strengths: tuple[float, ...] = ()
+    strengths: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         stages = [spec.stage for spec in self.specs]
         if not stages or stages != sorted(set(stages), reverse=True):
             raise ValueError(f"stages must be distinct and deepest first, not {stages}")
-        check_strengths(self.strengths, len(stages))
+        check_strengths([strength for _, strength in self.strengths])
 
     def teacher_of(self, stage: int) -> str:
         """Name of the network that a stage's features come from."""
@@ -54,8 +54,7 @@ class ModelConfig:
 
     def strength_of(self, stage: int) -> float:
         """Share of the transform at a stage when alpha is 1."""
-        strengths = zip(self.specs, self.strengths, strict=False)
-        return {spec.stage: strength for spec, strength in strengths}.get(stage, 1.0)
+        return dict(self.strengths).get(stage, 1.0)
 
 
 @jax.tree_util.register_dataclass

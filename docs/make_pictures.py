@@ -96,9 +96,7 @@ def save(name: str, picture: Image.Image, *, kilobytes: int) -> None:
 def grid(inputs: Inputs) -> None:
     """One photograph in the style of six paintings."""
     model, content = cdjax.load_model("wct-16x"), inputs.butterfly()
-    results = [
-        cdjax.stylize(model, content, inputs.painting(name), alpha=0.8) for name in PAINTINGS
-    ]
+    results = [cdjax.stylize(model, content, inputs.painting(name)) for name in PAINTINGS]
     save("grid", in_rows(results, 3, 400), kilobytes=480)
 
 

@@ -36,8 +36,8 @@ def combine_models(models: Sequence[Model]) -> Model:
     differing = tuple(teachers.items()) if len(names) > 1 else ()
     specs = tuple(origins[stage][0] for stage in stages)
     params = {f"stage{k}": origins[k][1].params[f"stage{k}"] for k in stages}
-    strengths = tuple(origins[k][1].config.strength_of(k) for k in stages)
-    strengths = strengths if set(strengths) != {1.0} else ()
+    shares = {k: origins[k][1].config.strength_of(k) for k in stages}
+    strengths = tuple((k, share) for k, share in shares.items() if share != 1)
     method = models[0].config.method
     config = ModelConfig(method, specs, ", ".join(names), sources, differing, strengths)
     return Model(params, config)

@@ -124,7 +124,7 @@ def check_params(params: Any, abstract: Any, *, what: str) -> None:
 
 def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[str, Any]:
     """A configuration as JSON; `embeddings` are the stages that have them."""
-    teachers = dict(config.teachers)
+    teachers, strengths = dict(config.teachers), dict(config.strengths)
     return {
         "format": _FORMAT,
         "format_version": FORMAT_VERSION,
@@ -134,7 +134,7 @@ def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[
             dataclasses.asdict(spec)
             | {"embedding": spec.stage in embeddings}
             | ({"teacher": teachers[spec.stage]} if spec.stage in teachers else {})
-            | ({"strength": config.strength_of(spec.stage)} if config.strengths else {})
+            | ({"strength": strengths[spec.stage]} if spec.stage in strengths else {})
             for spec in config.specs
         ],
         "sources": [{"file": name, "sha256": digest} for name, digest in config.sources],
@@ -158,11 +158,11 @@ def config_from_json(metadata: Any) -> tuple[ModelConfig, list[int]]:
     if metadata["method"] not in ("wct", "adain", "encoder"):
         raise ValueError(f"unknown method {metadata['method']!r}")
     sources = tuple((str(s["file"]), str(s["sha256"])) for s in metadata["sources"])
-    teachers = tuple((s["stage"], str(s["teacher"])) for s in metadata["stages"] if "teacher" in s)
-    teacher = str(metadata["teacher"])
-    strengths = tuple(float(s["strength"]) for s in metadata["stages"] if "strength" in s)
-    method = metadata["method"]
-    config = ModelConfig(method, tuple(specs), teacher, sources, teachers, strengths)
+    stages = metadata["stages"]
+    teachers = tuple((s["stage"], str(s["teacher"])) for s in stages if "teacher" in s)
+    strengths = tuple((s["stage"], float(s["strength"])) for s in stages if "strength" in s)
+    more = sources, teachers, strengths
+    config = ModelConfig(metadata["method"], tuple(specs), str(metadata["teacher"]), *more)
     return config, [s["stage"] for s in metadata["stages"] if s["embedding"]]
 
 

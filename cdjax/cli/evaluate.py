@@ -86,7 +86,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     judges = "networks, as models, that compare styles at equal content (default: the teacher)"
     add("--judges", nargs="+", default=[], metavar="NETWORK", help=judges)
     alphas = "at which they compare (1 0.8 0.6 0.4); the first is the first model's"
-    add("--alphas", type=within(float, 0, 1), nargs="+", default=[1.0, 0.8, 0.6, 0.4], help=alphas)
+    add("--alphas", type=within(float, 0, 2), nargs="+", default=[1.0, 0.8, 0.6, 0.4], help=alphas)
     add("--stages", type=int, nargs="+", choices=range(1, 6), help="measure only these stages")
     add("--batch", type=count, default=4, help="images at a time (4)")
     add("-q", "--quiet", action="store_true", help="show no progress")

@@ -113,8 +113,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     weight = within(float, 0, 1_000_000)
     mix = "mix all styles into one, with these weights in their order (default: equal ones)"
     add("--mix", type=weight, nargs="*", metavar="W", help=mix)
-    strength = "strength of the style, 0 to 1 (default 1)"
-    add("--alpha", type=within(float, 0, 1), default=1.0, metavar="A", help=strength)
+    strength = "strength of the style, 0 to 1 (default), up to 2 for more than the model's own"
+    add("--alpha", type=within(float, 0, 2), default=1.0, metavar="A", help=strength)
     transform = "how features get the style's statistics (default: the model's method)"
     add("--transform", choices=["wct", "ot", "adain"], help=transform)
     tempered = "share of the mean variance added to all variances, e.g. 0.01 (default 0)"

@@ -261,7 +261,9 @@ class DistillationConfig:
             raise ValueError(f"stages must be different numbers from 1 to 5, not {self.stages}")
         if self.method == "adain" and len(self.stages) > 1:
             raise ValueError(f"adain has one stage, the paper's is 4, not {self.stages}")
-        check_strengths(self.strengths, len(self.stages))
+        if len(self.strengths) not in (0, len(self.stages)):
+            raise ValueError(f"{len(self.stages)} stages need as many strengths, or none")
+        check_strengths(self.strengths)
         if self.teacher_decoder.whitened:
             raise ValueError("the teacher's decoder cannot be trained with the whitened optimiser")
         self._check_numbers()

@@ -131,7 +131,8 @@ def distill(config: DistillationConfig, folder: Path, observer: Observer | None 
             initialize.existing_student(config.start.model, student(stage, depths=run.depths))
     made = [run.saved(f"stage{k}/model", partial(_make_stage, run, k)) for k in stages]
     model = combine_models(made) if len(made) > 1 else made[0]
-    model = replace(model, config=replace(model.config, strengths=config.strengths))
+    strengths = tuple(zip(stages, config.strengths, strict=False))
+    model = replace(model, config=replace(model.config, strengths=strengths))
     if config.student_transfer.steps:
         model = run.saved("student_transfer/model", partial(_train_transfer, run, model))
     save_model(folder / "model", model, overwrite=True)

@@ -22,7 +22,7 @@ from cdjax.networks.spec import Spec
 from cdjax.ops.matmul import mean_squared_error
 from cdjax.transfer.stages import encode_stage, run_cascade
 from cdjax.transfer.statistics import moments
-from cdjax.transfer.transforms import TRANSFORMS
+from cdjax.transfer.transforms import TRANSFORMS, stage_alpha
 
 TRAINED = ("encoder", "decoder")
 """The networks of each stage that the phase trains."""
@@ -77,7 +77,7 @@ def cascade(
     def transform(spec: Spec, features: Array) -> Array:
         encoder = networks[f"stage{spec.stage}"]["encoder"]
         of_styles = encode_stage(encoder, spec, styles, dtype=task.dtype, training=True)
-        return jax.vmap(move)(features, of_styles, alpha * strengths.get(spec, 1.0))
+        return jax.vmap(move)(features, of_styles, stage_alpha(alpha, strengths.get(spec, 1.0)))
 
     return run_cascade(
         networks, task.students, contents, transform, dtype=task.dtype, training=True

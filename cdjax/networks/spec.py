@@ -152,9 +152,7 @@ def student(stage: int, *, depths: tuple[int, ...] = VGG19_DEPTHS) -> Spec:
     return Spec(stage, widths, depths)
 
 
-def check_strengths(strengths: Sequence[float], stages: int) -> None:
-    """ValueError if there is not one strength for each of the stages, or none at all."""
-    if strengths and len(strengths) != stages:
-        raise ValueError(f"{stages} stages need {stages} strengths, not {len(strengths)}")
+def check_strengths(strengths: Sequence[float]) -> None:
+    """ValueError if a strength, a share of the transform, is not from 0 to 1."""
     if not all(0 <= strength <= 1 for strength in strengths):
-        raise ValueError(f"strengths must be from 0 to 1, not {strengths}")
+        raise ValueError(f"strengths must be from 0 to 1, not {tuple(strengths)}")

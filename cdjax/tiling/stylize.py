@@ -26,7 +26,7 @@ from cdjax.tiling.resume import ResumeState
 from cdjax.transfer.pixels import check_pixels, padded_size
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.stylize import Style, check_model, check_style, check_transform
-from cdjax.transfer.transforms import TRANSFORMS, Affine
+from cdjax.transfer.transforms import TRANSFORMS, Affine, stage_alpha
 
 
 def stylize_by_windows(
@@ -182,7 +182,7 @@ def _maps(
     share, added = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
     maps: list[Callable[[Moments], Affine]] = []
     for spec, of_stage in zip(model.config.specs, style.moments, strict=True):
-        strength = share * model.config.strength_of(spec.stage), added
+        strength = stage_alpha(share, model.config.strength_of(spec.stage)), added
         maps.append(partial(_transform, style=of_stage, strength=strength, name=name))
     return maps
 

@@ -15,7 +15,7 @@ from cdjax.ops.jit import EXACT, compiled
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
 from cdjax.transfer.stages import encode_stage, run_cascade
 from cdjax.transfer.statistics import Moments, moments
-from cdjax.transfer.transforms import TRANSFORMS
+from cdjax.transfer.transforms import TRANSFORMS, stage_alpha
 
 
 @jax.tree_util.register_dataclass
@@ -75,8 +75,9 @@ def stylize(
             and cropped again.
         style: an image like `content`, of any size, or the result of `encode_style`. A batch of N
             styles is paired with a batch of N contents; one style serves a whole batch.
-        alpha: share of the transform at every stage, from 0 (reconstruction) to 1 (full style). A
-            model's `config.strengths` multiply it.
+        alpha: strength of the style, from 0 (reconstruction) to 1 (as the model was trained). The
+            share of the transform at a stage is alpha times the model's `config.strengths`, at
+            most 1, so alphas above 1 make the style stronger where a strength is below 1.
         transform: `"wct"`, `"adain"`, or `"ot"` for linear optimal transport, which keeps more of
             the content's structure. By default the model's method.
         regularization: share, from 0, of the mean variance of content and style features that is
@@ -126,7 +127,7 @@ def _stylize(
     alpha, regularization = strength
 
     def transform(spec: Spec, features: Array) -> Array:
-        share = alpha * model.config.strength_of(spec.stage)
+        share = stage_alpha(alpha, model.config.strength_of(spec.stage))
         of_style = style_moments[spec]
         return TRANSFORMS[name](moments(features), of_style, share, regularization)(features)
 

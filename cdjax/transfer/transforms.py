@@ -138,6 +138,12 @@ def _blend(matrix: Array, content: Moments, style: Moments, alpha: Scalar) -> Af
     return Affine(content.mean, alpha * matrix + (1 - alpha) * identity, offset)
 
 
+def stage_alpha(alpha: Scalar, strength: float) -> Array:
+    """Share of the transform at a stage of a model: alpha times its strength, at most 1."""
+    share = jnp.asarray(alpha * strength)
+    return jnp.where(share > 1, 1.0, share)  # Its derivative at 1 is that below.
+
+
 def wct(
     content: Moments, style: Moments, alpha: Scalar = 1.0, regularization: Scalar = 0.0
 ) -> Affine:

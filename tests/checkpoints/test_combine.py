@@ -50,9 +50,11 @@ def test_later_stages_replace_earlier_ones_and_keep_their_teacher(tmp_path: Path
 
 def test_stages_keep_their_strengths() -> None:
     one = model_of("vgg", DEEP, SHALLOW, seed=1)
-    one = dataclasses.replace(one, config=dataclasses.replace(one.config, strengths=(0.5, 0.9)))
-    assert combine_models([one, model_of("vgg", SHALLOW, seed=2)]).config.strengths == (0.5, 1.0)
-    assert combine_models([one, model_of("vgg", DEEP, seed=2)]).config.strengths == (1.0, 0.9)
+    one = dataclasses.replace(
+        one, config=dataclasses.replace(one.config, strengths=((2, 0.5), (1, 0.9)))
+    )
+    assert combine_models([one, model_of("vgg", SHALLOW, seed=2)]).config.strengths == ((2, 0.5),)
+    assert combine_models([one, model_of("vgg", DEEP, seed=2)]).config.strengths == ((1, 0.9),)
     assert combine_models([one, model_of("vgg", DEEP, SHALLOW, seed=2)]).config.strengths == ()
 
 

@@ -196,7 +196,7 @@ def test_fitted_on_another_folder(work: Path):
         (["small", *COMMON, "--judges", "large"], "--judges and --sheet need --styles"),
         (["small", *COMMON, "--styles", "styles", "--judges", "none"], "none: no such file"),
         (["small", *COMMON, "--styles", "styles", "--sheet", "a.xyz"], "a.xyz"),
-        (["small", *COMMON, "--styles", "styles", "--alphas", "2"], "'2' is not a number from 0"),
+        (["small", *COMMON, "--styles", "styles", "--alphas", "3"], "'3' is not a number from 0"),
         (["small", *COMMON, "--batch", "0"], "'0' is not a whole number from 1"),
         (["small", "small", *COMMON], "a model is given twice"),
         (["images", *COMMON], "images: not a checkpoint of cdjax"),

@@ -84,7 +84,8 @@ def test_the_cascade_makes_the_pictures_of_stylize(method: TransferMethod) -> No
         jax.jit(cascade, static_argnums=0)(work, params, *unit.swapaxes(0, 1), alpha), 0, 1
     )
     model = models.random_model(work.students, method=method, seed=4)
-    model = replace(model, config=replace(model.config, strengths=strengths))
+    pairs = tuple((s.stage, x) for s, x in zip(work.students, strengths, strict=True))
+    model = replace(model, config=replace(model.config, strengths=pairs))
     for i in range(len(PAIRS)):
         expected = stylize(model, PAIRS[i, 0], PAIRS[i, 1], alpha=alpha[i])
         np.testing.assert_allclose(made[i], expected, atol=2e-3)
@@ -212,4 +213,4 @@ def test_a_distillation_ends_with_it_and_goes_on_after_a_stop(
                 network["conv1_1"]["kernel"], whole.params[stage][part]["conv1_1"]["kernel"]
             )
     assert whole.config.specs == first.config.specs
-    assert load_model(tmp_path / "whole/model").config.strengths == config.strengths
+    assert load_model(tmp_path / "whole/model").config.strengths == ((2, 0.5), (1, 1.0))

@@ -59,7 +59,7 @@ def test_every_transform_by_windows_equals_the_whole_image(
 
 
 def test_a_models_strengths_by_windows_equal_those_of_the_whole_image(style: Style) -> None:
-    tempered = dataclasses.replace(MODEL.config, strengths=(0.3, 0.9))
+    tempered = dataclasses.replace(MODEL.config, strengths=((3, 0.3), (1, 0.9)))
     model = dataclasses.replace(MODEL, config=tempered)
     exact = np.asarray(stylize(model, CONTENT, style, alpha=0.7))
     result = stylize_by_windows(model, CONTENT, style, alpha=0.7, memory=SMALL)

@@ -157,18 +157,19 @@ def test_adain_model_uses_adain(shallow: Model, plain: jax.Array) -> None:
 
 def test_strengths_are_shares_of_alpha_by_stage(shallow: Model, plain: jax.Array) -> None:
     def of(*strengths: float, alpha: float) -> jax.Array:
-        config = dataclasses.replace(shallow.config, strengths=strengths)
+        pairs = tuple((s.stage, x) for s, x in zip(shallow.config.specs, strengths, strict=True))
+        config = dataclasses.replace(shallow.config, strengths=pairs)
         return stylize(dataclasses.replace(shallow, config=config), CONTENT, STYLE, alpha=alpha)
 
     stages = len(shallow.config.specs)
     np.testing.assert_array_equal(of(*[1.0] * stages, alpha=1), plain)
     half = stylize(shallow, CONTENT, STYLE, alpha=0.5)
     np.testing.assert_allclose(of(*[0.5] * stages, alpha=1), half, atol=1e-6)
+    np.testing.assert_array_equal(of(*[0.5] * stages, alpha=2), plain)
+    np.testing.assert_array_equal(of(0.5, *[1.0] * (stages - 1), alpha=3), plain)
     last_alone = of(*[0.0] * (stages - 1), 1, alpha=1)
     first_alone = of(1, *[0.0] * (stages - 1), alpha=1)
     assert np.abs(last_alone - first_alone).max() > 0.01
-    with pytest.raises(ValueError, match="stages need"):
-        of(0.5, *[0.5] * stages, alpha=1)
     with pytest.raises(ValueError, match="from 0 to 1"):
         of(*[1.5] * stages, alpha=1)
 
