@@ -26,7 +26,7 @@ SPECS = (Spec(2, (4, 6), (1, 1, 1, 1, 1), padding="zero"), Spec(1, (5,)))
 def model(**changes: Any) -> Any:
     found = random_model(SPECS)
     sources = (("a.pth", "0" * 64), ("ä b.pth", "f" * 64))
-    config = ModelConfig("wct", SPECS, "one, two", sources, ((2, "one"), (1, "two")), (0.3, 1.0))
+    config = ModelConfig("wct", SPECS, "one, two", sources, ((2, "one"), (1, "two")), ((2, 0.3),))
     return type(found)(found.params, config)
 
 
