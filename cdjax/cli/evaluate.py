@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdjax.cli.outputs import already_exists, is_an_input
 from cdjax.cli.parser import Parser, new_file, within
 from cdjax.errors import EvaluationError, UsageError
 from cdjax.io.images import check_suffix
@@ -117,11 +118,11 @@ def _check_outputs(options: argparse.Namespace) -> None:
         if not os.path.lexists(path):
             continue
         if not options.overwrite:
-            raise UsageError(f"output {path}: already exists; --overwrite replaces it")
+            raise already_exists(path)
         if path.exists() and not path.is_file():
             raise UsageError(f"output {path}: is not a regular file and cannot be replaced")
         if any(path.resolve() == read or read in path.resolve().parents for read in inputs):
-            raise UsageError(f"output {path}: is one of the inputs, which are never replaced")
+            raise is_an_input(path)
 
 
 def _measure(
@@ -131,7 +132,7 @@ def _measure(
     from cdjax.checkpoints.load import load_model
     from cdjax.cli.evaluation_report import figures
     from cdjax.evaluation.compare import check_comparable, compare, with_stages
-    from cdjax.networks.teachers import normalized_teacher
+    from cdjax.networks.teachers import deepest_encoder, normalized_teacher
 
     short = [Path(name).resolve().name for name in options.models]
     given = short if len(set(short)) == len(short) else options.models
@@ -143,8 +144,8 @@ def _measure(
         except EvaluationError as error:
             raise EvaluationError(f"{names[name]}: {error}") from error
     teacher = load_model(options.teacher)
-    judges = {name: _network(name) for name in options.judges or [options.teacher]}
-    judged = partial(_judged, options, models, judges, on_progress=on_progress)
+    judges = {name: deepest_encoder(load_model(name)) for name in options.judges}
+    judges = judges or {options.teacher: deepest_encoder(teacher)}
     # Before anything that takes time.
     check_comparable(models, teacher, size=options.size, pairs=options.styles is not None)
     photographs = _read(options, on_progress)
@@ -174,38 +175,28 @@ def _measure(
         settings["not compared with the teacher's features"] = uncompared
     found = {"settings": settings, "photographs": read, "pairs": len(pairs.get("contents", ()))}
     found |= figures(comparison, names | {"teacher": options.teacher})
-    if pairs:
-        found["judges"] = judged(contents=contents, styles=styles)
-    return found, _columns(models, **pairs, alpha=options.alphas[0]) if options.sheet else {}
+    if not pairs:
+        return found, {}
+    both, how = (contents, styles), {"batch": options.batch, "on_progress": on_progress}
+    found["judges"] = _judged(models, judges, both, options.alphas, **how)
+    sheet = _columns(models, both, options.alphas[0], **how) if options.sheet else {}
+    return found, sheet
 
 
 def _judged(
-    options: argparse.Namespace,
     models: "Mapping[str, Model]",
     judges: "Mapping[str, Network]",
-    *,
-    contents: "Images",
-    styles: "Images",
-    on_progress: OnProgress,
+    pairs: "tuple[Images, Images]",
+    alphas: Sequence[float],
+    **how: Any,
 ) -> dict[str, dict[str, Any]]:
     """Style against content of every model, as JSON by the name of the judge."""
     from cdjax.evaluation.style_content import trade_offs
 
-    found = {}
-    for name, network in judges.items():
-        how: dict[str, Any] = {"batch": options.batch, "name": name, "on_progress": on_progress}
-        models_of = trade_offs(models, network, contents, styles, options.alphas, **how)
-        found[name] = {model: asdict(trade_off) for model, trade_off in models_of.items()}
-    return found
-
-
-def _network(name: str) -> "Network":
-    """The deepest encoder of a model, with its spec."""
-    from cdjax.checkpoints.load import load_model
-    from cdjax.networks.teachers import teacher_encoder
-
-    model = load_model(name)
-    return teacher_encoder(model, model.config.specs[0].stage)
+    return {
+        name: {model: asdict(trade_off) for model, trade_off in of_judge.items()}
+        for name, of_judge in trade_offs(models, judges, *pairs, alphas, **how).items()
+    }
 
 
 def _uncompared(models: "Mapping[str, Model]", teacher: "Model") -> str:
@@ -221,20 +212,31 @@ def _uncompared(models: "Mapping[str, Model]", teacher: "Model") -> str:
 
 
 def _columns(
-    models: "Mapping[str, Model]", *, contents: "Images", styles: "Images", alpha: float
+    models: "Mapping[str, Model]",
+    both: "tuple[Images, Images]",
+    alpha: float,
+    *,
+    batch: int,
+    on_progress: OnProgress,
 ) -> "dict[str, Images]":
     """Contents, styles and what the models make of them, by name."""
     import numpy as np
 
+    from cdjax.evaluation.explained_variance import in_full_batches
     from cdjax.io.images import levels
     from cdjax.transfer.stylize import stylize
 
-    columns = {"content": contents, "style": styles}
+    columns, pairs = dict(zip(("content", "style"), both, strict=True)), np.stack(both, axis=1)
     for name, model in models.items():
-        if model.config.method != "encoder":
-            pairs = zip(contents, styles, strict=True)
-            results = [stylize(model, *pair, alpha=alpha) for pair in pairs]
-            columns[name] = levels(np.stack([np.asarray(result) for result in results]))
+        if model.config.method == "encoder":
+            continue
+        task = f"sheet, {name}"
+        columns[name] = np.concatenate(
+            [
+                levels(np.asarray(stylize(model, part[:, 0], part[:, 1], alpha=alpha)))[:count]
+                for part, count in in_full_batches(pairs, batch, task=task, on_progress=on_progress)
+            ]
+        )
     return columns
 
 

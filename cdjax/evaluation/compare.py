@@ -18,7 +18,7 @@ from cdjax.errors import BrokenImageError, EvaluationError
 from cdjax.evaluation.explained_variance import Form, fraction_variance_unexplained
 from cdjax.evaluation.image_quality import Quality, Stylized, reconstruction, stylization_quality
 from cdjax.model import Images, Model, ModelConfig
-from cdjax.networks.teachers import teacher_encoder
+from cdjax.networks.teachers import deepest_encoder, teacher_encoder
 from cdjax.progress import OnProgress, Progress, ignore_progress
 
 FLOPS_SIZE = 3000
@@ -237,7 +237,7 @@ def compare(
     """
     pairs = None if contents is None or styles is None else (contents, styles)
     check_comparable(models, teacher, size=test_images.shape[1], pairs=pairs is not None)
-    measuring = teacher_encoder(teacher, teacher.config.specs[0].stage)
+    measuring = deepest_encoder(teacher)
     options: Any = {"batch": batch, "on_progress": on_progress}
     unexplained = _unexplained(models, teacher, fit_images, test_images, **options)
 

@@ -72,7 +72,7 @@ def _reconstruction(
     return {"psnr": psnr(result, images), "ssim": ssim(result, images)}
 
 
-def _means(measure: Callable[[Images], Any], images: Images, batch: int, **options: Any) -> Any:
+def means_over(measure: Callable[[Images], Any], images: Images, batch: int, **options: Any) -> Any:
     """Means over all images of the measures of batches, a pytree of (N,) arrays."""
     found = []
     for part, count in in_full_batches(images, batch, **options):
@@ -109,7 +109,15 @@ def reconstruction(
         ValueError: if there are no images, or they are too small.
     """
     measure = partial(_reconstruction, tuple(specs), model.params)
-    return Quality(**_means(measure, images, batch, task=name, on_progress=on_progress))
+    return Quality(**means_over(measure, images, batch, task=name, on_progress=on_progress))
+
+
+def taps_of_pairs(
+    spec: Spec, params: Params, results: Array, contents: Array, styles: Array
+) -> tuple[dict[str, Array], ...]:
+    """Taps {name: (N, h, w, C)} of results in [0, 1], and of their contents and styles, uint8."""
+    images = (results, contents.astype(jnp.float32) / 255, styles.astype(jnp.float32) / 255)
+    return tuple(apply(Encoder(spec), params, part)[1] for part in images)
 
 
 @partial(jax.jit, static_argnames="spec")
@@ -117,10 +125,7 @@ def _pair_measures(
     spec: Spec, params: Params, results: Array, contents: Array, styles: Array
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Style distances by tap and the other fields of `Stylized`, (N,) each."""
-    contents, styles = (a.astype(jnp.float32) / 255 for a in (contents, styles))
-    taps, of_contents, of_styles = (
-        apply(Encoder(spec), params, images)[1] for images in (results, contents, styles)
-    )
+    taps, of_contents, of_styles = taps_of_pairs(spec, params, results, contents, styles)
     names = [name for name, _ in spec.taps[:ADAIN_STAGE]]
     deepest = names[-1]
     target = adain_features(jnp.concatenate([of_contents[deepest], of_styles[deepest]]))
@@ -128,7 +133,7 @@ def _pair_measures(
     return style_distance(taps, of_styles), {
         "content_loss": jax.vmap(mean_squared_error)(taps[deepest], target),
         "style_loss": jax.vmap(style_loss)(compared, of_styles),
-        "content_ssim": ssim(results, contents),
+        "content_ssim": ssim(results, contents.astype(jnp.float32) / 255),
     }
 
 
@@ -171,5 +176,5 @@ def stylization_quality(
         return _pair_measures(*teacher, results, contents, styles)
 
     pairs = np.stack([contents, styles], axis=1)
-    found = _means(measure, pairs, batch, task=name, on_progress=on_progress)
+    found = means_over(measure, pairs, batch, task=name, on_progress=on_progress)
     return Stylized(found[0], **found[1])

@@ -8,16 +8,15 @@ teacher of any of them measures both.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cdjax.evaluation.explained_variance import Network, in_full_batches
+from cdjax.evaluation.explained_variance import Network
+from cdjax.evaluation.image_quality import means_over, taps_of_pairs
 from cdjax.model import Images, Model, Params
-from cdjax.networks.encoder import Encoder
-from cdjax.networks.layers import apply
 from cdjax.networks.spec import Spec
 from cdjax.progress import OnProgress, ignore_progress
 from cdjax.transfer.distances import (
@@ -58,8 +57,7 @@ class StyleContent:
 def _measures(
     spec: Spec, params: Params, results: Array, contents: Array, styles: Array
 ) -> dict[str, dict[str, Array]]:
-    images = (results, contents.astype(jnp.float32) / 255, styles.astype(jnp.float32) / 255)
-    taps, of_contents, of_styles = (apply(Encoder(spec), params, part)[1] for part in images)
+    taps, of_contents, of_styles = taps_of_pairs(spec, params, results, contents, styles)
     return {
         "gram": gram_distances(taps, of_styles),
         "sliced": sliced_wasserstein_distances(taps, of_styles, directions=_DIRECTIONS),
@@ -69,7 +67,7 @@ def _measures(
 
 def style_content(
     model: Model,
-    network: Network,
+    networks: Mapping[str, Network],
     contents: Images,
     styles: Images,
     alpha: float,
@@ -77,12 +75,12 @@ def style_content(
     batch: int = 4,
     name: str = "style and content",
     on_progress: OnProgress = ignore_progress,
-) -> StyleContent:
-    """Measures the pictures that a model makes of pairs at an alpha.
+) -> dict[str, StyleContent]:
+    """Measures the pictures that a model makes of pairs at an alpha, by the name of the network.
 
     Args:
         model: of method wct or adain.
-        network: spec and parameters of the encoder that measures.
+        networks: name -> spec and parameters of the encoders that measure.
         contents: (N, H, W, 3), uint8 RGB, at least one.
         styles: of the same shape, one per content.
         alpha: as for `cdjax.stylize`.
@@ -93,14 +91,15 @@ def style_content(
     Raises:
         ValueError: if the shapes do not fit, or the model is a lone encoder.
     """
+
+    def measure(pairs: Images) -> dict[str, dict[str, dict[str, Array]]]:
+        both = pairs[:, 0], pairs[:, 1]
+        results = stylize(model, *both, alpha=alpha)
+        return {name: _measures(*network, results, *both) for name, network in networks.items()}
+
     pairs = np.stack([contents, styles], axis=1)
-    found = []
-    for part, count in in_full_batches(pairs, batch, task=name, on_progress=on_progress):
-        results = stylize(model, part[:, 0], part[:, 1], alpha=alpha)
-        measures = jax.device_get(_measures(*network, results, part[:, 0], part[:, 1]))
-        found.append(jax.tree.map(lambda values: values[:count], measures))  # noqa: B023
-    means = jax.tree.map(lambda *parts: float(np.concatenate(parts).mean()), *found)
-    return StyleContent(alpha, **means)
+    found = means_over(measure, pairs, batch, task=name, on_progress=on_progress)
+    return {name: StyleContent(alpha, **means) for name, means in found.items()}
 
 
 def at_equal_content(
@@ -144,32 +143,31 @@ class TradeOff:
 
 def trade_offs(
     models: Mapping[str, Model],
-    network: Network,
+    networks: Mapping[str, Network],
     contents: Images,
     styles: Images,
     alphas: Sequence[float],
     *,
     batch: int = 4,
-    name: str = "style and content",
     on_progress: OnProgress = ignore_progress,
-) -> dict[str, TradeOff]:
-    """Style against content of models, by name; lone encoders are left out.
+) -> dict[str, dict[str, TradeOff]]:
+    """Style against content: {name of the network: {name of the model: its trade-off}}.
 
-    The alphas are those of every model; the other arguments are those of `style_content`.
+    Lone encoders are left out. The alphas are those of every model; the other arguments are those
+    of `style_content`.
     """
-    found: dict[str, TradeOff] = {}
+    found: dict[str, dict[str, TradeOff]] = {name: {} for name in networks}
     for model_name, model in models.items():
         if model.config.method == "encoder":
             continue
-        rows = []
+        measured = []
         for alpha in alphas:
-            task = f"{name}: {model_name}, alpha {alpha:g}"
-            rows.append(
-                style_content(
-                    model, network, contents, styles, alpha,
-                    batch=batch, name=task, on_progress=on_progress,
-                )
-            )  # fmt: skip
-        first = next(iter(found.values())).rows[0] if found else rows[0]
-        found[model_name] = TradeOff(tuple(rows), at_equal_content(rows, first))
+            how: Any = {"name": f"{model_name}, alpha {alpha:g}", "on_progress": on_progress}
+            measured.append(
+                style_content(model, networks, contents, styles, alpha, batch=batch, **how)
+            )
+        for name, of_network in found.items():
+            rows = tuple(row[name] for row in measured)
+            first = next(iter(of_network.values())).rows[0] if of_network else rows[0]
+            of_network[model_name] = TradeOff(rows, at_equal_content(rows, first))
     return found

@@ -75,13 +75,18 @@ def normalized_teacher(model: Model, images: NDArray[np.uint8], *, batch: int = 
 
     `-normalised` is appended to its teacher's name. Decoders of the old features are left out.
     """
-    spec, params = teacher_encoder(model, model.config.specs[0].stage)
+    spec, params = deepest_encoder(model)
     name = f"{model.config.teacher_of(spec.stage)}-normalised"
     config = dataclasses.replace(
         model.config, method="encoder", specs=(spec,), teacher=name, teachers=()
     )
     encoder = normalize(spec, params, images, batch=batch)
     return Model({f"stage{spec.stage}": {"encoder": encoder}}, config)
+
+
+def deepest_encoder(model: Model) -> tuple[Spec, Params]:
+    """The spec and the parameters of a model's deepest encoder."""
+    return teacher_encoder(model, model.config.specs[0].stage)
 
 
 def teacher_encoder(model: Model, stage: int) -> tuple[Spec, Params]:

@@ -16,7 +16,7 @@ from cdjax.networks.layers import apply
 from tests.evaluated import LARGE, SMALL, TEST, lone, networks
 from tests.models import random_image
 
-JUDGE = networks(LARGE)[0]
+JUDGES = {"other": networks(SMALL)[0], "judge": networks(LARGE)[0]}
 STYLES = random_image(3, 16, 16, seed=11)
 
 
@@ -25,11 +25,11 @@ def row(alpha: float, kept: float, gram: float, sliced: float) -> StyleContent:
 
 
 def test_measures_are_those_of_numpy_and_do_not_depend_on_the_batch() -> None:
-    found = style_content(SMALL, JUDGE, TEST, STYLES, 0.7, batch=2)
-    at_once = style_content(SMALL, JUDGE, TEST, STYLES, 0.7, batch=3)
+    found = style_content(SMALL, JUDGES, TEST, STYLES, 0.7, batch=2)["judge"]
+    at_once = style_content(SMALL, JUDGES, TEST, STYLES, 0.7, batch=3)["judge"]
     for part in ("gram", "sliced", "content"):
         assert getattr(found, part) == pytest.approx(getattr(at_once, part), rel=1e-3)
-    spec, params = JUDGE
+    spec, params = JUDGES["judge"]
     grams, kept = [], []
     for content, style in zip(TEST, STYLES, strict=True):
         made = stylize(SMALL, content, style, alpha=0.7)
@@ -59,7 +59,7 @@ def test_distances_are_compared_where_as_much_content_is_kept() -> None:
 
 def test_all_models_are_compared_with_the_first_and_lone_encoders_are_left_out() -> None:
     models = {"lone": lone(SMALL), "one": LARGE, "same": LARGE, "other": SMALL}
-    found = trade_offs(models, JUDGE, TEST, STYLES, [1.0, 0.5])
+    found = trade_offs(models, JUDGES, TEST, STYLES, [1.0, 0.5])["judge"]
     assert list(found) == ["one", "same", "other"]
     assert found["one"] == found["same"]
     assert found["one"].at_equal_content == {"gram": 1.0, "sliced": 1.0}

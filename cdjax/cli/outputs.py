@@ -1,0 +1,14 @@
+"""The errors of outputs that would replace something."""
+
+from cdjax.errors import UsageError
+from cdjax.io.atomic import StrPath
+
+
+def already_exists(output: StrPath) -> UsageError:
+    """The error of an output that exists and is not to be replaced."""
+    return UsageError(f"output {output}: already exists; --overwrite replaces it")
+
+
+def is_an_input(output: StrPath) -> UsageError:
+    """The error of an output that would replace what the command reads."""
+    return UsageError(f"output {output}: is one of the inputs, which are never replaced")
