@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cdjax.cli.outputs import already_exists, is_an_input
 from cdjax.cli.parser import Parser
 from cdjax.cli.quiet import only_our_lines
 from cdjax.cli.report import aligned
@@ -65,9 +66,9 @@ def _check_output(options: argparse.Namespace) -> None:
     if not os.path.lexists(options.output):
         return
     if not options.overwrite:
-        raise UsageError(f"output {options.output}: already exists; --overwrite replaces it")
+        raise already_exists(options.output)
     if any(os.path.realpath(path) == os.path.realpath(options.output) for path in options.paths):
-        raise UsageError(f"output {options.output}: is one of the inputs, which are never replaced")
+        raise is_an_input(options.output)
 
 
 def _read(source: str, paths: Sequence[str]) -> "Model":

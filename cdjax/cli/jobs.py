@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cdjax.cli.outputs import is_an_input
 from cdjax.errors import ImageError, UsageError
 from cdjax.io.folders import describe, list_folder
 from cdjax.io.formats import FORMATS
@@ -79,7 +80,7 @@ class Settings:
     """How every picture is made.
 
     Attributes:
-        alpha: strength of the style, 0 to 1.
+        alpha: strength of the style, 0 to 2, as for `cdjax.stylize`.
         transform: as for `cdjax.stylize`.
         regularization: as for `cdjax.stylize`.
         content_size: shorter side that contents are scaled to, or None to leave them as they are.
@@ -286,7 +287,7 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
     taken: set[Path] = set()
     for job in jobs:
         if job.output.resolve() in inputs:
-            raise UsageError(f"output {job.output}: is one of the inputs, which are never replaced")
+            raise is_an_input(job.output)
         if job.output in taken:
             raise UsageError(
                 f"output {job.output}: is the result of two pairs; rename one of the inputs"

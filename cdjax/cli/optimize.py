@@ -14,6 +14,7 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cdjax.cli.outputs import already_exists
 from cdjax.cli.parser import Parser, add_picture_options, error_line, picture_path, within
 from cdjax.errors import UsageError
 
@@ -114,7 +115,7 @@ def _job(options: argparse.Namespace) -> "Job":
     if os.path.lexists(job.output) and not options.overwrite:
         if options.json:
             print_outcome(already_there(job))
-        raise UsageError(f"output {job.output}: already exists; --overwrite replaces it")
+        raise already_exists(job.output)
     return job
 
 

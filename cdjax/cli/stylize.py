@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdjax.cli.outputs import already_exists
 from cdjax.cli.parser import (
     BAD_INPUT,
     Parser,
@@ -78,7 +79,7 @@ def _make(
             if job not in todo:
                 print_outcome(already_there(job))
     if single and not todo:
-        raise UsageError(f"output {jobs[0].output}: already exists; --overwrite replaces it")
+        raise already_exists(jobs[0].output)
     if len(jobs) > 1 and not options.quiet:
         print_line(f"cdjax: {_what(jobs)} -> {options.output}")
     pictures = any(file.picture for file in others)

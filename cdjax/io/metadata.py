@@ -117,7 +117,10 @@ def xmp_bytes(metadata: Metadata, name: str) -> bytes | None:
 
 
 def save_options(metadata: Metadata, name: str, size: tuple[int, int]) -> dict[str, Any]:
-    """Arguments of `PIL.Image.Image.save` that write metadata; see `finish_tiff` for TIFF."""
+    """Arguments of `PIL.Image.Image.save` that write metadata.
+
+    TIFF files get the rest of it by `cdjax.io.exif.add_to_tiff`.
+    """
     options: dict[str, Any] = {}
     if metadata.resolution and name != "WEBP":
         options["dpi"] = metadata.resolution

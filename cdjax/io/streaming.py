@@ -116,6 +116,4 @@ def raster(picture: Picture | VipsImage) -> Any:
 
 def without_metadata(picture: Picture | VipsImage) -> Picture | VipsImage:
     """The picture whose file will say nothing beside its pixels."""
-    if isinstance(picture, Picture):
-        return replace(picture, metadata=NO_METADATA)
     return replace(picture, metadata=NO_METADATA)

@@ -57,12 +57,16 @@ def test_wrong_use_is_answered_before_jax_is_imported(pair: Path, weights: Path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "\n", expected)
 
 
+def many_contents(folder: Path, count: int) -> None:
+    folder.mkdir()
+    for number in range(count):
+        os.link("c.png", folder / f"{number}.png")
+
+
 def test_the_work_goes_on_whatever_the_standard_streams_are(
     pair: Path, weights: Path, environment: dict[str, str]
 ) -> None:
-    (pair / "in").mkdir()
-    for number in range(4):
-        os.link("c.png", f"in/{number}.png")
+    many_contents(pair / "in", 4)
     arguments = [*command("in", "s.png", "--weights", str(weights), "-o")]
     for output, redirected, status in (
         ("full", "2>/dev/full", 0),
@@ -76,9 +80,7 @@ def test_the_work_goes_on_whatever_the_standard_streams_are(
 def test_the_work_goes_on_after_the_terminal_was_closed(
     pair: Path, weights: Path, environment: dict[str, str]
 ) -> None:
-    (pair / "in").mkdir()
-    for number in range(200):
-        os.link("c.png", f"in/{number}.png")
+    many_contents(pair / "in", 200)
     master, terminal = os.openpty()
     termios.tcsetwinsize(terminal, (24, 80))
     arguments = ("in", "s.png", "-o", "out", "--weights", str(weights))
