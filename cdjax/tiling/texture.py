@@ -1,0 +1,129 @@
+"""Textures: noise that passes through the cascade again and again takes a style's patterns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+from numpy.typing import NDArray
+
+from cdjax.model import Model
+from cdjax.networks.spec import Spec
+from cdjax.progress import OnProgress, Progress, ignore_progress
+from cdjax.tiling.budget import fits_in_memory
+from cdjax.tiling.stylize import stylize_by_windows
+from cdjax.transfer.pixels import padded_size
+from cdjax.transfer.stylize import Style, check_model, encode_style, stylize
+
+
+def synthesize_texture(
+    model: Model,
+    style: ArrayLike | Style,
+    *,
+    size: tuple[int, int],
+    passes: int = 3,
+    seed: int = 0,
+    tileable: bool = False,
+    transform: str | None = None,
+    regularization: float = 0.0,
+    dtype: DTypeLike = jnp.float32,
+    memory: int | None = None,
+    host_memory: int | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> NDArray[Any]:
+    """Makes a texture of a style from noise (Li et al. 2017, section 4.4).
+
+    Every pass stylises the picture of the pass before; the first one stylises white noise. A
+    tileable texture is continued periodically before every pass by more than the networks see, and
+    cropped to its period after it, so that opposite borders fit together.
+
+    Args:
+        model: a model of method `"wct"` or `"adain"`.
+        style: (H, W, 3), RGB, uint8 or floating in [0, 1], or the result of `cdjax.encode_style`
+            for one image.
+        size: height and width of the texture, from 1 pixel.
+        passes: through the whole cascade, at least 1; more make larger patterns.
+        seed: of the noise; the same seed gives the same texture.
+        tileable: whether copies of the texture can be laid side by side without seams.
+        transform: as for `cdjax.stylize`.
+        regularization: as for `cdjax.stylize`.
+        dtype: float32 or bfloat16, the networks' compute dtype.
+        memory: bytes of device memory; a larger canvas is computed in windows, as by
+            `cdjax.stylize_by_windows`.
+        host_memory: as for `cdjax.stylize_by_windows`.
+        on_progress: called with the number of finished passes.
+
+    Returns:
+        (H, W, 3), float32 in [0, 1].
+
+    Raises:
+        ValueError: if there are no passes, the size of a tileable texture is not a multiple of the
+            deepest stage's stride, and as for `cdjax.stylize_by_windows`.
+    """
+    check_model(model)
+    specs = model.config.specs
+    if passes < 1 or min(size) < 1:
+        raise ValueError(f"a texture needs at least 1 pass and 1 pixel, not {passes} and {size}")
+    if tileable:
+        check_tileable(size, specs)
+    if not isinstance(style, Style):
+        style = encode_style(model, style, dtype=dtype)
+    margin = _margin(specs) if tileable else 0
+    canvas = (size[0] + 2 * margin, size[1] + 2 * margin)
+    options: dict[str, Any] = {"transform": transform, "regularization": regularization}
+    repaint: Any = partial(stylize, dtype=dtype, **options)
+    if not fits_in_memory(canvas, model.config, memory):
+        limits = {"memory": memory, "host_memory": host_memory}
+        repaint = partial(stylize_by_windows, dtype=dtype, **limits, **options)
+    image: Any = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    for done in range(passes):
+        on_progress(Progress("texture", done, passes))
+        extended = _Periodic(image, margin)
+        source = extended if repaint.func is stylize_by_windows else extended[:, :]
+        image = repaint(model, source, style)
+        image = np.asarray(image)[margin : margin + size[0], margin : margin + size[1]]
+    on_progress(Progress("texture", passes, passes))
+    return image
+
+
+def check_tileable(size: Sequence[int], specs: Sequence[Spec]) -> None:
+    """Checks that networks treat all periods of a texture alike; ValueError if they do not."""
+    stride = max(spec.stride for spec in specs)
+    if any(length % stride for length in size):
+        height, width = (max(1, round(length / stride)) * stride for length in size)
+        raise ValueError(
+            f"a tileable texture has sides that are multiples of {stride} pixels, such as "
+            f"{width}x{height}, not {size[1]}x{size[0]}"
+        )
+
+
+def _margin(specs: Sequence[Spec]) -> int:
+    """How far the pixels that a pass looks at lie apart, in whole positions of all stages."""
+    return padded_size((sum(2 * spec.halo for spec in specs),) * 2, specs)[0]
+
+
+@dataclass(frozen=True)
+class _Periodic:
+    """A raster (`cdjax.tiling.buffers.Raster`) that repeats an image beyond its borders."""
+
+    image: NDArray[Any]
+    margin: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        height, width, channels = self.image.shape
+        return height + 2 * self.margin, width + 2 * self.margin, channels
+
+    @property
+    def dtype(self) -> Any:
+        return self.image.dtype
+
+    def __getitem__(self, region: tuple[slice, slice]) -> NDArray[Any]:
+        rows, columns = (
+            (np.arange(length)[part] - self.margin) % inner
+            for part, length, inner in zip(region, self.shape, self.image.shape, strict=False)
+        )
+        return np.ascontiguousarray(self.image[rows][:, columns])
