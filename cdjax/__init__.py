@@ -24,6 +24,7 @@ from cdjax.errors import (
     TorchFileError,
     TrainingError,
     UsageError,
+    VideoError,
 )
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     from cdjax.optimization.config import Optimization
     from cdjax.optimization.optimize import optimize_image
     from cdjax.tiling.stylize import stylize_by_windows
+    from cdjax.tiling.texture import synthesize_texture
     from cdjax.transfer.mixing import mix_styles
     from cdjax.transfer.stylize import Style, encode_style, stylize
+    from cdjax.video.stylize import stylize_frames
 
 __all__ = [
     "BrokenImageError",
@@ -60,6 +63,7 @@ __all__ = [
     "TorchFileError",
     "TrainingError",
     "UsageError",
+    "VideoError",
     "__version__",
     "encode_style",
     "load_model",
@@ -69,6 +73,8 @@ __all__ = [
     "student",
     "stylize",
     "stylize_by_windows",
+    "stylize_frames",
+    "synthesize_texture",
     "teacher",
 ]
 
@@ -80,8 +86,10 @@ _LAZY = {
     "optimization.config": ("Optimization",),
     "optimization.optimize": ("optimize_image",),
     "tiling.stylize": ("stylize_by_windows",),
+    "tiling.texture": ("synthesize_texture",),
     "transfer.mixing": ("mix_styles",),
     "transfer.stylize": ("Style", "encode_style", "stylize"),
+    "video.stylize": ("stylize_frames",),
 }
 
 

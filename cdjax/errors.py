@@ -21,6 +21,10 @@ class ImageError(CdjaxError):
     """An image file that cannot be read or written."""
 
 
+class VideoError(CdjaxError):
+    """A film, or a folder of its frames, that cannot be read or written."""
+
+
 class CheckpointError(CdjaxError):
     """A model that cannot be found, read or written."""
 

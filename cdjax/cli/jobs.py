@@ -186,7 +186,7 @@ def plan(
         if target.suffix.lower() in FORMATS and not target.exists() and not output.endswith("/"):
             many = f"{len(jobs)} pictures need" if len(jobs) > 1 else "results of a folder need"
             raise UsageError(f"output {output}: {many} a folder; end it with / if it is one")
-        _check_folder(target)
+        check_folder(target)
     _check_outputs(jobs)
     return jobs
 
@@ -252,7 +252,7 @@ def _check_single(target: Path, deepzoom: bool) -> None:
         check_suffix(target)
     if not target.parent.is_dir():
         raise UsageError(f"output {target}: the folder {target.parent} does not exist")
-    _check_folder(target.parent)
+    check_folder(target.parent)
 
 
 def _files(paths: Sequence[Path], role: str) -> list[Path]:
@@ -270,8 +270,8 @@ def _labels(paths: Sequence[Path]) -> dict[Path, str]:
     return {path: _both(path)[stems[path.stem] > 1] for path in paths}
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuses, before anything is computed, a folder that cannot be made or written to."""
+def check_folder(folder: Path) -> None:
+    """Raises `UsageError` for a folder that cannot be made or written to."""
     paths = (folder, *folder.parents)
     existing = next(path for path in paths if os.path.lexists(path))
     if existing.is_symlink() and not existing.exists():

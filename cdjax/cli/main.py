@@ -26,6 +26,8 @@ from cdjax.errors import TrainingError, first_line
 
 COMMANDS = {
     "stylize": "repaint photographs in the style of paintings",
+    "video": "repaint films, without flicker where nothing moves",
+    "texture": "make a texture of a painting from noise",
     "optimize": "repaint a photograph by optimising its pixels (Gatys et al.); much slower",
     "distill": "compress a style-transfer network by collaborative distillation",
     "evaluate": "measure models against their teacher on photographs",
@@ -35,7 +37,10 @@ COMMANDS = {
 }
 """The subcommands and what they do."""
 
-_TUNABLES = {"stylize": STYLISATION, "optimize": TRAINING, "distill": TRAINING}
+_TUNABLES = {
+    **dict.fromkeys(("stylize", "video", "texture"), STYLISATION),
+    **dict.fromkeys(("optimize", "distill"), TRAINING),
+}
 _TRAINING_FAILED = 1
 _INTERRUPTED = 130
 

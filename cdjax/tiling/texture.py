@@ -76,7 +76,7 @@ def synthesize_texture(
     options: dict[str, Any] = {"transform": transform, "regularization": regularization}
     repaint: Any = partial(stylize, dtype=dtype, **options)
     if not fits_in_memory(canvas, model.config, memory):
-        limits = {"memory": memory, "host_memory": host_memory}
+        limits: dict[str, Any] = {"memory": memory, "host_memory": host_memory}
         repaint = partial(stylize_by_windows, dtype=dtype, **limits, **options)
     image: Any = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
     for done in range(passes):

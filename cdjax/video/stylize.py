@@ -87,7 +87,9 @@ def frames_and_states(
     dtype = compute_dtype(dtype)
     encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
     check_style(model.config, encoded, (1, 1, 3))
-    settings = tuple(jnp.asarray(value, jnp.float32) for value in (alpha, regularization, smoothing))
+    settings = tuple(
+        jnp.asarray(value, jnp.float32) for value in (alpha, regularization, smoothing)
+    )
     waiting: tuple[Array, FrameState] | None = None
     for frame in frames:
         pixels = as_pixels(frame, "frame")
