@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="cdjax texture",
-        description="Make a texture of any size with the patterns and colours of STYLE, from noise.",
+        description="Make a texture of any size with the patterns of STYLE from noise.",
     )
     add = parser.add_argument
     add("style", type=picture_path, metavar="STYLE", help="an image; - is standard input")
