@@ -35,7 +35,7 @@ def write_film(
     rotation: int = 0,
     title: str = "",
 ) -> None:
-    """Writes a film, with a tone if there is an audio codec, and at given times if there are any."""
+    """Writes a film, with a tone if there is an audio codec, its frames at given times if any."""
     av = pytest.importorskip("av")
     frames = list(frames)
     with av.open(str(path), "w") as container:

@@ -26,7 +26,7 @@ from cdjax.video.films import Film, read_film
 from cdjax.video.frame_folder import FrameFolder, read_folder
 from cdjax.video.segments import SEGMENT, SegmentFolder
 from cdjax.video.smoothing import initial_state
-from cdjax.video.stylize import frames_and_states
+from cdjax.video.stylize import FrameSettings, frames_and_states
 
 _T = TypeVar("_T")
 
@@ -39,22 +39,14 @@ class FilmSettings:
     """How a film is made.
 
     Attributes:
-        alpha: as for `cdjax.stylize_frames`.
-        transform: the same.
-        regularization: the same.
-        smoothing: the same.
-        dtype: the same.
+        frames: how every frame is stylised.
         size: height and width to which frames are scaled.
         crf: constant rate factor of the encoder.
         strip: whether metadata is left out.
         overwrite: whether an output that exists is replaced.
     """
 
-    alpha: float
-    transform: str | None
-    regularization: float
-    smoothing: int
-    dtype: str
+    frames: FrameSettings
     size: tuple[int, int]
     crf: int
     strip: bool
@@ -84,7 +76,8 @@ def make_film(
 ) -> int:
     """Stylises a film, and continues where an interrupted run of the same film was.
 
-    The output is a film if it has the suffix of one, else a folder of frames.
+    To be called in the context of `kept.made()`. The output is a film if it has the suffix of one,
+    else a folder of frames.
 
     Returns:
         The number of frames of the result.
@@ -97,7 +90,6 @@ def make_film(
     if not fits_in_memory(settings.size, model.config):
         what = f"frames of {width}x{height} pixels do not fit in memory"
         raise VideoError(f"{output}: {what}; --content-size makes them smaller")
-    kept.folder.mkdir(parents=True, exist_ok=True)
     is_film = output.suffix.lower() in encoding.CONTAINERS
     part = kept.segment if is_film else lambda number: kept.frames
     done, state = kept.load(initial_state(model.config, settings.size), part)
@@ -111,9 +103,7 @@ def make_film(
             waiting.append(times)
             yield frame
 
-    names = ("alpha", "transform", "regularization", "smoothing", "dtype")
-    options: Any = {name: getattr(settings, name) for name in names}
-    results = frames_and_states(model, pixels(), style, state=state, **options)
+    results = frames_and_states(model, pixels(), style, settings.frames, state)
     for number in count(done):
         group = islice(results, SEGMENT)
         if (first := next(group, None)) is None:

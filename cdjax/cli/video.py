@@ -135,20 +135,23 @@ def _film(options: argparse.Namespace, job: "Job", guard: "InterruptGuard") -> t
     from cdjax.tiling.resume import run_key
     from cdjax.transfer.stylize import encode_style
     from cdjax.video.segments import SEGMENT, SegmentFolder
+    from cdjax.video.stylize import FrameSettings
 
+    given = vars(options)
     with ProgressBar("frame", guard=guard, keep=True, quiet=options.quiet) as bar:
         source = _source(options, bar)
         size = frame_size(source, options.content_size)
         model = load_chosen(options)
         painting = read_picture(job.styles[0], options.style_size)
-        chosen = vars(options) | {"size": size}
-        settings = FilmSettings(**{f.name: chosen[f.name] for f in fields(FilmSettings)})
+        frames = FrameSettings(**{f.name: given[f.name] for f in fields(FrameSettings)})
+        settings = FilmSettings(frames, size, options.crf, options.strip, options.overwrite)
         files = [sha256(path) for path in (*source.paths, job.styles[0])]
         # What only the last step needs may be another when the run is continued.
         pixels = replace(settings, strip=False, overwrite=False)
         made_of = (files, pixels, options.style_size, source.rate, SEGMENT, job.output.name)
         kept = SegmentFolder(job.output.resolve().parent, run_key(model, *made_of))
-        with within_memory(f"{job.content}: {size[1]}x{size[0]} pixels", "--content-size"):
+        what = f"{job.content}: {size[1]}x{size[0]} pixels"
+        with kept.made(), within_memory(what, "--content-size"):
             style = encode_style(model, painting.pixels, dtype=options.dtype)
             make_film(model, source, style, job.output, settings, kept, guard, bar)
     return size[1], size[0]

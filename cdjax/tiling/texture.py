@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -36,14 +35,12 @@ def synthesize_texture(
 ) -> NDArray[Any]:
     """Makes a texture of a style from noise (Li et al. 2017, section 4.4).
 
-    Every pass stylises the picture of the pass before; the first one stylises white noise. A
-    tileable texture is continued periodically before every pass by more than the networks see, and
-    cropped to its period after it, so that opposite borders fit together.
+    The first pass stylises white noise, every further one the picture of the pass before. A
+    tileable texture is continued periodically before every pass and cropped to its period after it.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
-        style: (H, W, 3), RGB, uint8 or floating in [0, 1], or the result of `cdjax.encode_style`
-            for one image.
+        style: an image, (H, W, 3), or the result of `cdjax.encode_style`.
         size: height and width of the texture, from 1 pixel.
         passes: through the whole cascade, at least 1; more make larger patterns.
         seed: of the noise; the same seed gives the same texture.
@@ -51,8 +48,7 @@ def synthesize_texture(
         transform: as for `cdjax.stylize`.
         regularization: as for `cdjax.stylize`.
         dtype: float32 or bfloat16, the networks' compute dtype.
-        memory: bytes of device memory; a larger canvas is computed in windows, as by
-            `cdjax.stylize_by_windows`.
+        memory: bytes of device memory, beyond which windows are used (`stylize_by_windows`).
         host_memory: as for `cdjax.stylize_by_windows`.
         on_progress: called with the number of finished passes.
 
@@ -60,7 +56,7 @@ def synthesize_texture(
         (H, W, 3), float32 in [0, 1].
 
     Raises:
-        ValueError: if there are no passes, the size of a tileable texture is not a multiple of the
+        ValueError: if there are no passes, a side of a tileable texture is not a multiple of the
             deepest stage's stride, and as for `cdjax.stylize_by_windows`.
     """
     check_model(model)
@@ -74,17 +70,17 @@ def synthesize_texture(
     margin = _margin(specs) if tileable else 0
     canvas = (size[0] + 2 * margin, size[1] + 2 * margin)
     options: dict[str, Any] = {"transform": transform, "regularization": regularization}
-    repaint: Any = partial(stylize, dtype=dtype, **options)
-    if not fits_in_memory(canvas, model.config, memory):
-        limits: dict[str, Any] = {"memory": memory, "host_memory": host_memory}
-        repaint = partial(stylize_by_windows, dtype=dtype, **limits, **options)
+    whole = fits_in_memory(canvas, model.config, memory)
+    if not whole:
+        options |= {"memory": memory, "host_memory": host_memory}
+    repaint: Any = stylize if whole else stylize_by_windows
     image: Any = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
     for done in range(passes):
         on_progress(Progress("texture", done, passes))
         extended = _Periodic(image, margin)
-        source = extended if repaint.func is stylize_by_windows else extended[:, :]
-        image = repaint(model, source, style)
-        image = np.asarray(image)[margin : margin + size[0], margin : margin + size[1]]
+        source = extended[:, :] if whole else extended
+        result = np.asarray(repaint(model, source, style, dtype=dtype, **options))
+        image = result[margin : margin + size[0], margin : margin + size[1]]
     on_progress(Progress("texture", passes, passes))
     return image
 

@@ -39,7 +39,8 @@ class FrameFolder:
 
 def open_folder(paths: Sequence[Path], rate: Fraction) -> FrameFolder:
     """The folder of some pictures; ImageError if the first cannot be read."""
-    return FrameFolder(tuple(paths), read_image(paths[0]).pixels.shape[:2], rate)
+    height, width = read_image(paths[0]).pixels.shape[:2]
+    return FrameFolder(tuple(paths), (height, width), rate)
 
 
 def read_folder(

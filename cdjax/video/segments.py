@@ -6,8 +6,8 @@ kept beside them.
 """
 
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -49,6 +49,17 @@ class SegmentFolder:
     def segment(self, number: int) -> Path:
         """The file of a segment of a film, counted from 0."""
         return self.folder / f"segment-{number:06}"
+
+    @contextmanager
+    def made(self) -> Iterator[None]:
+        """Makes the folder, and removes it after an exception unless a segment was finished."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except BaseException:
+            if not self._states():
+                self.clear()
+            raise
 
     def load(self, like: FrameState, part: Callable[[int], Path]) -> tuple[int, FrameState]:
         """The number of segments that are finished, and the state behind the last of them.

@@ -1,9 +1,8 @@
 """Style transfer of films: frames in, stylised frames out, by one program for all of them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,17 @@ from cdjax.transfer.statistics import Moments, moments
 from cdjax.transfer.stylize import Style, check_style, check_transform, encode_style
 from cdjax.transfer.transforms import TRANSFORMS, stage_alpha
 from cdjax.video.smoothing import FrameState, initial_state, smoothed_frame, smoothed_moments
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """How every frame is stylised; the attributes are arguments of `stylize_frames`."""
+
+    alpha: float = 1.0
+    transform: str | None = None
+    regularization: float = 0.0
+    smoothing: int = 8
+    dtype: DTypeLike = jnp.float32
 
 
 def stylize_frames(
@@ -58,9 +68,8 @@ def stylize_frames(
         ValueError: if the frames differ in size, smoothing is below 1, and as for
             `cdjax.stylize`.
     """
-    options: dict[str, Any] = {"transform": transform, "regularization": regularization}
-    options |= {"alpha": alpha, "smoothing": smoothing, "dtype": dtype}
-    for result, _ in frames_and_states(model, frames, style, **options):
+    settings = FrameSettings(alpha, transform, regularization, smoothing, dtype)
+    for result, _ in frames_and_states(model, frames, style, settings):
         yield result
 
 
@@ -68,28 +77,22 @@ def frames_and_states(
     model: Model,
     frames: Iterable[ArrayLike],
     style: ArrayLike | Style,
-    *,
-    alpha: float = 1.0,
-    transform: str | None = None,
-    regularization: float = 0.0,
-    smoothing: int = 8,
-    dtype: DTypeLike = jnp.float32,
+    settings: FrameSettings,
     state: FrameState | None = None,
 ) -> Iterator[tuple[NDArray[np.uint8], FrameState]]:
     """Does what `stylize_frames` does, and yields the state behind every frame with the result.
 
-    The other arguments are those of `stylize_frames`; with the state behind a frame as `state`,
-    the frames behind it have the same results, bit for bit, as in one go.
+    With the state behind a frame as `state`, the frames that follow have the same results, bit for
+    bit, as in one go.
     """
-    name = check_transform(model, transform, regularization)
-    if smoothing < 1:
-        raise ValueError(f"smoothing is over at least 1 frame, not {smoothing}")
-    dtype = compute_dtype(dtype)
+    name = check_transform(model, settings.transform, settings.regularization)
+    if settings.smoothing < 1:
+        raise ValueError(f"smoothing is over at least 1 frame, not {settings.smoothing}")
+    dtype = compute_dtype(settings.dtype)
     encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
     check_style(model.config, encoded, (1, 1, 3))
-    settings = tuple(
-        jnp.asarray(value, jnp.float32) for value in (alpha, regularization, smoothing)
-    )
+    given = (settings.alpha, settings.regularization, settings.smoothing)
+    numbers = tuple(jnp.asarray(number, jnp.float32) for number in given)
     waiting: tuple[Array, FrameState] | None = None
     for frame in frames:
         pixels = as_pixels(frame, "frame")
@@ -99,7 +102,7 @@ def frames_and_states(
             expected = state.content.shape
             raise ValueError(f"all frames must be {expected} like the first, not {pixels.shape}")
         result, state = _stylize_frame(
-            model, pixels, state, encoded, settings, name=name, dtype=dtype
+            model, pixels, state, encoded, numbers, name=name, dtype=dtype
         )
         # The next frame is computed while this one is in use.
         if waiting is not None:
@@ -115,13 +118,13 @@ def _stylize_frame(
     frame: Pixels,
     state: FrameState,
     style: Style,
-    settings: tuple[Array, ...],
+    numbers: tuple[Array, ...],
     *,
     name: str,
     dtype: jnp.dtype,
 ) -> tuple[Array, FrameState]:
     """The stylised frame, uint8, and the state behind it."""
-    specs, (alpha, regularization, smoothing) = model.config.specs, settings
+    specs, (alpha, regularization, smoothing) = model.config.specs, numbers
     state, weight = smoothed_frame(to_float(frame), state, smoothing)
     before = dict(zip(specs, state.moments, strict=True))
     of_style = dict(zip(specs, style.moments, strict=True))

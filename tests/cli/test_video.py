@@ -163,7 +163,7 @@ def test_odd_films_become_right_ones(
         (["none.mp4", "s.png", "-o", "out.mp4"], "film none.mp4: no such file or folder"),
         (["text.mp4", "s.png", "-o", "out.mp4"], "text.mp4: not a film"),
         (["empty.mp4", "s.png", "-o", "out.mp4"], "empty.mp4: not a film"),
-        (["list.mp4", "s.png", "-o", "out.mp4"], "list.mp4: not a film of a format that is read"),
+        (["list.mp4", "s.png", "-o", "out.mp4"], "list.mp4: not a film, or broken"),
         (["c.png", "s.png", "-o", "out.mp4"], "c.png: not a film of a format that is read"),
         (["head.mp4", "s.png", "-o", "out.mp4"], "head.mp4: not a film, or broken"),
         (["sound.mp4", "s.png", "-o", "out.mp4"], "sound.mp4: has no moving pictures"),

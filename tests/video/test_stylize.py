@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cdjax import Model, Spec, Style, encode_style, stylize, stylize_frames
 from cdjax.io.images import levels
-from cdjax.video.stylize import frames_and_states
+from cdjax.video.stylize import FrameSettings, frames_and_states
 from tests.films import pictures
 from tests.models import random_image, random_model
 
@@ -84,9 +84,10 @@ def test_a_cut_starts_anew(run: Run) -> None:
 
 
 def test_frames_behind_a_state_are_those_of_one_go(model: Model, style: Style, run: Run) -> None:
-    frames = pictures(5)
-    states = [state for _, state in frames_and_states(model, frames[:3], style)]
-    rest = [image for image, _ in frames_and_states(model, frames[3:], style, state=states[-1])]
+    frames, settings = pictures(5), FrameSettings()
+    states = [state for _, state in frames_and_states(model, frames[:3], style, settings)]
+    after = frames_and_states(model, frames[3:], style, settings, states[-1])
+    rest = [image for image, _ in after]
     np.testing.assert_array_equal(rest, run(frames)[3:])
 
 
