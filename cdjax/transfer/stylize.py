@@ -112,12 +112,13 @@ def stylize(
     options: Any = {"name": name, "dtype": dtype}
     if images.ndim == 3:
         of_style = _nth(encoded, 0).moments
-        return jnp.asarray(stylize_in_patches(model, images, of_style, strength, **options))
+        result = stylize_in_patches(model, images, of_style, strength, **options)
+        return jax.device_put(result)  # jnp.asarray would compile a program for every shape.
     results = [
         stylize_in_patches(model, image, _nth(encoded, index).moments, strength, **options)
         for index, image in enumerate(images)
     ]
-    return jnp.asarray(np.stack(results))
+    return jax.device_put(np.stack(results))
 
 
 def _in_patches(model: Model, *arguments: Any) -> bool:
