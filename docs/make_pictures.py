@@ -135,6 +135,18 @@ def methods(inputs: Inputs) -> None:
     save("methods", in_rows(results, 3, 400), kilobytes=260)
 
 
+def textures(inputs: Inputs) -> None:
+    """Textures of three paintings, and a tile of a fourth, laid twice in each direction."""
+    model = cdjax.load_model("wct-16x")
+    results = [
+        cdjax.synthesize_texture(model, inputs.painting(name, 384), size=(384, 384))
+        for name in ("starry_night", "composition_vii", "udnie")
+    ]
+    style = inputs.painting("mondrian", 256)
+    tile = cdjax.synthesize_texture(model, style, size=(192, 192), tileable=True)
+    save("textures", in_rows([*results, np.tile(tile, (2, 2, 1))], 4, 300), kilobytes=220)
+
+
 def forty_megapixels(inputs: Inputs) -> None:
     """A picture of 40 megapixels, and a window of it at full size."""
     content = np.asarray(scaled(inputs.photograph(BUTTERFLY), 5334))
@@ -215,6 +227,7 @@ DRAW: dict[str, Callable[[Inputs], None]] = {
     "alpha": alpha,
     "style-size": style_size,
     "methods": methods,
+    "textures": textures,
     "forty-megapixels": forty_megapixels,
     "flow": flow,
 }
