@@ -1,7 +1,8 @@
-"""Speed and memory of cdjax against PyTorch, of windows, of optimisation, and the paper's table.
+"""Speed and memory of cdjax against PyTorch: pictures, films, windows, optimisation; a table.
 
     python -m experiments.benchmark [--method adain] [--sizes 512 1024 2048]
     python -m experiments.benchmark --training [--stages 3 5]
+    python -m experiments.benchmark --video [--method adain] [--sizes 720]
     python -m experiments.benchmark --ultra [--megapixels 1 4 16 40 100]
     python -m experiments.benchmark --gatys [--sizes 512 1024]
     python -m experiments.benchmark --table [MODEL ...]
@@ -21,7 +22,7 @@ from typing import Any
 from cdjax.cli.parser import Parser, new_file, size, within
 from cdjax.cli.report import about, as_json
 from cdjax.io.atomic import write_text
-from experiments.benchmarks import gatys, paper_table, stylization, tiles, training
+from experiments.benchmarks import gatys, paper_table, stylization, tiles, training, video
 from experiments.benchmarks.paper_table import table_report
 from experiments.benchmarks.report import report, say
 from experiments.benchmarks.ways import available
@@ -44,6 +45,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--stages", type=within(int, 1, 5), nargs="+", default=[3, 5], help="(3 5)")
     add("--batch", type=count, default=4, help="crops in a step (%(default)s)")
     add("--crop", type=within(int, 32, 4096), default=128, help="their side in pixels")
+    add = parser.add_argument_group("films").add_argument
+    add("--video", action="store_true", help="measure frames of --sizes lines instead")
+    add("--frames", type=count, default=8, help="of a run (%(default)s)")
     add = parser.add_argument_group("pictures of many megapixels").add_argument
     add("--ultra", action="store_true", help="measure windows and whole pictures instead")
     add("--megapixels", type=within(float, 0, 10_000), nargs="+", default=[1, 4, 16, 40, 100])
@@ -65,8 +69,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--table-size", type=within(int, 64, 100_000), default=1024, help="pixels a side (1024)")
     add("--limit", type=size, default="12GB", help="memory of the largest picture (12GB)")
     options = parser.parse_args(arguments)
-    if options.training + options.ultra + options.gatys + (options.table is not None) > 1:
-        parser.error("--training, --ultra, --gatys and --table are different; choose one")
+    subjects = (options.training, options.video, options.ultra, options.gatys)
+    if sum(subjects) + (options.table is not None) > 1:
+        parser.error("--training, --video, --ultra, --gatys and --table differ; choose one")
     if options.crop % 16:
         parser.error(f"--crop must be a multiple of 16, not {options.crop}")
     return options
@@ -78,8 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     subject: Any = training if options.training else stylization
     subject = tiles if options.ultra else gatys if options.gatys else subject
+    subject = video if options.video else subject
     subject = subject if options.table is None else paper_table
-    if subject in (stylization, training) and "plain" not in available():
+    if subject in (stylization, training, video) and "plain" not in available():
         say("PyTorch is missing (pip install torch): cdjax is measured alone")
     # This process, too, uses the GPU that the workers share.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

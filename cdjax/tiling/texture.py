@@ -35,8 +35,7 @@ def synthesize_texture(
 ) -> NDArray[Any]:
     """Makes a texture of a style from noise (Li et al. 2017, section 4.4).
 
-    The first pass stylises white noise, every further one the picture of the pass before. A
-    tileable texture is continued periodically before every pass and cropped to its period after it.
+    The first pass stylises white noise, every further one the picture of the pass before.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
@@ -45,11 +44,9 @@ def synthesize_texture(
         passes: through the whole cascade, at least 1; more make larger patterns.
         seed: of the noise; the same seed gives the same texture.
         tileable: whether copies of the texture can be laid side by side without seams.
-        transform: as for `cdjax.stylize`.
-        regularization: as for `cdjax.stylize`.
-        dtype: float32 or bfloat16, the networks' compute dtype.
-        memory: bytes of device memory, beyond which windows are used (`stylize_by_windows`).
-        host_memory: as for `cdjax.stylize_by_windows`.
+        transform, regularization, dtype: as for `cdjax.stylize`.
+        memory: as for `cdjax.stylize_by_windows`, which makes what does not fit in it.
+        host_memory: the same.
         on_progress: called with the number of finished passes.
 
     Returns:
@@ -60,27 +57,25 @@ def synthesize_texture(
             deepest stage's stride, and as for `cdjax.stylize_by_windows`.
     """
     check_model(model)
-    specs = model.config.specs
     if passes < 1 or min(size) < 1:
         raise ValueError(f"a texture needs at least 1 pass and 1 pixel, not {passes} and {size}")
     if tileable:
-        check_tileable(size, specs)
+        check_tileable(size, model.config.specs)
     if not isinstance(style, Style):
         style = encode_style(model, style, dtype=dtype)
-    margin = _margin(specs) if tileable else 0
+    margin = _margin(model.config.specs) if tileable else 0
     canvas = (size[0] + 2 * margin, size[1] + 2 * margin)
-    options: dict[str, Any] = {"transform": transform, "regularization": regularization}
     whole = fits_in_memory(canvas, model.config, memory)
-    if not whole:
-        options |= {"memory": memory, "host_memory": host_memory}
+    limits = {} if whole else {"memory": memory, "host_memory": host_memory}
+    options: Any = {"transform": transform, "regularization": regularization, **limits}
     repaint: Any = stylize if whole else stylize_by_windows
     image: Any = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
     for done in range(passes):
         on_progress(Progress("texture", done, passes))
         extended = _Periodic(image, margin)
         source = extended[:, :] if whole else extended
-        result = np.asarray(repaint(model, source, style, dtype=dtype, **options))
-        image = result[margin : margin + size[0], margin : margin + size[1]]
+        image = np.asarray(repaint(model, source, style, dtype=dtype, **options))
+        image = image[margin : margin + size[0], margin : margin + size[1]]
     on_progress(Progress("texture", passes, passes))
     return image
 
@@ -106,7 +101,7 @@ class _Periodic:
     """A raster (`cdjax.tiling.buffers.Raster`) that repeats an image beyond its borders."""
 
     image: NDArray[Any]
-    margin: int
+    margin: int  # More than the networks see, so that all periods are computed from the same.
 
     @property
     def shape(self) -> tuple[int, ...]:

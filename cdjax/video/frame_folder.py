@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.errors import VideoError
-from cdjax.io.images import Picture, levels, read_image, resized, write_image
+from cdjax.io.images import Picture, image_size, levels, read_image, resized, write_image
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,16 @@ class FrameFolder:
 
 
 def open_folder(paths: Sequence[Path], rate: Fraction) -> FrameFolder:
-    """The folder of some pictures; ImageError if the first cannot be read."""
+    """The folder of some pictures.
+
+    Raises:
+        ImageError: if the first of them cannot be read.
+        VideoError: if one says that it is of another size than the first.
+    """
+    sizes = [image_size(path) for path in paths]
+    for path, size in zip(paths, sizes, strict=True):
+        if size and sizes[0] and size != sizes[0]:
+            raise _of_another_size(path, size, paths[0], sizes[0])
     height, width = read_image(paths[0]).pixels.shape[:2]
     return FrameFolder(tuple(paths), (height, width), rate)
 
@@ -56,9 +65,15 @@ def read_folder(
         picture = read_image(path)
         height, width = picture.pixels.shape[:2]
         if (height, width) != folder.size:
-            first = f"{folder.paths[0].name} has {folder.size[1]}x{folder.size[0]}"
-            raise VideoError(f"{path}: {width}x{height} pixels, but {first}; frames have one size")
+            raise _of_another_size(path, (height, width), folder.paths[0], folder.size)
         yield levels(resized(picture, size).pixels), 1
+
+
+def _of_another_size(
+    path: Path, size: tuple[int, int], first: Path, its: tuple[int, int]
+) -> VideoError:
+    other = f"{first.name} has {its[1]}x{its[0]}"
+    return VideoError(f"{path}: {size[1]}x{size[0]} pixels, but {other}; frames have one size")
 
 
 def write_frame(folder: Path, number: int, pixels: NDArray[np.uint8]) -> None:

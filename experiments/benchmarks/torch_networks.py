@@ -114,6 +114,14 @@ def _work(task: Mapping[str, Any], run: Callable[..., Run]) -> Work:
     )
 
 
+def _stages(networks: Mapping[str, Any], dtype: torch.dtype) -> list[list[Any]]:
+    """Encoder and decoder of every stage, deepest first."""
+    return [
+        [networks[f"{stage}/{name}"].to(dtype).eval() for name in ("encoder", "decoder")]
+        for stage in sorted({name.split("/")[0] for name in networks}, reverse=True)
+    ]
+
+
 def stylizer(task: Mapping[str, Any]) -> Work:
     """Stylises a content with a style, (H, W, 3) uint8, in all stages of a model.
 
@@ -121,10 +129,7 @@ def stylizer(task: Mapping[str, Any]) -> Work:
     """
     networks, dtype, memory_format = _prepared(task)
     device, transform = task["device"], {"wct": _wct, "adain": _adain}[task["method"]]
-    stages = [
-        [networks[f"{stage}/{name}"].to(dtype).eval() for name in ("encoder", "decoder")]
-        for stage in sorted({name.split("/")[0] for name in networks}, reverse=True)
-    ]
+    stages = _stages(networks, dtype)
 
     @torch.inference_mode()
     def run(*inputs: NDArray[np.uint8]) -> Run:
@@ -137,6 +142,33 @@ def stylizer(task: Mapping[str, Any]) -> Work:
             image = decode(features.contiguous(memory_format=memory_format))
         image = image.clamp(0, 1)[0].permute(1, 2, 0).float().cpu()
         result = np.ascontiguousarray(image.numpy())
+        return {}, lambda: result
+
+    return _work(task, run)
+
+
+def filmer(task: Mapping[str, Any]) -> Work:
+    """Stylises frames, (N, H, W, 3) uint8, one by one; the result is the last of them.
+
+    The task is that of `stylizer`. The style is encoded once.
+    """
+    networks, dtype, memory_format = _prepared(task)
+    device, transform = task["device"], {"wct": _wct, "adain": _adain}[task["method"]]
+    stages = _stages(networks, dtype)
+
+    def prepared(pixels: NDArray[np.uint8]) -> Tensor:
+        return _images(pixels[None], device).to(dtype).contiguous(memory_format=memory_format)
+
+    @torch.inference_mode()
+    def run(frames: NDArray[np.uint8], style: NDArray[np.uint8]) -> Run:
+        styles = [encode(prepared(style)) for encode, _ in stages]
+        for pixels in frames:
+            image = prepared(pixels)
+            for (encode, decode), of_style in zip(stages, styles, strict=True):
+                features = transform(encode(image), of_style)
+                image = decode(features.contiguous(memory_format=memory_format))
+            image = image.clamp(0, 1)[0].permute(1, 2, 0).float().cpu()
+            result = np.ascontiguousarray(image.numpy())
         return {}, lambda: result
 
     return _work(task, run)

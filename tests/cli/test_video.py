@@ -44,8 +44,7 @@ def test_a_film_keeps_its_frames_rate_audio_and_metadata(
     assert main([*command, "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["size"] == [64, 48]
-    assert err.startswith("cdjax: out.mp4: 6 of 6 frames, frames/s ")
-    assert err.count("\n") == 1
+    assert err.splitlines()[-1].startswith("cdjax: out.mp4: 6 of 6 frames, frames/s ")
     assert visible(work) == ["in.mp4", "out.mp4"]
     assert audio_packets(work / "out.mp4") == audio_packets(work / "in.mp4")
     found = facts(work / "out.mp4")
