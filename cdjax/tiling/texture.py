@@ -44,7 +44,9 @@ def synthesize_texture(
         passes: through the whole cascade, at least 1; more make larger patterns.
         seed: of the noise; the same seed gives the same texture.
         tileable: whether copies of the texture can be laid side by side without seams.
-        transform, regularization, dtype: as for `cdjax.stylize`.
+        transform: as for `cdjax.stylize`.
+        regularization: the same.
+        dtype: the same.
         memory: as for `cdjax.stylize_by_windows`, which makes what does not fit in it.
         host_memory: the same.
         on_progress: called with the number of finished passes.
@@ -70,13 +72,12 @@ def synthesize_texture(
     options: Any = {"transform": transform, "regularization": regularization, **limits}
     repaint: Any = stylize if whole else stylize_by_windows
     image: Any = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
-    for done in range(passes):
-        on_progress(Progress("texture", done, passes))
-        extended = _Periodic(image, margin)
-        source = extended[:, :] if whole else extended
-        image = np.asarray(repaint(model, source, style, dtype=dtype, **options))
+    for done in range(1, passes + 1):
+        source = _Periodic(image, margin)
+        pixels = source[:, :] if whole else source
+        image = np.asarray(repaint(model, pixels, style, dtype=dtype, **options))
         image = image[margin : margin + size[0], margin : margin + size[1]]
-    on_progress(Progress("texture", passes, passes))
+        on_progress(Progress("texture", done, passes))
     return image
 
 
