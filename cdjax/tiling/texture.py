@@ -55,8 +55,7 @@ def synthesize_texture(
         (H, W, 3), float32 in [0, 1].
 
     Raises:
-        ValueError: if there are no passes, a side of a tileable texture is not a multiple of the
-            deepest stage's stride, and as for `cdjax.stylize_by_windows`.
+        ValueError: if there are no passes, and as for `check_tileable` and `stylize_by_windows`.
     """
     check_model(model)
     if passes < 1 or min(size) < 1:
