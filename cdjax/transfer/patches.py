@@ -25,7 +25,7 @@ from cdjax.networks.patches import (
     encoder_layers,
 )
 from cdjax.networks.spec import Spec
-from cdjax.ops.jit import EXACT, EXACT_SOON, is_traced, runs_on_cpu
+from cdjax.ops.jit import EXACT_SOON, EXACT_SOONEST, is_traced, runs_on_cpu
 from cdjax.transfer.pixels import as_floats, padded_size
 from cdjax.transfer.statistics import Moments, mean_and_scatter, sums64
 from cdjax.transfer.transforms import TRANSFORMS, Affine, stage_alpha
@@ -96,7 +96,7 @@ def stylize_in_patches(
         return np.clip(grid.joined(patches)[: image.shape[0], : image.shape[1]], 0, 1)
 
 
-@partial(jax.jit, static_argnames="name", compiler_options=dict(EXACT))
+@partial(jax.jit, static_argnames="name", compiler_options=dict(EXACT_SOONEST))
 def stage_map(content: Moments, style: Moments, strength: Strength, *, name: str) -> Affine:
     """The map of a stage; `strength` is the share of the transform and the regularization."""
     return TRANSFORMS[name](content, style, *strength)
