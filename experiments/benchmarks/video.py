@@ -9,9 +9,9 @@ import numpy as np
 
 from cdjax import Model, encode_style, load_model, save_model, stylize_frames
 from cdjax.cli.allocator import STYLISATION
-from experiments.benchmarks.inputs import write_image, write_torch_weights
+from experiments.benchmarks.inputs import write_image
 from experiments.benchmarks.report import median, say
-from experiments.benchmarks.ways import NOTE, available, compare
+from experiments.benchmarks.ways import NOTE, available, compare, torch_task
 
 _STYLE = 512
 _NOISE = 4.0
@@ -23,9 +23,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     weights, heights = options.weights or f"{options.method}-16x", options.sizes or [720]
     model = load_model(weights)
     save_model(folder / "model", model)
-    write_torch_weights(folder / "weights.npz", model.params)
-    task = {"load": "filmer", "method": model.config.method, "dtype": options.dtype}
-    task |= {"model": str(folder / "model"), "weights": str(folder / "weights.npz")}
+    task = torch_task(model, options.dtype, folder) | {"load": "filmer"}
+    task |= {"model": str(folder / "model")}
     alone, smoothed = (_flicker(model, smoothing) for smoothing in (1, 8))
     results: dict[str, Any] = {
         "title": f"{model.config.method}: films by cdjax and PyTorch",
