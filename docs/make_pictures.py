@@ -139,11 +139,11 @@ def textures(inputs: Inputs) -> None:
     """Textures of three paintings, and a tile of a fourth, laid twice in each direction."""
     model = cdjax.load_model("wct-16x")
     results = [
-        cdjax.synthesize_texture(model, inputs.painting(name, 384), size=(384, 384))
+        cdjax.synthesize_texture(model, inputs.painting(name, 320), size=(304, 304))
         for name in ("starry_night", "composition_vii", "udnie")
     ]
     style = inputs.painting("mondrian", 256)
-    tile = cdjax.synthesize_texture(model, style, size=(192, 192), tileable=True)
+    tile = cdjax.synthesize_texture(model, style, size=(160, 160), tileable=True)
     save("textures", in_rows([*results, np.tile(tile, (2, 2, 1))], 4, 300), kilobytes=220)
 
 

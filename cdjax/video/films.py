@@ -115,12 +115,13 @@ def _video(container: Any, path: Path) -> Any:
     """The video stream of a film."""
     av = library()
     cover = av.stream.Disposition.attached_pic
-    streams = [each for each in container.streams.video if not each.disposition & cover]
-    if not streams:
+    moving = [each for each in container.streams.video if not each.disposition & cover]
+    if not moving:
         raise VideoError(f"{path}: has no moving pictures")
-    stream = max(streams, key=lambda each: each.width * each.height)
-    if stream.codec_context is None:
+    known = [each for each in moving if each.codec_context is not None]
+    if not known:
         raise VideoError(f"{path}: its video codec is unknown")
+    stream = max(known, key=lambda each: each.width * each.height)
     stream.thread_type = "AUTO"
     # A later frame may claim to be larger than the first.
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS // 4)}
