@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from cdjax.cli.outputs import already_exists
 from cdjax.cli.parser import Parser, add_picture_options, error_line, picture_path, within
-from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
     from jax import Array
@@ -104,14 +103,10 @@ def _layer(text: str) -> tuple[str, float]:
 
 
 def _job(options: argparse.Namespace) -> "Job":
-    from cdjax.cli.jobs import plan
+    from cdjax.cli.jobs import one_job
     from cdjax.cli.standard import already_there, print_outcome
 
-    for role in ("content", "style"):
-        path = getattr(options, role)
-        if path.is_dir():
-            raise UsageError(f"{role} {path}: is a folder; give one image")
-    job = plan([options.content], [options.style], options.output)[0]
+    job = one_job(options.content, [options.style], options.output)
     if os.path.lexists(job.output) and not options.overwrite:
         if options.json:
             print_outcome(already_there(job))

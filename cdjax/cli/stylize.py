@@ -14,11 +14,13 @@ from cdjax.cli.outputs import already_exists
 from cdjax.cli.parser import (
     BAD_INPUT,
     Parser,
+    add_memory_options,
+    add_model_options,
     add_picture_options,
+    add_style_options,
     error_line,
     picture_path,
     printable,
-    size,
     within,
 )
 from cdjax.errors import UsageError
@@ -26,7 +28,6 @@ from cdjax.errors import UsageError
 if TYPE_CHECKING:
     from cdjax.cli.jobs import Job
     from cdjax.io.folders import Skipped
-    from cdjax.model import Model
 
 _USAGE = """\
 cdjax stylize CONTENT STYLE -o OUT [OPTIONS]
@@ -64,16 +65,13 @@ def _make(
     others: "Sequence[Skipped]",
 ) -> int:
     """Makes what does not exist yet, and names the other files; returns the exit status."""
-    from cdjax.checkpoints.load import find_model
+    from cdjax.cli.chosen_model import model_name
     from cdjax.cli.progress import print_line
     from cdjax.cli.standard import already_there, print_outcome
     from cdjax.io.folders import describe
 
     todo = [job for job in jobs if options.overwrite or not os.path.lexists(job.output)]
-    weights = options.weights
-    if weights is None:
-        weights = f"{options.method or 'wct'}-16x"
-    find_model(weights)  # Raises if there is none, before anything is read or computed.
+    model_name(options)  # Raises if there is none, before anything is read or computed.
     if options.json:
         for job in jobs:
             if job not in todo:
@@ -88,7 +86,7 @@ def _make(
             print_line(error_line(describe(file)))
         elif not options.quiet:
             print_line(f"cdjax: {printable(describe(file))}")
-    found = _stylize(todo, weights, options, single) if todo else Counter()
+    found = _stylize(todo, options, single) if todo else Counter()
     if not single and not options.quiet:
         skipped = len(jobs) - len(todo) + found["already there"]
         counts = {"skipped (already exist)": skipped, "failed": found["failed"]}
@@ -114,26 +112,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     weight = within(float, 0, 1_000_000)
     mix = "mix all styles into one, with these weights in their order (default: equal ones)"
     add("--mix", type=weight, nargs="*", metavar="W", help=mix)
-    strength = "strength of the style, 0 to 1 (default), up to 2 for more than the model's own"
-    add("--alpha", type=within(float, 0, 2), default=1.0, metavar="A", help=strength)
-    transform = "how features get the style's statistics (default: the model's method)"
-    add("--transform", choices=["wct", "ot", "adain"], help=transform)
-    tempered = "share of the mean variance added to all variances, e.g. 0.01 (default 0)"
-    add("--regularization", type=within(float, 0, 1), default=0.0, metavar="R", help=tempered)
+    add_style_options(parser)
     deepzoom = "write OUT as a folder with a page that zooms into the result"
     add("--deepzoom", action="store_true", help=deepzoom)
-    add = parser.add_argument_group("model and computation").add_argument
-    bundled = "the transform, and its bundled model METHOD-16x (default wct-16x)"
-    add("--method", choices=["wct", "adain"], help=bundled)
-    add("--weights", metavar="MODEL", help="another model (see cdjax models) or checkpoint")
-    add("--dtype", choices=["float32", "bfloat16"], default="float32", help="compute in this type")
-    device = (
-        "device memory for a picture, e.g. 2GB; one that needs more is made in windows (default: "
-        "most of a GPU's, half of the free memory without one)"
-    )
-    add("--memory", type=size, metavar="SIZE", help=device)
-    host = "for pictures made in windows; the rest goes to files (default: half of the free)"
-    add("--host-memory", type=size, metavar="SIZE", help=host)
+    add_memory_options(add_model_options(parser))
     return parser.parse_intermixed_args(arguments)
 
 
@@ -186,31 +168,13 @@ def _check(options: argparse.Namespace, styles: int) -> None:
         raise UsageError("--mix: at least one weight must be above 0")
 
 
-def _stylize(
-    jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, single: bool
-) -> Counter[str]:
+def _stylize(jobs: "Sequence[Job]", options: argparse.Namespace, single: bool) -> Counter[str]:
     """Makes the pictures; returns how many had which status."""
     from cdjax.cli.batch import run
+    from cdjax.cli.chosen_model import load_chosen
     from cdjax.cli.interrupts import run_interruptibly
     from cdjax.cli.jobs import Outcome, Settings
     from cdjax.cli.standard import print_outcome
-
-    def load() -> "Model":
-        from cdjax.checkpoints.load import load_model
-        from cdjax.cli.backend import start_backend
-        from cdjax.cli.compilation_cache import use_compilation_cache
-        from cdjax.transfer.stylize import check_transform
-
-        use_compilation_cache()
-        start_backend()
-        model = load_model(weights)
-        if options.method not in (None, model.config.method):
-            raise UsageError(
-                f"--weights {weights}: its method is {model.config.method}, not {options.method}"
-            )
-        # Before anything is computed.
-        check_transform(model, options.transform, options.regularization)
-        return model
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}
     settings = Settings(**{field.name: chosen[field.name] for field in fields(Settings)})
@@ -221,5 +185,6 @@ def _stylize(
         if options.json:
             print_outcome(outcome)
 
+    load = partial(load_chosen, options)
     run_interruptibly(partial(run, jobs, load, settings, strict=single, on_outcome=count))
     return found

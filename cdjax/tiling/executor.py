@@ -19,15 +19,16 @@ _IN_FLIGHT = 2
 
 def execute(
     jobs: Sequence[_Job],
-    read: Callable[[_Job], NDArray[Any]],
-    run: Callable[[_Job, Array], tuple[Array | None, tuple[Array, ...]]],
+    read: Callable[[_Job], Any],
+    run: Callable[[_Job, Any], tuple[Array | None, tuple[Array, ...]]],
     write: Callable[[_Job, NDArray[Any] | None], None],
 ) -> list[NDArray[Any]]:
     """Runs every job once, distributed over all devices of all hosts in turn.
 
     Args:
         jobs: at least one; the same list on every host.
-        read: returns the input of a job; called in a separate thread, ahead of time.
+        read: returns the input of a job, an array or a pytree of arrays; called in a separate
+            thread, ahead of time.
         run: from a job and its input on a device to a part of the result, or None, and numbers to
             be summed over all jobs. It must only start the computation.
         write: stores a job's part; called on every host, in a separate thread.
@@ -42,7 +43,7 @@ def execute(
     mine = [jobs[min(turn * hosts + index, len(jobs) - 1)] for turn in range(rounds)]
     sums: list[Any] = []
 
-    def load(turn: int) -> Array:
+    def load(turn: int) -> Any:
         return jax.device_put(read(mine[turn]), devices[turn % len(devices)])
 
     def store(turn: int, part: Array | None, numbers: tuple[Array, ...]) -> None:
@@ -54,7 +55,7 @@ def execute(
             write(job, result)
 
     with ThreadPoolExecutor(1, "cdjax-cut") as reader, ThreadPoolExecutor(1, "cdjax-paste") as pen:
-        ahead: deque[Future[Array]] = deque()
+        ahead: deque[Future[Any]] = deque()
         behind: deque[Future[None]] = deque()
         try:
             for turn in range(rounds):

@@ -12,6 +12,14 @@ from jax.typing import ArrayLike, DTypeLike
 from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
+from cdjax.transfer.color import (
+    PreserveColor,
+    check_preserve_color,
+    color_map,
+    color_moments,
+    recolored,
+    with_chroma_of,
+)
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
 from cdjax.transfer.stages import encode_stage, run_cascade
 from cdjax.transfer.statistics import Moments, moments
@@ -31,12 +39,21 @@ class Style:
     moments: tuple[Moments, ...]
 
 
-def encode_style(model: Model, style: ArrayLike, *, dtype: DTypeLike = jnp.float32) -> Style:
+def encode_style(
+    model: Model,
+    style: ArrayLike,
+    *,
+    colors_of: ArrayLike | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> Style:
     """Encodes a style image once, for any number of contents.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
         style: (H, W, 3) or (N, H, W, 3), RGB, uint8 or floating in [0, 1]; any size from 1 pixel.
+        colors_of: an image or a batch like it, whose mean colour and covariance of colours the
+            style gets before it is encoded: the content, for `preserve_color="match"` of
+            `stylize`. One image serves a whole batch, of styles or of contents.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:
@@ -44,11 +61,12 @@ def encode_style(model: Model, style: ArrayLike, *, dtype: DTypeLike = jnp.float
 
     Raises:
         TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if the shape, the dtype or the model's method does not fit.
+        ValueError: if the shape, the range, the dtype or the model's method does not fit, or there
+            are N styles and another number of images in `colors_of`.
     """
     check_model(model)
-    pixels = as_pixels(style, "style")
-    return _encode_style(model, pixels, dtype=compute_dtype(dtype))
+    contents = None if colors_of is None else as_pixels(colors_of, "colors_of")
+    return _encoded(model, as_pixels(style, "style"), contents, compute_dtype(dtype))
 
 
 def stylize(
@@ -59,6 +77,7 @@ def stylize(
     alpha: ArrayLike = 1.0,
     transform: str | None = None,
     regularization: ArrayLike = 0.0,
+    preserve_color: PreserveColor | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Array:
     """Repaints a content image in a style (paper, section 3.1).
@@ -82,6 +101,9 @@ def stylize(
             the content's structure. By default the model's method.
         regularization: share, from 0, of the mean variance of content and style features that is
             added to the variances of both. It tempers directions in which both vary little.
+        preserve_color: `"luminance"` keeps only the luminance of the result and takes its chroma
+            from the content; `"match"` gives the style the content's mean colour and covariance of
+            colours before it is encoded, and takes no encoded style. None: the style's colours.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:
@@ -89,16 +111,41 @@ def stylize(
 
     Raises:
         TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if a shape, the dtype or the model's method does not fit, there is no such
-            transform, or the style was encoded by another model.
+        ValueError: if a shape, the range, the dtype or the model's method does not fit, there is no
+            such transform, or the style was encoded by another model.
     """
     name = check_transform(model, transform, regularization)
-    pixels = as_pixels(content, "content")
-    dtype = compute_dtype(dtype)
-    encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
-    check_style(model.config, encoded, pixels.shape)
+    check_preserve_color(preserve_color, encoded=isinstance(style, Style))
+    pixels, dtype = as_pixels(content, "content"), compute_dtype(dtype)
+    if not isinstance(style, Style):
+        colors_of = pixels if preserve_color == "match" else None
+        style = _encoded(model, as_pixels(style, "style"), colors_of, dtype)
+    check_style(model.config, style, pixels.shape)
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    return _stylize(model, pixels, encoded, strength, name=name, dtype=dtype)
+    luminance = preserve_color == "luminance"
+    return _stylize(model, pixels, style, strength, name=name, luminance=luminance, dtype=dtype)
+
+
+def _encoded(model: Model, style: Pixels, colors_of: Pixels | None, dtype: jnp.dtype) -> Style:
+    """The style of an image or a batch, in its own colours or in those of contents."""
+    if colors_of is None:
+        return _encode_style(model, style, dtype=dtype)
+    styles, contents = (x if x.ndim == 4 else x[None] for x in (style, colors_of))
+    count = max(len(styles), len(contents))
+    if not {len(styles), len(contents)} <= {1, count}:
+        raise ValueError(f"{len(styles)} styles cannot get the colours of {len(contents)} images")
+    # One after the other: the program of one image serves all.
+    encoded = []
+    for index in range(count):
+        one, content = styles[index % len(styles)], contents[index % len(contents)]
+        colors = color_map(color_moments(one), color_moments(content))
+        encoded.append(_encode_style(recolored(model, colors), one, dtype=dtype))
+    return encoded[0] if style.ndim == colors_of.ndim == 3 else _stacked(encoded)
+
+
+@jax.jit
+def _stacked(styles: list[Style]) -> Style:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *styles)
 
 
 @partial(compiled, settings=EXACT, static_argnames="dtype")
@@ -111,7 +158,7 @@ def _encode_style(model: Model, style: Pixels, *, dtype: jnp.dtype) -> Style:
     return encoded if style.ndim == 4 else jax.tree.map(lambda leaf: leaf[0], encoded)
 
 
-@partial(compiled, settings=EXACT, static_argnames=("name", "dtype"))
+@partial(compiled, settings=EXACT, static_argnames=("name", "luminance", "dtype"))
 def _stylize(
     model: Model,
     content: Pixels,
@@ -119,6 +166,7 @@ def _stylize(
     strength: tuple[Array, Array],
     *,
     name: str,
+    luminance: bool,
     dtype: jnp.dtype,
 ) -> Array:
     specs = model.config.specs
@@ -131,7 +179,10 @@ def _stylize(
         of_style = style_moments[spec]
         return TRANSFORMS[name](moments(features), of_style, share, regularization)(features)
 
-    images = run_cascade(model.params, specs, pad(_batch(content), specs), transform, dtype=dtype)
+    start = pad(_batch(content), specs)
+    images = run_cascade(model.params, specs, start, transform, dtype=dtype)
+    if luminance:
+        images = with_chroma_of(start, images)
     images = jnp.clip(images[:, :height, :width], 0, 1)
     return images if content.ndim == 4 else images[0]
 
