@@ -190,7 +190,7 @@ def plan(
         return [Job(images[0], mixtures[0], STANDARD)]
     if deepzoom or (single and not target.is_dir() and not output.endswith(("/", os.sep))):
         jobs = [Job(images[0], mixtures[0], target)]
-        _check_single(target, deepzoom)
+        check_file(target, deepzoom=deepzoom)
     else:
         jobs = _jobs_in(target, images, files, mixtures)
         if target.suffix.lower() in FORMATS and not target.exists() and not output.endswith("/"):
@@ -250,7 +250,11 @@ def _both(path: Path) -> tuple[str, str]:
     return path.stem, path.name.replace(".", "_")
 
 
-def _check_single(target: Path, deepzoom: bool) -> None:
+def check_file(target: Path, *, deepzoom: bool = False) -> None:
+    """Raises, before anything is computed, if no picture can be written to a path.
+
+    Or, for `deepzoom`, no folder. Errors are those of `plan`.
+    """
     if deepzoom and target.is_file():
         raise UsageError(f"output {target}: --deepzoom makes a folder, but this is a file")
     if not deepzoom and not target.suffix:

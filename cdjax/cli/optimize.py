@@ -61,6 +61,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("content", type=picture_path, metavar="CONTENT", help="an image; - is standard input")
     add("style", type=picture_path, metavar="STYLE", help="an image")
     add_picture_options(parser)
+    color = "as for cdjax stylize; luminance takes effect at the end"
+    add("--preserve-color", choices=["luminance", "match"], help=color)
     every = "steps between two previews beside OUT; 0: none (%(default)s)"
     add("--preview-every", type=count, default=50, metavar="N", help=every)
     add = parser.add_argument_group("losses").add_argument
