@@ -9,8 +9,10 @@ about ten minutes.
 
 import argparse
 import io
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import cdjax
+from cdjax.cli.main import main as command
 
 Pixels = NDArray[np.uint8]
 
@@ -135,6 +138,31 @@ def methods(inputs: Inputs) -> None:
     save("methods", in_rows(results, 3, 400), kilobytes=260)
 
 
+def colors(inputs: Inputs) -> None:
+    """The style's colours, the content's chroma, and the style in the content's colours."""
+    model, content = cdjax.load_model("wct-16x"), inputs.butterfly(512)
+    style = inputs.painting("starry_night", 512)
+    ways: tuple[Literal["luminance", "match"] | None, ...] = (None, "luminance", "match")
+    results = [cdjax.stylize(model, content, style, preserve_color=way) for way in ways]
+    save("colors", in_rows(results, 3, 400), kilobytes=190)
+
+
+def sheet(inputs: Inputs) -> None:
+    """What `cdjax sheet` makes of two photographs and three paintings."""
+    with tempfile.TemporaryDirectory() as folder:
+        named = {"butterfly.jpg": inputs.butterfly(512), "roof.jpg": inputs.roof()}
+        paintings = [f"{name}.jpg" for name in ("starry_night", "the_scream", "udnie")]
+        named |= {name: inputs.painting(Path(name).stem) for name in paintings}
+        for name, pixels in named.items():
+            cdjax.write_image(Path(folder, name), pixels)
+        contents, styles = (
+            [str(Path(folder, name)) for name in names] for names in (list(named)[:2], paintings)
+        )
+        target = str(Path(folder, "sheet.png"))
+        command(["sheet", *contents, "-s", *styles, "-o", target, "--size", "192", "--quiet"])
+        save("sheet", Image.open(target), kilobytes=110)
+
+
 def forty_megapixels(inputs: Inputs) -> None:
     """A picture of 40 megapixels, and a window of it at full size."""
     content = np.asarray(scaled(inputs.photograph(BUTTERFLY), 5334))
@@ -215,6 +243,8 @@ DRAW: dict[str, Callable[[Inputs], None]] = {
     "alpha": alpha,
     "style-size": style_size,
     "methods": methods,
+    "colors": colors,
+    "sheet": sheet,
     "forty-megapixels": forty_megapixels,
     "flow": flow,
 }

@@ -225,11 +225,14 @@ def write_image(
         ImageError: if the suffix is unknown, the picture is too large for the format, pixels are
             not finite, the file exists and is not to be replaced, or it cannot be written.
         TypeError: if the pixels are neither uint8 nor floating-point.
-        ValueError: if their shape is not (H, W, 3).
+        ValueError: if their shape is not (H, W, 3), or floating-point ones alone are of 0 to 255.
     """
     path = Path(path)
     check_suffix(path)
-    picture = picture if isinstance(picture, Picture) else Picture(np.asarray(picture))
+    if not isinstance(picture, Picture):
+        picture = Picture(np.asarray(picture))
+        if picture.pixels.dtype != np.uint8 and picture.pixels.max(initial=0) > 1.5:
+            raise ValueError("pixels must be uint8 or in [0, 1]: divide 0 to 255 by 255")
     if picture.pixels.ndim != 3 or picture.pixels.shape[2] != 3:
         raise ValueError(f"pixels must be (H, W, 3), not {picture.pixels.shape}")
     size: tuple[int, int] = picture.pixels.shape[:2]

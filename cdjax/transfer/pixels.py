@@ -52,7 +52,9 @@ def check_range(pixels: Pixels, name: str) -> None:
         return
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         found = (
-            f"values from {low:g} to {high:g}" if np.isfinite((low, high)).all() else "NaN or inf"
+            f"values from {low:g} to {high:g}"
+            if np.isfinite((low, high)).all()
+            else "NaN or infinite values"
         )
         raise ValueError(
             f"{name} has {found}, but floating pixels must be in [0, 1]: divide 0 to 255 by 255, "
