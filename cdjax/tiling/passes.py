@@ -77,24 +77,30 @@ def _decode(
     networks: dict[str, Params],
     window: Array,
     transform: Affine,
-    content: Array | None,
     *,
     spec: Spec,
     dtype: DTypeLike,
     encoded: bool,
     levels: bool,
 ) -> Array:
-    """A window of the stage's image, from its features or, if not `encoded`, the image before.
-
-    In the chroma of a window of the content, if that is given.
-    """
+    """A window of the stage's image, from its features or, if not `encoded`, the image before."""
     if not encoded:
         images = to_float(window)[None]
         window = encode_stage(networks["encoder"], spec, images, dtype=dtype)[0]
     image = decode_stage(networks["decoder"], spec, transform(window)[None], dtype=dtype)[0]
-    if content is not None:
-        image = with_chroma_of(content, image)
-    return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if levels else image
+    return _levels(image) if levels else image
+
+
+@partial(compiled, settings=EXACT, static_argnames="levels")
+def _recolor(content: Array, image: Array, *, levels: bool) -> Array:
+    """A window of the last stage's image in the chroma of the content's."""
+    # A program of its own, as for whole images: as a part of `_decode` its bits could differ.
+    image = with_chroma_of(content, image)
+    return _levels(image) if levels else image
+
+
+def _levels(image: Array) -> Array:
+    return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8)
 
 
 def _on_devices(tree: Any) -> dict[jax.Device, Any]:
@@ -188,12 +194,15 @@ def decode_pass(
     if content is not None:
         sources.append((content, 1))
     levels = target.dtype == np.uint8
-    decode = partial(_decode, spec=spec, dtype=dtype, encoded=encoded, levels=levels)
+    decode = partial(
+        _decode, spec=spec, dtype=dtype, encoded=encoded, levels=levels and content is None
+    )
 
     def run(window: Window, pieces: list[Array]) -> tuple[Array, tuple[Array, ...]]:
         piece, *contents = pieces
         here, affine = copies[piece.device]
-        return decode(here, piece, affine, contents[0] if contents else None), ()
+        image = decode(here, piece, affine)
+        return _recolor(contents[0], image, levels=levels) if contents else image, ()
 
     # A window that is encoded again needs two halos: one for the encoder, one for the decoder.
     _run_windows(tiles, spec.halo if encoded else 2 * spec.halo, run, sources, (target, 1))

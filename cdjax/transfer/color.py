@@ -41,9 +41,9 @@ _OKLAB = np.array(
 _DARKEST = 1e-9
 """Least response of a cone, so that roots have finite derivatives."""
 
-_BLOCK = (64, 256)
-"""Pixels computed at once. A loop that is no multiple of the processor's vectors ends in other
-instructions, with other last bits, so images of all sizes are cut into blocks of this one."""
+_BLOCK = (16, 256)
+"""Pixels that a CPU computes at once. A loop that is no multiple of the processor's vectors ends in
+other instructions, with other last bits, so images of all sizes are cut into blocks of this one."""
 
 _T = TypeVar("_T")
 Planes = list[Array]
@@ -80,22 +80,25 @@ def with_chroma_of(contents: Pixels, images: Array) -> Array:
     Returns:
         The same shape, float32 in [0, 1]; the bits of a pixel do not depend on the shape.
     """
-    blocks = _blocks(to_float(contents)), _blocks(jnp.clip(images, 0, 1))
-    results = _once(lax.map(_combined, blocks))
-    count = images.size // 3
-    return jnp.moveaxis(results, 1, -1).reshape(-1, 3)[:count].reshape(images.shape)
+    pixels = [image.reshape(-1, 3).T for image in (to_float(contents), jnp.clip(images, 0, 1))]
+    combined = lax.platform_dependent(*pixels, cpu=_in_blocks, default=_combined)
+    return combined.T.reshape(images.shape)
 
 
-def _blocks(images: Array) -> Array:
-    """The pixels of images, (..., 3), as (n, 3, *_BLOCK), with zeros at the end."""
-    pixels = images.reshape(-1, 3)
-    pixels = jnp.pad(pixels, ((0, -len(pixels) % math.prod(_BLOCK)), (0, 0)))
-    return _once(jnp.moveaxis(pixels.reshape(-1, *_BLOCK, 3), -1, 1))
+def _in_blocks(content: Array, image: Array) -> Array:
+    """Does what `_combined` does, in a loop over blocks."""
+    count, size = image.shape[1], math.prod(_BLOCK)
+    # A loop of a single pass would become a part of what surrounds it.
+    more = max(-(-count // size), 2) * size - count
+    padded = [jnp.pad(pixels, ((0, 0), (0, more))) for pixels in (content, image)]
+    blocks = [pixels.reshape(3, -1, *_BLOCK).swapaxes(0, 1) for pixels in padded]
+    results = lax.map(lambda pair: _combined(*pair), _once(blocks))
+    return results.swapaxes(0, 1).reshape(3, -1)[:, :count]
 
 
-def _combined(blocks: tuple[Array, Array]) -> Array:
-    """The colours, (3, h, w), of a content and of an image."""
-    (_, a, b), (light, _, _) = map(_to_oklab, blocks)
+def _combined(content: Array, image: Array) -> Array:
+    """The colours, (3, ...), in the chroma of a content and the luminance of an image."""
+    (_, a, b), (light, _, _) = map(_to_oklab, (content, image))
     roots = _mixed(np.linalg.inv(_OKLAB), [light, a, b])
     colours = _mixed(np.linalg.inv(_CONES), [root * root * root for root in roots])
     grey = light * light * light

@@ -122,8 +122,8 @@ def stylize(
         style = _encoded(model, as_pixels(style, "style"), colors_of, dtype)
     check_style(model.config, style, pixels.shape)
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    luminance = preserve_color == "luminance"
-    return _stylize(model, pixels, style, strength, name=name, luminance=luminance, dtype=dtype)
+    images = _stylize(model, pixels, style, strength, name=name, dtype=dtype)
+    return with_chroma_of(pixels, images) if preserve_color == "luminance" else images
 
 
 def _encoded(model: Model, style: Pixels, colors_of: Pixels | None, dtype: jnp.dtype) -> Style:
@@ -158,7 +158,7 @@ def _encode_style(model: Model, style: Pixels, *, dtype: jnp.dtype) -> Style:
     return encoded if style.ndim == 4 else jax.tree.map(lambda leaf: leaf[0], encoded)
 
 
-@partial(compiled, settings=EXACT, static_argnames=("name", "luminance", "dtype"))
+@partial(compiled, settings=EXACT, static_argnames=("name", "dtype"))
 def _stylize(
     model: Model,
     content: Pixels,
@@ -166,7 +166,6 @@ def _stylize(
     strength: tuple[Array, Array],
     *,
     name: str,
-    luminance: bool,
     dtype: jnp.dtype,
 ) -> Array:
     specs = model.config.specs
@@ -179,10 +178,7 @@ def _stylize(
         of_style = style_moments[spec]
         return TRANSFORMS[name](moments(features), of_style, share, regularization)(features)
 
-    start = pad(_batch(content), specs)
-    images = run_cascade(model.params, specs, start, transform, dtype=dtype)
-    if luminance:
-        images = with_chroma_of(start, images)
+    images = run_cascade(model.params, specs, pad(_batch(content), specs), transform, dtype=dtype)
     images = jnp.clip(images[:, :height, :width], 0, 1)
     return images if content.ndim == 4 else images[0]
 
