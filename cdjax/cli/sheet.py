@@ -149,7 +149,7 @@ def _make(
             _put(sheet, 0, column, style)
         paint = _painter(options, model, columns)
         for row, path in enumerate(contents, 1):
-            content = _read(path, options.size, bar)
+            content = _read(path, _shorter_side(path, options.size), bar)
             _put(sheet, row, 0, content)
             for column, style in enumerate(columns, 1):
                 outcome, result = paint(content, style)
@@ -198,6 +198,14 @@ def _painter(
         return Outcome(job, "made", None, time.monotonic() - began, (width, height)), shown
 
     return paint
+
+
+def _shorter_side(path: Path, longer_side: int) -> int:
+    """The shorter side, rounded up, of a picture that is scaled to a longer side."""
+    from cdjax.io.images import image_size
+
+    size = image_size(path) or (1, 1)
+    return max(1, -(-longer_side * min(size) // max(size)))
 
 
 def _fitted(picture: "Picture", longer_side: int) -> "Picture":
