@@ -72,12 +72,16 @@ def _make_all(
     strict: bool,
     on_outcome: Callable[[Outcome], None],
 ) -> int:
+    from cdjax.cli.painting import compile_for
+
     reported: set[str] = set()
     done, failed = 0, 0
     total = sum(len(jobs) for _, jobs in by_style)
     # Of a single picture, only the windows count.
     every = math.inf if strict else 0
     with ProgressBar("image", guard=guard, quiet=settings.quiet, every=every) as bar:
+        bar(Progress("compiling", done, total))
+        compile_for(model, settings)
         for paths, jobs in by_style:
             style = _style(model, paths, styles, settings, guard)
             for job in jobs:

@@ -12,23 +12,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 from numpy.typing import NDArray
 
 from cdjax.model import Model
-from cdjax.ops.jit import EXACT, compiled
 from cdjax.progress import OnProgress, Progress, ignore_progress
 from cdjax.tiling.budget import TileConfig, tile_config
 from cdjax.tiling.buffers import Raster, Scratch, in_memory
-from cdjax.tiling.color import color_moments
 from cdjax.tiling.passes import StageTiles, decode_pass, encode_pass
 from cdjax.tiling.resume import ResumeState
-from cdjax.transfer.color import PreserveColor, check_preserve_color, color_map, recolored
+from cdjax.transfer.color import (
+    PreserveColor,
+    check_preserve_color,
+    color_map,
+    color_moments,
+    recolored,
+)
+from cdjax.transfer.patches import stage_map
 from cdjax.transfer.pixels import check_pixels, check_range, padded_size
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.stylize import Style, check_model, check_style, check_transform
-from cdjax.transfer.transforms import TRANSFORMS, Affine, stage_alpha
+from cdjax.transfer.transforms import Affine, stage_alpha
 
 
 def stylize_by_windows(
@@ -196,15 +200,8 @@ def _maps(
     maps: list[Callable[[Moments], Affine]] = []
     for spec, of_stage in zip(model.config.specs, style.moments, strict=True):
         strength = stage_alpha(share, model.config.strength_of(spec.stage)), added
-        maps.append(partial(_transform, style=of_stage, strength=strength, name=name))
+        maps.append(partial(stage_map, style=of_stage, strength=strength, name=name))
     return maps
-
-
-@partial(compiled, settings=EXACT, static_argnames="name")
-def _transform(
-    content: Moments, style: Moments, strength: tuple[Array, Array], *, name: str
-) -> Affine:
-    return TRANSFORMS[name](content, style, *strength)
 
 
 def _raster(image: Any, name: str) -> Raster:

@@ -7,18 +7,19 @@ and covariance before it is encoded (Gatys et al. 2017, section 4).
 
 import math
 from functools import partial
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from numpy.typing import NDArray
 
 from cdjax.model import Model, Params
-from cdjax.ops.jit import EXACT, compiled
+from cdjax.ops.jit import EXACT, EXACT_SOON, compiled, is_traced, runs_on_cpu
 from cdjax.ops.matmul import product
-from cdjax.transfer.pixels import Pixels, to_float
-from cdjax.transfer.statistics import Moments, moments
+from cdjax.transfer.pixels import Pixels, as_floats, to_float
+from cdjax.transfer.statistics import Moments, mean_and_scatter, moments
 from cdjax.transfer.transforms import Affine, ot
 
 PreserveColor = Literal["luminance", "match"]
@@ -41,11 +42,14 @@ _OKLAB = np.array(
 _DARKEST = 1e-9
 """Least response of a cone, so that roots have finite derivatives."""
 
-_BLOCK = (16, 256)
-"""Pixels that a CPU computes at once. A loop that is no multiple of the processor's vectors ends in
-other instructions, with other last bits, so images of all sizes are cut into blocks of this one."""
+_BLOCK = (128, 256)
+"""Pixels that a CPU computes at once, by one program for images of all sizes. Other programs would
+have other last bits, as would a loop whose length is no multiple of the processor's vectors."""
 
 _T = TypeVar("_T")
+_PIXELS_AT_ONCE = 2**20
+"""Of an image whose statistics are summed up."""
+
 Planes = list[Array]
 """Three channels, each of the shape of a block."""
 
@@ -66,8 +70,7 @@ def check_preserve_color(value: str | None, *, encoded: bool) -> None:
         )
 
 
-@partial(compiled, settings=EXACT)
-def with_chroma_of(contents: Pixels, images: Array) -> Array:
+def with_chroma_of(contents: Pixels, images: Pixels) -> Array:
     """Images in the colours of contents: their own luminance L, the contents' a and b in Oklab.
 
     Where sRGB has no colour of that luminance and chroma, the chroma is reduced in linear light as
@@ -78,27 +81,37 @@ def with_chroma_of(contents: Pixels, images: Array) -> Array:
         images: the same shape, float32; clipped to [0, 1] before.
 
     Returns:
-        The same shape, float32 in [0, 1]; the bits of a pixel do not depend on the shape.
+        The same shape, float32 in [0, 1]. On a CPU, outside of transformations such as jit, the
+        bits of a pixel do not depend on the shape.
     """
-    pixels = [image.reshape(-1, 3).T for image in (to_float(contents), jnp.clip(images, 0, 1))]
-    combined = lax.platform_dependent(*pixels, cpu=_in_blocks, default=_combined)
-    return combined.T.reshape(images.shape)
+    if is_traced(contents, images) or not runs_on_cpu(contents, images):
+        return _at_once(contents, images)
+    return jax.device_put(_in_blocks(np.asarray(contents), np.asarray(images)))
 
 
-def _in_blocks(content: Array, image: Array) -> Array:
-    """Does what `_combined` does, in a loop over blocks."""
-    count, size = image.shape[1], math.prod(_BLOCK)
-    # A loop of a single pass would become a part of what surrounds it.
-    more = max(-(-count // size), 2) * size - count
-    padded = [jnp.pad(pixels, ((0, 0), (0, more))) for pixels in (content, image)]
-    blocks = [pixels.reshape(3, -1, *_BLOCK).swapaxes(0, 1) for pixels in padded]
-    results = lax.map(lambda pair: _combined(*pair), _once(blocks))
-    return results.swapaxes(0, 1).reshape(3, -1)[:, :count]
+@jax.jit
+def _at_once(contents: Pixels, images: Pixels) -> Array:
+    content, image = (jnp.moveaxis(pixels, -1, 0) for pixels in (to_float(contents), images))
+    return jnp.moveaxis(_combined(content, image), 0, -1)
+
+
+def _in_blocks(contents: NDArray[Any], images: NDArray[Any]) -> NDArray[np.float32]:
+    content, image = contents.reshape(-1, 3), images.reshape(-1, 3)
+    result = np.empty(image.shape, np.float32)
+    size = math.prod(_BLOCK)
+    for start in range(0, len(image), size):
+        part = slice(start, start + size)
+        block = np.zeros((2, 3, size), np.float32)
+        count = len(image[part])
+        block[0, :, :count], block[1, :, :count] = as_floats(content[part]).T, image[part].T
+        found = np.asarray(_of_block(*block.reshape(2, 3, *_BLOCK)))
+        result[part] = found.reshape(3, -1)[:, :count].T
+    return result.reshape(images.shape)
 
 
 def _combined(content: Array, image: Array) -> Array:
     """The colours, (3, ...), in the chroma of a content and the luminance of an image."""
-    (_, a, b), (light, _, _) = map(_to_oklab, (content, image))
+    (_, a, b), (light, _, _) = map(_to_oklab, (content, jnp.clip(image, 0, 1)))
     roots = _mixed(np.linalg.inv(_OKLAB), [light, a, b])
     colours = _mixed(np.linalg.inv(_CONES), [root * root * root for root in roots])
     grey = light * light * light
@@ -111,6 +124,9 @@ def _combined(content: Array, image: Array) -> Array:
     grey, share = _once((grey, share))
     inside = [jnp.clip(grey + share * (colour - grey), 0, 1) for colour in colours]
     return jnp.clip(_gamma(jnp.stack(inside)), 0, 1)
+
+
+_of_block = jax.jit(_combined, compiler_options=dict(EXACT))
 
 
 def _to_oklab(colours: Array) -> Planes:
@@ -152,13 +168,35 @@ def _power(values: Array, exponent: float) -> Array:
     return jnp.exp(jnp.log(values) * np.float32(exponent))
 
 
-@partial(compiled, settings=EXACT)
-def color_moments(images: Pixels) -> Moments:
-    """Statistics of the colours of images (..., H, W, 3), uint8 or floating in [0, 1]."""
-    return moments(to_float(images))
+def color_moments(image: Any) -> Moments:
+    """Statistics of the colours of an image.
+
+    Args:
+        image: (H, W, 3), uint8 or floating in [0, 1]: an array, or an object that is read by
+            regions (`image[rows, columns]`). On a CPU it is read in strips of rows.
+    """
+    array = isinstance(image, jax.Array)
+    if array and (is_traced(image) or not runs_on_cpu(image)):
+        return _moments_at_once(image)
+    image = np.asarray(image) if array else image
+    height, width, channels = image.shape
+    total, products = np.zeros(channels), np.zeros((channels, channels))
+    rows = max(1, _PIXELS_AT_ONCE // width)
+    for top in range(0, height, rows):
+        strip = as_floats(image[top : min(top + rows, height), 0:width])
+        values = strip.reshape(-1, channels).astype(np.float64)
+        total += values.sum(0)
+        products += values.T @ values
+    found = (height * width, *mean_and_scatter(height * width, total, products))
+    return Moments(*(jnp.asarray(np.float32(part)) for part in found))
 
 
-@partial(compiled, settings=EXACT)
+@jax.jit
+def _moments_at_once(image: Array) -> Moments:
+    return moments(to_float(image))
+
+
+@partial(compiled, settings=EXACT_SOON)
 def color_map(style: Moments, content: Moments) -> Affine:
     """The map of a style's colours that gives them the mean and covariance of a content's.
 
@@ -191,7 +229,7 @@ def recolored(model: Model, colors: Affine) -> Model:
     return Model(params, model.config)
 
 
-@partial(compiled, settings=EXACT)
+@partial(compiled, settings=EXACT_SOON)
 def _folded(layers: dict[str, Params], colors: Affine) -> dict[str, Params]:
     shift = colors.offset - product(colors.centre, colors.matrix)
 

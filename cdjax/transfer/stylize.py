@@ -1,7 +1,9 @@
 """Style transfer of whole images: the jitted cascade."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ from cdjax.transfer.color import (
     recolored,
     with_chroma_of,
 )
+from cdjax.transfer.patches import encode_in_patches, in_patches, stylize_in_patches
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
 from cdjax.transfer.stages import encode_stage, run_cascade
 from cdjax.transfer.statistics import Moments, moments
@@ -83,9 +86,10 @@ def stylize(
     """Repaints a content image in a style (paper, section 3.1).
 
     At every stage, from deep to shallow, the image is encoded, the statistics of its features are
-    moved to those of the style, and the features are decoded. Compiled once per image size, model
-    configuration and dtype. Works inside `jax.jit`, `jax.vmap` and `jax.grad`; compiled as a part
-    of a larger program, its last bits may differ from those of `stylize_by_windows`.
+    moved to those of the style, and the features are decoded. On a CPU, compiled once per model
+    configuration and dtype, for images of all sizes. Works inside `jax.jit`, `jax.vmap` and
+    `jax.grad`, and on GPUs, compiled once per size; as a part of a larger program, its last bits
+    may differ from those of `stylize_by_windows`.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
@@ -122,30 +126,63 @@ def stylize(
         style = _encoded(model, as_pixels(style, "style"), colors_of, dtype)
     check_style(model.config, style, pixels.shape)
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    images = _stylize(model, pixels, style, strength, name=name, dtype=dtype)
+    options: Any = {"name": name, "dtype": dtype}
+    if not in_patches(model, pixels, style, strength):
+        images = _stylize(model, pixels, style, strength, **options)
+    else:
+        images = _in_patches(model, np.asarray(pixels), style, strength, **options)
     return with_chroma_of(pixels, images) if preserve_color == "luminance" else images
+
+
+def _in_patches(
+    model: Model, images: np.ndarray[Any, Any], style: Style, strength: Any, **options: Any
+) -> Array:
+    """Stylises an image or a batch on a CPU."""
+    results = [
+        stylize_in_patches(model, image, _nth(style, index).moments, strength, **options)
+        for index, image in enumerate(images if images.ndim == 4 else images[None])
+    ]
+    # jnp.asarray would compile a program for every shape.
+    return jax.device_put(np.stack(results) if images.ndim == 4 else results[0])
 
 
 def _encoded(model: Model, style: Pixels, colors_of: Pixels | None, dtype: jnp.dtype) -> Style:
     """The style of an image or a batch, in its own colours or in those of contents."""
     if colors_of is None:
-        return _encode_style(model, style, dtype=dtype)
+        return _encode(model, style, dtype)
     styles, contents = (x if x.ndim == 4 else x[None] for x in (style, colors_of))
     count = max(len(styles), len(contents))
     if not {len(styles), len(contents)} <= {1, count}:
         raise ValueError(f"{len(styles)} styles cannot get the colours of {len(contents)} images")
-    # One after the other: the program of one image serves all.
     encoded = []
     for index in range(count):
         one, content = styles[index % len(styles)], contents[index % len(contents)]
         colors = color_map(color_moments(one), color_moments(content))
-        encoded.append(_encode_style(recolored(model, colors), one, dtype=dtype))
+        encoded.append(_encode(recolored(model, colors), one, dtype))
     return encoded[0] if style.ndim == colors_of.ndim == 3 else _stacked(encoded)
 
 
-@jax.jit
-def _stacked(styles: list[Style]) -> Style:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *styles)
+def _encode(model: Model, style: Pixels, dtype: jnp.dtype) -> Style:
+    if not in_patches(model, style):
+        return _encode_style(model, style, dtype=dtype)
+    images = np.asarray(style)
+    if images.ndim == 3:
+        return Style(encode_in_patches(model, images, dtype=dtype))
+    return _stacked([Style(encode_in_patches(model, image, dtype=dtype)) for image in images])
+
+
+def _stacked(styles: Sequence[Style]) -> Style:
+    stacked: Style = jax.tree.map(lambda *leaves: jnp.stack(leaves), *styles)
+    return stacked
+
+
+def _nth(style: Style, index: int) -> Style:
+    """The style of the image with that index in a batch; one style serves all of them."""
+    if style.moments[0].mean.ndim == 1:
+        return style
+    place = min(index, len(style.moments[0].mean) - 1)
+    nth: Style = jax.tree.map(lambda leaf: leaf[place], style)
+    return nth
 
 
 @partial(compiled, settings=EXACT, static_argnames="dtype")
