@@ -21,6 +21,7 @@ from PIL import Image
 
 import cdjax
 from cdjax.cli.main import main as command
+from cdjax.cli.samples import landscape, painting
 
 Pixels = NDArray[np.uint8]
 
@@ -147,19 +148,23 @@ def colors(inputs: Inputs) -> None:
     save("colors", in_rows(results, 3, 400), kilobytes=190)
 
 
-def sheet(inputs: Inputs) -> None:
-    """What `cdjax sheet` makes of two photographs and three paintings."""
+def sheet(_: Inputs) -> None:
+    """What `cdjax sheet` makes of computed pictures: it would show photographs as they are."""
+    land, strokes = landscape(), painting()
+    named = {
+        "mountains.png": land[:, :512],
+        "evening.png": land[:, :255:-1, ::-1],
+        "blue.png": strokes,
+        "red.png": strokes[::-1, :, ::-1],
+        "green.png": strokes[:, ::-1, [1, 2, 0]],
+    }
     with tempfile.TemporaryDirectory() as folder:
-        named = {"butterfly.jpg": inputs.butterfly(512), "roof.jpg": inputs.roof()}
-        paintings = [f"{name}.jpg" for name in ("starry_night", "the_scream", "udnie")]
-        named |= {name: inputs.painting(Path(name).stem) for name in paintings}
-        for name, pixels in named.items():
-            cdjax.write_image(Path(folder, name), pixels)
-        contents, styles = (
-            [str(Path(folder, name)) for name in names] for names in (list(named)[:2], paintings)
-        )
+        paths = [str(Path(folder, name)) for name in named]
+        for path, pixels in zip(paths, named.values(), strict=True):
+            cdjax.write_image(path, pixels)
         target = str(Path(folder, "sheet.png"))
-        command(["sheet", *contents, "-s", *styles, "-o", target, "--size", "192", "--quiet"])
+        options = ["-o", target, "--size", "192", "--quiet"]
+        command(["sheet", *paths[:2], "-s", *paths[2:], *options])
         save("sheet", Image.open(target), kilobytes=110)
 
 
