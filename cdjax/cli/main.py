@@ -25,6 +25,7 @@ from cdjax.errors import TrainingError, first_line
 
 COMMANDS = {
     "stylize": "repaint photographs in the style of paintings",
+    "sheet": "show every photograph in every style on one picture, for choosing",
     "video": "repaint films, without flicker where nothing moves",
     "texture": "make a texture of a painting from noise",
     "optimize": "repaint a photograph by optimising its pixels (Gatys et al.); much slower",
@@ -38,7 +39,7 @@ COMMANDS = {
 """The subcommands and what they do."""
 
 _TUNABLES = {
-    **dict.fromkeys(("stylize", "video", "texture"), STYLISATION),
+    **dict.fromkeys(("stylize", "sheet", "video", "texture"), STYLISATION),
     **dict.fromkeys(("optimize", "distill"), TRAINING),
 }
 _TRAINING_FAILED = 1

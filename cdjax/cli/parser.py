@@ -138,6 +138,11 @@ def add_style_options(parser: argparse.ArgumentParser, *, leave_out: Sequence[st
     add("--transform", choices=["wct", "ot", "adain"], help=transform)
     tempered = "share of the mean variance added to all variances, e.g. 0.01 (default 0)"
     add("--regularization", type=within(float, 0, 1), default=0.0, metavar="R", help=tempered)
+    color = (
+        "keep the content's colours: luminance takes only the luminance of the result; match gives "
+        "the style the content's mean colour and covariance of colours first"
+    )
+    add("--preserve-color", choices=["luminance", "match"], help=color)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> Any:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cdjax.cli.inputs import add_inputs, contents_and_styles, name_skipped
 from cdjax.cli.outputs import already_exists
 from cdjax.cli.parser import (
     BAD_INPUT,
@@ -18,16 +19,12 @@ from cdjax.cli.parser import (
     add_model_options,
     add_picture_options,
     add_style_options,
-    error_line,
-    picture_path,
-    printable,
     within,
 )
 from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
     from cdjax.cli.jobs import Job
-    from cdjax.io.folders import Skipped
 
 _USAGE = """\
 cdjax stylize CONTENT STYLE -o OUT [OPTIONS]
@@ -43,9 +40,8 @@ def run(arguments: Sequence[str]) -> int:
     from cdjax.cli.jobs import STDIN, plan
     from cdjax.cli.progress import ProgressBar
     from cdjax.cli.standard import read_standard_input, standard_output
-    from cdjax.io.folders import skipped_in
 
-    contents, styles = _inputs(options)
+    contents, styles = contents_and_styles(options, "cdjax stylize", "FOLDER")
     if STDIN in (*contents, *styles):
         read_standard_input()
     mix, deepzoom = options.mix is not None, options.deepzoom
@@ -54,21 +50,22 @@ def run(arguments: Sequence[str]) -> int:
     _check(options, len(jobs[0].styles))
     single = len(jobs) == 1 and all(path.is_file() for path in (*contents, *styles))
     with standard_output(jobs, json=options.json) as files:
-        others = [] if single else skipped_in((*contents, *styles))
-        return _make(options, files, single, others)
+        return _make(options, files, single, () if single else (*contents, *styles))
 
 
 def _make(
     options: argparse.Namespace,
     jobs: "Sequence[Job]",
     single: bool,
-    others: "Sequence[Skipped]",
+    inputs: Sequence[Path],
 ) -> int:
-    """Makes what does not exist yet, and names the other files; returns the exit status."""
+    """Makes what does not exist yet, and names what is not read of the folders among the inputs.
+
+    Returns the exit status.
+    """
     from cdjax.cli.chosen_model import model_name
     from cdjax.cli.progress import print_line
     from cdjax.cli.standard import already_there, print_outcome
-    from cdjax.io.folders import describe
 
     todo = [job for job in jobs if options.overwrite or not os.path.lexists(job.output)]
     model_name(options)  # Raises if there is none, before anything is read or computed.
@@ -80,12 +77,7 @@ def _make(
         raise already_exists(jobs[0].output)
     if len(jobs) > 1 and not options.quiet:
         print_line(f"cdjax: {_what(jobs)} -> {options.output}")
-    pictures = any(file.picture for file in others)
-    for file in others:
-        if file.picture:
-            print_line(error_line(describe(file)))
-        elif not options.quiet:
-            print_line(f"cdjax: {printable(describe(file))}")
+    pictures = name_skipped(inputs, quiet=options.quiet)
     found = _stylize(todo, options, single) if todo else Counter()
     if not single and not options.quiet:
         skipped = len(jobs) - len(todo) + found["already there"]
@@ -104,10 +96,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "OUT may be - for standard output, as PNG. A name that begins with a dash comes after --.",
     )
     add = parser.add_argument
-    what = "photographs; without -s, STYLE"
-    add("inputs", type=picture_path, nargs="+", metavar="CONTENT", help=what)
-    styles: Any = {"type": picture_path, "nargs": "+", "action": "extend", "metavar": "STYLE"}
-    add("-s", "--styles", "--style", **styles, help="paintings")
+    add_inputs(parser)
     add_picture_options(parser)
     weight = within(float, 0, 1_000_000)
     mix = "mix all styles into one, with these weights in their order (default: equal ones)"
@@ -117,30 +106,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--deepzoom", action="store_true", help=deepzoom)
     add_memory_options(add_model_options(parser))
     return parser.parse_intermixed_args(arguments)
-
-
-def _inputs(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
-    """Contents and styles as given, files or folders."""
-    inputs: list[Path] = options.inputs
-    if options.styles:
-        return inputs, options.styles
-    if len(inputs) == 2:
-        return inputs[:1], inputs[1:]
-    if len(inputs) == 1:
-        raise UsageError("a style is missing: cdjax stylize CONTENT STYLE -o OUT")
-    if options.mix is not None:
-        purpose = "to mix several paintings"
-        shown = f"{inputs[0]} -s {_shortened(inputs[1:])} --mix -o {options.output}"
-    else:
-        purpose = "to paint several photographs"
-        shown = f"{_shortened(inputs[:-1])} -s {inputs[-1]} -o FOLDER"
-    raise UsageError(f"{len(inputs)} files and no -s; {purpose}: cdjax stylize {shown}")
-
-
-def _shortened(paths: Sequence[Path]) -> str:
-    """The paths; of more than three, the first and the last."""
-    names = [str(path) for path in paths]
-    return " ".join(names if len(names) <= 3 else [names[0], "...", names[-1]])
 
 
 def _what(jobs: "Sequence[Job]") -> str:

@@ -70,7 +70,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     tileable = "copies fit side by side without a seam; sides must be multiples of 16"
     add("--tileable", action="store_true", help=tileable)
     add_picture_options(parser, leave_out=("--content-size", "--strip"))
-    add_style_options(parser, leave_out=("--alpha",))
+    add_style_options(parser, leave_out=("--alpha", "--preserve-color"))
     add_memory_options(add_model_options(parser))
     return parser.parse_args(arguments)
 

@@ -72,7 +72,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     crf = "constant rate factor of H.264, 0 (no loss, large) to 51 (%(default)s)"
     add("--crf", type=within(int, 0, 51), default=18, metavar="N", help=crf)
     add("--rate", type=_rate, metavar="R", help="frames a second of a folder of frames (25)")
-    add_style_options(parser)
+    add_style_options(parser, leave_out=("--preserve-color",))
     frames = "frames over which statistics are averaged; 1: every frame by itself (%(default)s)"
     add("--smoothing", type=within(int, 1, 1000), default=8, metavar="N", help=frames)
     add_model_options(parser)
