@@ -94,7 +94,7 @@ def make_film(
     part = kept.segment if is_film else lambda number: kept.frames
     done, state = kept.load(initial_state(model.config, settings.size), part)
     pace = _Pace(output.name, source.length, on_progress)
-    frames = _read_ahead(_frames(source, settings.size, on_progress))
+    frames = _read_ahead(read_frames(source, settings.size, on_progress))
     pace.start(sum(times for _, times in islice(frames, done * SEGMENT)))
     waiting: deque[int] = deque()  # How often the frames that are being computed are shown.
 
@@ -150,9 +150,10 @@ class _Pace:
         self._on_progress(Progress(self._task, self.shown, max(self._total, self.shown), metrics))
 
 
-def _frames(
+def read_frames(
     source: Source, size: tuple[int, int], on_progress: OnProgress
 ) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """The frames of a source, and how often each is shown; see `read_film` and `read_folder`."""
     if isinstance(source, FrameFolder):
         return read_folder(source, size)
     return read_film(source, size, on_progress)

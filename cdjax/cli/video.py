@@ -72,7 +72,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     crf = "constant rate factor of H.264, 0 (no loss, large) to 51 (%(default)s)"
     add("--crf", type=within(int, 0, 51), default=18, metavar="N", help=crf)
     add("--rate", type=_rate, metavar="R", help="frames a second of a folder of frames (25)")
-    add_style_options(parser, leave_out=("--preserve-color",))
+    add_style_options(parser)
     frames = "frames over which statistics are averaged; 1: every frame by itself (%(default)s)"
     add("--smoothing", type=within(int, 1, 1000), default=8, metavar="N", help=frames)
     add_model_options(parser)
@@ -127,7 +127,7 @@ def _exists(output: Path) -> bool:
 def _film(options: argparse.Namespace, job: "Job", guard: "InterruptGuard") -> tuple[int, int]:
     """Makes the film; returns its width and height."""
     from cdjax.cli.chosen_model import load_chosen
-    from cdjax.cli.filming import FilmSettings, frame_size, make_film
+    from cdjax.cli.filming import FilmSettings, frame_size, make_film, read_frames
     from cdjax.cli.painting import within_memory
     from cdjax.cli.progress import ProgressBar
     from cdjax.io.digest import sha256
@@ -147,12 +147,17 @@ def _film(options: argparse.Namespace, job: "Job", guard: "InterruptGuard") -> t
         settings = FilmSettings(frames, size, options.crf, options.strip, options.overwrite)
         files = [sha256(path) for path in (*source.paths, job.styles[0])]
         # What only the last step needs may be another when the run is continued.
-        pixels = replace(settings, strip=False, overwrite=False)
-        made_of = (files, pixels, options.style_size, source.rate, SEGMENT, job.output.name)
+        key = replace(settings, strip=False, overwrite=False)
+        made_of = (files, key, options.style_size, source.rate, SEGMENT, job.output.name)
         kept = SegmentFolder(job.output.resolve().parent, run_key(model, *made_of))
         what = f"{job.content}: {size[1]}x{size[0]} pixels"
         with kept.made(), within_memory(what, "--content-size"):
-            style = encode_style(model, painting.pixels, dtype=options.dtype)
+            colors_of = None
+            if options.preserve_color == "match":
+                colors_of, _ = next(read_frames(source, size, bar))
+                settings = replace(settings, frames=replace(frames, preserve_color=None))
+            pixels = painting.pixels
+            style = encode_style(model, pixels, dtype=options.dtype, colors_of=colors_of)
             make_film(model, source, style, job.output, settings, kept, guard, bar)
     return size[1], size[0]
 

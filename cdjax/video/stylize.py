@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cdjax.model import Model
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
+from cdjax.transfer.color import PreserveColor, check_preserve_color, with_chroma_of
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
 from cdjax.transfer.stages import run_cascade
 from cdjax.transfer.statistics import Moments, moments
@@ -29,6 +30,7 @@ class FrameSettings:
     alpha: float = 1.0
     transform: str | None = None
     regularization: float = 0.0
+    preserve_color: PreserveColor | None = None
     smoothing: int = 8
     dtype: DTypeLike = jnp.float32
 
@@ -41,6 +43,7 @@ def stylize_frames(
     alpha: float = 1.0,
     transform: str | None = None,
     regularization: float = 0.0,
+    preserve_color: PreserveColor | None = None,
     smoothing: int = 8,
     dtype: DTypeLike = jnp.float32,
 ) -> Iterator[NDArray[np.uint8]]:
@@ -57,6 +60,7 @@ def stylize_frames(
         alpha: as for `cdjax.stylize`.
         transform: as for `cdjax.stylize`.
         regularization: as for `cdjax.stylize`.
+        preserve_color: as for `cdjax.stylize`; `"match"` takes the colours of the first frame.
         smoothing: number of frames over which is averaged, from 1: every frame by itself.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
@@ -68,7 +72,7 @@ def stylize_frames(
         ValueError: if the frames differ in size, smoothing is below 1, and as for
             `cdjax.stylize`.
     """
-    settings = FrameSettings(alpha, transform, regularization, smoothing, dtype)
+    settings = FrameSettings(alpha, transform, regularization, preserve_color, smoothing, dtype)
     for result, _ in frames_and_states(model, frames, style, settings):
         yield result
 
@@ -89,20 +93,24 @@ def frames_and_states(
     if settings.smoothing < 1:
         raise ValueError(f"smoothing is over at least 1 frame, not {settings.smoothing}")
     dtype = compute_dtype(settings.dtype)
-    encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
-    check_style(model.config, encoded, (1, 1, 3))
+    check_preserve_color(settings.preserve_color, encoded=isinstance(style, Style))
+    luminance = settings.preserve_color == "luminance"
     given = (settings.alpha, settings.regularization, settings.smoothing)
     numbers = tuple(jnp.asarray(number, jnp.float32) for number in given)
     waiting: tuple[Array, FrameState] | None = None
     for frame in frames:
         pixels = as_pixels(frame, "frame")
+        if not isinstance(style, Style):
+            colors_of = pixels if settings.preserve_color == "match" else None
+            style = encode_style(model, style, dtype=dtype, colors_of=colors_of)
+        check_style(model.config, style, (1, 1, 3))
         if state is None:
             state = initial_state(model.config, (pixels.shape[-3], pixels.shape[-2]))
         if pixels.shape != state.content.shape:
             expected = state.content.shape
             raise ValueError(f"all frames must be {expected} like the first, not {pixels.shape}")
         result, state = _stylize_frame(
-            model, pixels, state, encoded, numbers, name=name, dtype=dtype
+            model, pixels, state, style, numbers, name=name, dtype=dtype, luminance=luminance
         )
         # The next frame is computed while this one is in use.
         if waiting is not None:
@@ -112,7 +120,7 @@ def frames_and_states(
         yield np.asarray(waiting[0]), waiting[1]
 
 
-@partial(compiled, settings=EXACT, static_argnames=("name", "dtype"))
+@partial(compiled, settings=EXACT, static_argnames=("name", "dtype", "luminance"))
 def _stylize_frame(
     model: Model,
     frame: Pixels,
@@ -122,6 +130,7 @@ def _stylize_frame(
     *,
     name: str,
     dtype: jnp.dtype,
+    luminance: bool,
 ) -> tuple[Array, FrameState]:
     """The stylised frame, uint8, and the state behind it."""
     specs, (alpha, regularization, smoothing) = model.config.specs, numbers
@@ -140,5 +149,7 @@ def _stylize_frame(
     images = run_cascade(model.params, specs, images, transform, dtype=dtype)
     height, width = frame.shape[:2]
     image = jnp.clip(images[0, :height, :width], 0, 1)
+    if luminance:
+        image = with_chroma_of(state.content, image)
     levels = jnp.rint(image * 255).astype(jnp.uint8)
     return levels, replace(state, moments=tuple(found[spec] for spec in specs))

@@ -55,6 +55,16 @@ def test_without_smoothing_every_frame_is_stylised_by_itself(
     assert np.abs(found.astype(int) - np.stack(alone)).max() <= 1
 
 
+def test_colours_are_preserved_as_in_pictures(model: Model, run: Run) -> None:
+    frames, painting = pictures(1), random_image(32, 40, seed=2)
+    for way in ("luminance", "match"):
+        alone = stylize(model, frames[0], painting, preserve_color=way)
+        found = next(stylize_frames(model, frames, painting, preserve_color=way))
+        assert np.abs(found.astype(int) - levels(np.asarray(alone))).max() <= 2
+    with pytest.raises(ValueError, match="encoded already"):
+        run(frames, preserve_color="match")
+
+
 def test_a_still_picture_with_noise_does_not_flicker(run: Run) -> None:
     frames = noisy(8, 4.0)
     alone = change(run(frames, smoothing=1))
