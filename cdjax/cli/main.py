@@ -30,6 +30,7 @@ COMMANDS = {
     "distill": "compress a style-transfer network by collaborative distillation",
     "evaluate": "measure models against their teacher on photographs",
     "convert": "convert PyTorch weights, or combine models, into a checkpoint",
+    "export": "write a model as a program for other runtimes: ONNX or StableHLO",
     "models": "list the models that can be loaded by name",
     "samples": "make a landscape and a painting to try it on",
 }
