@@ -31,12 +31,18 @@ COMMANDS = {
     "evaluate": "measure models against their teacher on photographs",
     "convert": "convert PyTorch weights, or combine models, into a checkpoint",
     "export": "write a model as a program for other runtimes: ONNX or StableHLO",
+    "serve": "open a page on which photographs are painted",
     "models": "list the models that can be loaded by name",
     "samples": "make a landscape and a painting to try it on",
 }
 """The subcommands and what they do."""
 
-_TUNABLES = {"stylize": STYLISATION, "optimize": TRAINING, "distill": TRAINING}
+_TUNABLES = {
+    "stylize": STYLISATION,
+    "serve": STYLISATION,
+    "optimize": TRAINING,
+    "distill": TRAINING,
+}
 _TRAINING_FAILED = 1
 _INTERRUPTED = 130
 
