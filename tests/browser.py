@@ -113,10 +113,10 @@ class Browser:
 
     def drop(self, selector: str, *paths: Path) -> None:
         """Hands files to the file input that the selector finds."""
-        root = self.call("DOM.getDocument")["root"]["nodeId"]
-        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        assert node, selector
-        self.call("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=node)
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.wait(found)
+        node = self.call("Runtime.evaluate", expression=found)["result"]["objectId"]
+        self.call("DOM.setFileInputFiles", files=[str(path) for path in paths], objectId=node)
 
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))

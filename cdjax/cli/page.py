@@ -96,7 +96,7 @@ class _Uploads:
             self.styles = gr.File(
                 label="Paintings", file_count="multiple", elem_id="paintings", **drop
             )
-            self.style_previews = gr.Gallery(columns=2, object_fit="contain", **shown)
+            self.style_previews = gr.Gallery(columns=3, object_fit="contain", **shown)
         self.samples = gr.Button("Try the samples", size="sm", elem_id="samples")
 
 
@@ -226,10 +226,13 @@ def _connect(
     content_out = [uploads.content, uploads.content_preview]
     style_out = [uploads.styles, uploads.style_previews, *controls.weights]
     raw: dict[str, Any] = {"preprocess": False, "show_progress": "minimal"}
+    hidden: dict[str, Any] = {"queue": False, "api_visibility": "private"}
     uploads.content.upload(
         content_dropped, uploads.content, content_out, api_name="photograph", **raw
-    )
-    uploads.styles.upload(styles_dropped, uploads.styles, style_out, api_name="paintings", **raw)
+    ).failure(lambda: [None, gr.Image(None, visible=False)], None, content_out, **hidden)
+    uploads.styles.upload(
+        styles_dropped, uploads.styles, style_out, api_name="paintings", **raw
+    ).failure(lambda: [None, gr.Gallery(None, visible=False)], None, style_out[:2], **hidden)
     uploads.samples.click(samples_wanted, None, content_out + style_out, api_name="samples")
     result.paint.click(
         paint_clicked,
