@@ -75,7 +75,9 @@ def build(config: PageConfig, sessions: Sessions) -> gr.Blocks:
                 controls = _Controls(config.models)
             with gr.Column(scale=2, min_width=320):
                 result = _Result()
-        _connect(page, uploads, controls, result, config, sessions)
+        events = _Events(controls, config, sessions)
+        _connect(uploads, controls, result, events)
+        page.unload(events.left)
     page.queue(max_size=config.queue, default_concurrency_limit=2)
     return page
 
@@ -174,42 +176,39 @@ class _Result:
             )
 
 
-def _connect(
-    page: gr.Blocks,
-    uploads: _Uploads,
-    controls: _Controls,
-    result: _Result,
-    config: PageConfig,
-    sessions: Sessions,
-) -> None:
-    """Says what happens when something is dropped or clicked, and when a user leaves."""
-    load_model = lru_cache(maxsize=len(config.models))(_load)
+class _Events:
+    """What happens when something is dropped or clicked, and when a user leaves."""
 
-    def content_dropped(file: Any, request: gr.Request) -> list[Any]:
-        with _told(sessions, request) as session:
+    def __init__(self, controls: _Controls, config: PageConfig, sessions: Sessions) -> None:
+        self._controls, self._config, self._sessions = controls, config, sessions
+        self._load = lru_cache(maxsize=len(config.models))(_load)
+
+    def content_dropped(self, file: Any, request: gr.Request) -> list[Any]:
+        with _told(self._sessions, request) as session:
             (path,) = _paths(file)
             return _content_shown(page_work.take_content(session, path))
 
-    def styles_dropped(files: Any, request: gr.Request) -> list[Any]:
-        with _told(sessions, request) as session:
+    def styles_dropped(self, files: Any, request: gr.Request) -> list[Any]:
+        with _told(self._sessions, request) as session:
             return _styles_shown(page_work.take_styles(session, _paths(files)))
 
-    def samples_wanted(request: gr.Request) -> list[Any]:
-        with _told(sessions, request) as session:
+    def samples_clicked(self, request: gr.Request) -> list[Any]:
+        with _told(self._sessions, request) as session:
             content, style = page_work.write_samples(session)
             shown = _content_shown(page_work.take_content(session, content))
             return shown + _styles_shown(page_work.take_styles(session, [style]))
 
     def paint_clicked(
+        self,
         values: dict[Any, Any],
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (this is how Gradio hands it over)
     ) -> list[Any]:
-        with _told(sessions, request) as session, session.working() as guard:
-            model, settings = controls.choice(values, session, config)
+        with _told(self._sessions, request) as session, session.working() as guard:
+            model, settings = self._controls.choice(values, session, self._config)
             progress(None, desc="painting")
             settings = replace(settings, on_progress=partial(_show, progress))
-            load = partial(_checked, load_model, model, settings)
+            load = partial(_checked, self._load, model, settings)
             painted = page_work.paint(session, guard, load, settings)
         size = f"{painted.size[0]} x {painted.size[1]} pixels"
         message = f"{html.escape(painted.output.name)}: {size}, {painted.seconds:.1f} s"
@@ -217,33 +216,38 @@ def _connect(
         download = gr.DownloadButton(value=str(painted.output), interactive=True)
         return [gr.ImageSlider(value=before_after), message, download]
 
-    def stop_clicked(request: gr.Request) -> None:
-        sessions.stop(request.session_hash)
+    def stop_clicked(self, request: gr.Request) -> None:
+        self._sessions.stop(request.session_hash)
 
-    def left(request: gr.Request) -> None:
-        sessions.end(request.session_hash)
+    def left(self, request: gr.Request) -> None:
+        self._sessions.end(request.session_hash)
 
+
+def _connect(uploads: _Uploads, controls: _Controls, result: _Result, events: _Events) -> None:
+    """Calls the events of what is on the page."""
     content_out = [uploads.content, uploads.content_preview]
-    style_out = [uploads.styles, uploads.style_previews, *controls.weights]
+    style_out = [uploads.styles, uploads.style_previews]
+    shares = controls.weights
     raw: dict[str, Any] = {"preprocess": False, "show_progress": "minimal"}
     hidden: dict[str, Any] = {"queue": False, "api_visibility": "private"}
     uploads.content.upload(
-        content_dropped, uploads.content, content_out, api_name="photograph", **raw
+        events.content_dropped, uploads.content, content_out, api_name="photograph", **raw
     ).failure(lambda: [None, gr.Image(None, visible=False)], None, content_out, **hidden)
     uploads.styles.upload(
-        styles_dropped, uploads.styles, style_out, api_name="paintings", **raw
-    ).failure(lambda: [None, gr.Gallery(None, visible=False)], None, style_out[:2], **hidden)
-    uploads.samples.click(samples_wanted, None, content_out + style_out, api_name="samples")
+        events.styles_dropped, uploads.styles, style_out + shares, api_name="paintings", **raw
+    ).failure(lambda: [None, gr.Gallery(None, visible=False)], None, style_out, **hidden)
+    uploads.samples.click(
+        events.samples_clicked, None, content_out + style_out + shares, api_name="samples"
+    )
     result.paint.click(
-        paint_clicked,
+        events.paint_clicked,
         controls.all(),
         [result.slider, result.message, result.download],
         api_name="paint",
         concurrency_limit=1,
         show_progress_on=result.slider,
     )
-    result.stop.click(stop_clicked, queue=False, api_name="stop")
-    page.unload(left)
+    result.stop.click(events.stop_clicked, queue=False, api_name="stop")
 
 
 def _content_shown(preview: Path) -> list[Any]:
