@@ -194,9 +194,8 @@ class _Events:
 
     def samples_clicked(self, request: gr.Request) -> list[Any]:
         with _told(self._sessions, request) as session:
-            content, style = page_work.write_samples(session)
-            shown = _content_shown(page_work.take_content(session, content))
-            return shown + _styles_shown(page_work.take_styles(session, [style]))
+            content, style = page_work.take_samples(session)
+            return _content_shown(content) + _styles_shown([style])
 
     def paint_clicked(
         self,
@@ -232,10 +231,10 @@ def _connect(uploads: _Uploads, controls: _Controls, result: _Result, events: _E
     hidden: dict[str, Any] = {"queue": False, "api_visibility": "private"}
     uploads.content.upload(
         events.content_dropped, uploads.content, content_out, api_name="photograph", **raw
-    ).failure(lambda: [None, gr.Image(None, visible=False)], None, content_out, **hidden)
+    ).failure(lambda: None, None, uploads.content, **hidden)
     uploads.styles.upload(
         events.styles_dropped, uploads.styles, style_out + shares, api_name="paintings", **raw
-    ).failure(lambda: [None, gr.Gallery(None, visible=False)], None, style_out, **hidden)
+    ).failure(lambda: None, None, uploads.styles, **hidden)
     uploads.samples.click(
         events.samples_clicked, None, content_out + style_out + shares, api_name="samples"
     )

@@ -38,16 +38,15 @@ class Session:
     guard: InterruptGuard | None = None
     used: float = field(default_factory=time.monotonic)
 
-    def take(self, uploads: list[Path], role: str) -> tuple[Path, ...]:
-        """Moves uploads into a fresh folder of a role, in place of the files that were there.
+    def take(self, uploads: list[Path], folder: Path) -> tuple[Path, ...]:
+        """Moves uploads into a folder of this session.
 
         Raises:
             UsageError: if an upload is not there any more.
         """
-        fresh = self.new_folder(role)
         taken = []
         for number, path in enumerate(uploads):
-            target = fresh / str(number) / path.name
+            target = folder / str(number) / path.name
             target.parent.mkdir()
             try:
                 os.rename(path, target)
@@ -57,6 +56,24 @@ class Session:
                 path.parent.rmdir()
             taken.append(target)
         return tuple(taken)
+
+    @contextmanager
+    def replacing(self, role: str) -> Iterator[Path]:
+        """An empty folder for files of a role, such as the result.
+
+        It replaces the one that was there at the end of the context, and is removed after an
+        exception. It has a new name, because browsers keep pictures by their addresses.
+        """
+        place = self.folder / role
+        fresh = place / secrets.token_hex(4)
+        fresh.mkdir(parents=True)
+        try:
+            yield fresh
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        for other in set(place.iterdir()) - {fresh}:
+            shutil.rmtree(other, ignore_errors=True)
 
     @contextmanager
     def working(self) -> Iterator[InterruptGuard]:
@@ -70,17 +87,6 @@ class Session:
     def shortened(self, text: str) -> str:
         """A text in which files are named without their folders."""
         return re.sub(rf"{re.escape(str(self.folder))}/[\w-]+/[0-9a-f]+/(\d+/)?", "", text)
-
-    def new_folder(self, role: str) -> Path:
-        """An empty folder for files of a role; those that were there are removed.
-
-        It has a new name each time, because browsers keep pictures by their addresses.
-        """
-        place = self.folder / role
-        shutil.rmtree(place, ignore_errors=True)
-        fresh = place / secrets.token_hex(4)
-        fresh.mkdir(parents=True)
-        return fresh
 
 
 class Sessions:

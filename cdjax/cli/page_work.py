@@ -47,12 +47,12 @@ def take_content(session: Session, upload: Path) -> Path:
     """Makes an upload the photograph of a session; returns a preview.
 
     Raises:
-        ImageError: if it is not an image or cannot be read; there is then no photograph.
+        ImageError: if it is not an image or cannot be read; it is then removed.
     """
-    session.content = None
-    (content,) = session.take([upload], "content")
-    preview = _preview(content, session.new_folder("content-preview"), _THUMBNAIL)
-    session.content = content
+    with session.replacing("content") as folder:
+        (content,) = session.take([upload], folder)
+        preview = _preview(content, folder / "preview", _THUMBNAIL)
+        session.content = content
     return preview
 
 
@@ -61,25 +61,27 @@ def take_styles(session: Session, uploads: list[Path]) -> list[Path]:
 
     Raises:
         UsageError: if there are too many.
-        ImageError: if one is not an image or cannot be read; there are then no paintings.
+        ImageError: if one is not an image or cannot be read; all are then removed.
     """
-    session.styles = ()
-    styles = session.take(uploads, "styles")
-    if len(styles) > MOST_STYLES:
-        raise UsageError(f"{len(styles)} paintings; at most {MOST_STYLES} are mixed")
-    folder = session.new_folder("styles-preview")
-    previews = [_preview(path, folder / str(i), _THUMBNAIL) for i, path in enumerate(styles)]
-    session.styles = styles
+    with session.replacing("styles") as folder:
+        styles = session.take(uploads, folder)
+        if len(styles) > MOST_STYLES:
+            raise UsageError(f"{len(styles)} paintings; at most {MOST_STYLES} are mixed")
+        places = [folder / f"preview{number}" for number in range(len(styles))]
+        previews = [
+            _preview(path, place, _THUMBNAIL) for path, place in zip(styles, places, strict=True)
+        ]
+        session.styles = styles
     return previews
 
 
-def write_samples(session: Session) -> tuple[Path, Path]:
-    """Writes the landscape and the painting of `cdjax samples`, as if they were uploads."""
-    folder = session.new_folder("samples")
-    content, style = folder / "content.png", folder / "style.png"
-    write_image(content, Picture(landscape()))
-    write_image(style, Picture(painting()))
-    return content, style
+def take_samples(session: Session) -> tuple[Path, Path]:
+    """Makes the landscape and the painting of `cdjax samples` what `take_content` makes uploads."""
+    with session.replacing("samples") as folder:
+        content, style = folder / "content.png", folder / "style.png"
+        write_image(content, Picture(landscape()))
+        write_image(style, Picture(painting()))
+        return take_content(session, content), take_styles(session, [style])[0]
 
 
 def paint(
@@ -87,7 +89,7 @@ def paint(
 ) -> Painted:
     """Paints the photograph of a session in its paintings, as `cdjax stylize` does.
 
-    Several paintings are mixed.
+    Several paintings are mixed. If it fails, the last result stays.
 
     Raises:
         CdjaxError: if something is missing, or cannot be read, made or written.
@@ -98,18 +100,17 @@ def paint(
     if not session.styles:
         raise UsageError("drop a painting first")
     began = time.monotonic()
-    folder = session.new_folder("result")
-    mix = len(session.styles) > 1
-    jobs = plan([session.content], session.styles, f"{folder}/", mix=mix)
-    run(jobs, load, settings, guard, strict=True)
-    seconds, output = time.monotonic() - began, jobs[0].output
-    height, width = image_size(output) or (1, 1)
-    previews = session.new_folder("result-preview")
-    side = min(height, width, _SHOWN)
-    before, after = (
-        _preview(path, previews / name, side)
-        for path, name in ((session.content, "before"), (output, "after"))
-    )
+    with session.replacing("result") as folder:
+        mix = len(session.styles) > 1
+        jobs = plan([session.content], session.styles, f"{folder}/", mix=mix)
+        run(jobs, load, settings, guard, strict=True)
+        seconds, output = time.monotonic() - began, jobs[0].output
+        height, width = image_size(output) or (1, 1)
+        side = min(height, width, _SHOWN)
+        before, after = (
+            _preview(path, folder / name, side)
+            for path, name in ((session.content, "before"), (output, "after"))
+        )
     return Painted(output, before, after, (width, height), seconds)
 
 

@@ -104,16 +104,18 @@ def test_a_picture_has_the_bytes_of_the_command_line(
 
 @needs_gradio
 def test_twenty_uploads_leave_nothing(server: Server, client: Any, pair: Path) -> None:
+    upload(client, "paintings", pair / "s.png")
     for seed in range(20):
-        path = pair / f"{seed}.jpg"
+        path = pair / f"{seed}.png"
         write_image(path, Picture(random_image(24, 32, seed=seed)))
         upload(client, "photograph", path)
-        if seed == 0:
-            upload(client, "paintings", pair / "s.png")
-        assert painted(client)
-        assert len(server.files()) == 7  # Of the last one: two uploads, four previews, a result.
+        if seed % 5 == 4:
+            assert painted(client)
+    kept = ["19.png", "19__s.png", *["preview.jpg"] * 4, "s.png"]
+    assert [name for name in server.files() if name in kept] == kept
     client.close()
-    wait(lambda: not server.files(), "no file is left")
+    wait(lambda: "19.png" not in server.files(), "the files are removed when the client leaves")
+    wait(lambda: not server.files(), "no file is left of any client")
 
 
 @needs_gradio
