@@ -25,7 +25,7 @@ from cdjax.networks.patches import (
     encoder_layers,
 )
 from cdjax.networks.spec import Spec
-from cdjax.ops.jit import EXACT, EXACT_SOON
+from cdjax.ops.jit import EXACT_SOON, EXACT_SOONEST, is_traced, runs_on_cpu
 from cdjax.transfer.pixels import as_floats, padded_size
 from cdjax.transfer.statistics import Moments, mean_and_scatter, sums64
 from cdjax.transfer.transforms import TRANSFORMS, Affine, stage_alpha
@@ -34,6 +34,21 @@ CORES = os.cpu_count() or 1
 
 Strength = tuple[Array, Array]
 """Alpha and the regularization, float32."""
+
+
+def in_patches(model: Model, *arguments: Any) -> bool:
+    """Whether images are computed in patches: on a CPU, outside of transformations such as jit."""
+    reflected = all(spec.padding == "reflect" for spec in model.config.specs)
+    return reflected and not is_traced(model, arguments) and runs_on_cpu(model, arguments)
+
+
+def compile_programs(config: ModelConfig, *, dtype: DTypeLike, name: str) -> None:
+    """Compiles, in parallel, what stylisation by a model with a transform `name` needs.
+
+    Without it, the same happens in the first call of `encode_style` and `stylize`.
+    """
+    with ThreadPoolExecutor(CORES, "cdjax-compile") as pool:
+        _compile([*_encoding(config, dtype), *_decoding(config, dtype, name)], pool)
 
 
 def encode_in_patches(
@@ -81,7 +96,7 @@ def stylize_in_patches(
         return np.clip(grid.joined(patches)[: image.shape[0], : image.shape[1]], 0, 1)
 
 
-@partial(jax.jit, static_argnames="name", compiler_options=dict(EXACT))
+@partial(jax.jit, static_argnames="name", compiler_options=dict(EXACT_SOONEST))
 def stage_map(content: Moments, style: Moments, strength: Strength, *, name: str) -> Affine:
     """The map of a stage; `strength` is the share of the transform and the regularization."""
     return TRANSFORMS[name](content, style, *strength)

@@ -12,8 +12,8 @@ from jax.typing import ArrayLike, DTypeLike
 
 from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec
-from cdjax.ops.jit import EXACT, compiled, is_traced, runs_on_cpu
-from cdjax.transfer.patches import encode_in_patches, stylize_in_patches
+from cdjax.ops.jit import EXACT, compiled
+from cdjax.transfer.patches import encode_in_patches, in_patches, stylize_in_patches
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
 from cdjax.transfer.stages import encode_stage, run_cascade
 from cdjax.transfer.statistics import Moments, moments
@@ -50,7 +50,7 @@ def encode_style(model: Model, style: ArrayLike, *, dtype: DTypeLike = jnp.float
     """
     check_model(model)
     pixels, dtype = as_pixels(style, "style"), compute_dtype(dtype)
-    if not _in_patches(model, pixels):
+    if not in_patches(model, pixels):
         return _encode_style(model, pixels, dtype=dtype)
     images = np.asarray(pixels)
     if images.ndim == 3:
@@ -72,9 +72,10 @@ def stylize(
     """Repaints a content image in a style (paper, section 3.1).
 
     At every stage, from deep to shallow, the image is encoded, the statistics of its features are
-    moved to those of the style, and the features are decoded. Compiled once per image size, model
-    configuration and dtype. Works inside `jax.jit`, `jax.vmap` and `jax.grad`; compiled as a part
-    of a larger program, its last bits may differ from those of `stylize_by_windows`.
+    moved to those of the style, and the features are decoded. On a CPU, compiled once per model
+    configuration and dtype, for images of all sizes. Works inside `jax.jit`, `jax.vmap` and
+    `jax.grad`, and on GPUs, compiled once per size; as a part of a larger program, its last bits
+    may differ from those of `stylize_by_windows`.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
@@ -106,7 +107,7 @@ def stylize(
     encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
     check_style(model.config, encoded, pixels.shape)
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    if not _in_patches(model, pixels, encoded, strength):
+    if not in_patches(model, pixels, encoded, strength):
         return _stylize(model, pixels, encoded, strength, name=name, dtype=dtype)
     images = np.asarray(pixels)
     options: Any = {"name": name, "dtype": dtype}
@@ -119,12 +120,6 @@ def stylize(
         for index, image in enumerate(images)
     ]
     return jax.device_put(np.stack(results))
-
-
-def _in_patches(model: Model, *arguments: Any) -> bool:
-    """Whether images are computed in patches: on a CPU, outside of transformations such as jit."""
-    reflected = all(spec.padding == "reflect" for spec in model.config.specs)
-    return reflected and not is_traced(model, arguments) and runs_on_cpu(model, arguments)
 
 
 def _nth(style: Style, index: int) -> Style:
