@@ -171,9 +171,7 @@ class _Result:
         with gr.Row():
             self.paint = gr.Button("Paint", variant="primary", elem_id="paint")
             self.stop = gr.Button("Stop", elem_id="stop")
-            self.download = gr.DownloadButton(
-                "Download at full size", interactive=False, elem_id="download"
-            )
+            self.download = gr.DownloadButton("Download", interactive=False, elem_id="download")
 
 
 class _Events:

@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     options = _parse(arguments)
     require("cdjax serve", "gradio")
-    _check_address(options.host, options.port)
+    options.port = _usable_port(options.host, options.port)
     from cdjax.checkpoints.load import find_model
 
     for model in options.weights:
@@ -70,8 +70,8 @@ def _parse(arguments: Sequence[str]) -> "argparse.Namespace":
     return parser.parse_args(arguments)
 
 
-def _check_address(host: str, port: int) -> None:
-    """Raises `UsageError` if nobody can listen there, before anything is loaded."""
+def _usable_port(host: str, port: int) -> int:
+    """The port, or a free one for 0; `UsageError` if it cannot be listened on."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -79,6 +79,7 @@ def _check_address(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+            return int(probe.getsockname()[1])
     except OSError as error:
         raise UsageError(
             f"{host}:{port}: cannot listen there ({error.strerror}); --port 0 takes a free port"
@@ -105,7 +106,7 @@ def _serve(options: "argparse.Namespace", folder: Path) -> None:
     try:
         _, url, _ = blocks.launch(
             server_name=options.host,
-            server_port=options.port or _free_port(options.host),
+            server_port=options.port,
             max_file_size=options.max_upload,
             **page.LAUNCH,
         )
@@ -115,12 +116,6 @@ def _serve(options: "argparse.Namespace", folder: Path) -> None:
     finally:
         sessions.end_all()
         blocks.close(verbose=False)
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def refuse_other_machines(host: str) -> None:
