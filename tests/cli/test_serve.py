@@ -147,16 +147,6 @@ def test_files_beyond_the_limit_are_refused(server: Server) -> None:
 
 
 @needs_gradio
-@pytest.mark.parametrize("path", ["/etc/hostname", "http://192.0.2.1/hostname"])
-def test_only_uploads_are_read(server: Server, path: str) -> None:
-    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    data = json.dumps({"data": [file], "session_hash": "a"}).encode()
-    event = json.loads(server.api("call/photograph", data, **{"Content-Type": "application/json"}))
-    assert "event: error" in server.api(f"call/photograph/{event['event_id']}")
-    assert "hostname" not in server.files()
-
-
-@needs_gradio
 def test_in_a_browser(server: Server, pair: Path, weights: Path) -> None:
     if find_browser() is None:
         pytest.skip("needs chromium")
@@ -185,6 +175,16 @@ def test_in_a_browser(server: Server, pair: Path, weights: Path) -> None:
     assert main(["stylize", "c.png", "s.png", "-o", "out/", "--weights", str(weights)]) == 0
     assert download.read_bytes() == (pair / "out" / "c__s.png").read_bytes()
     wait(lambda: "c__s.png" not in server.files(), "the files are removed when the page is closed")
+
+
+@needs_gradio
+@pytest.mark.parametrize("path", ["/etc/hostname", "http://192.0.2.1/hostname"])
+def test_only_uploads_are_read(server: Server, path: str) -> None:
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    data = json.dumps({"data": [file], "session_hash": "a"}).encode()
+    event = json.loads(server.api("call/photograph", data, **{"Content-Type": "application/json"}))
+    assert "event: error" in server.api(f"call/photograph/{event['event_id']}")
+    assert "hostname" not in server.files()
 
 
 @pytest.mark.parametrize(
