@@ -43,6 +43,8 @@ def run(arguments: Sequence[str]) -> int:
 
     use_compilation_cache()
     start_backend()
+    # Ends as by Ctrl-C, with the folder removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="cdjax-serve-", ignore_cleanup_errors=True) as folder:
         _serve(options, Path(folder))
     return 0
