@@ -25,6 +25,7 @@ from cdjax.errors import TrainingError, first_line
 
 COMMANDS = {
     "stylize": "repaint photographs in the style of paintings",
+    "sheet": "show every photograph in every style on one picture, for choosing",
     "optimize": "repaint a photograph by optimising its pixels (Gatys et al.); much slower",
     "distill": "compress a style-transfer network by collaborative distillation",
     "evaluate": "measure models against their teacher on photographs",
@@ -40,6 +41,7 @@ COMMANDS = {
 _TUNABLES = {
     "stylize": STYLISATION,
     "serve": STYLISATION,
+    "sheet": STYLISATION,
     "optimize": TRAINING,
     "distill": TRAINING,
 }

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
 
@@ -45,6 +45,11 @@ _TRANSFORMS = {
     "whitening and colouring (wct)": "wct",
     "optimal transport (ot)": "ot",
     "mean and deviation (adain)": "adain",
+}
+_COLORS: dict[str, Literal["luminance", "match"] | None] = {
+    "of the paintings": None,
+    "of the photograph": "luminance",
+    "strokes in the photograph's palette": "match",
 }
 _QUIETLY: dict[str, Any] = {"print_exception": False}
 _HINT = "Drop a photograph and a painting, or several to mix, or try the samples."
@@ -113,6 +118,7 @@ class _Controls:
                 gr.Slider(0, 1, 1, step=0.05, label=f"Share of painting {i + 1}", visible=False)
                 for i in range(page_work.MOST_STYLES)
             ]
+        self.color = gr.Radio([*_COLORS], value=next(iter(_COLORS)), label="Colours")
         self.model = gr.Radio([*models], value=models[0], label="Model")
         with gr.Accordion("Method and sizes", open=False):
             self.transform = gr.Dropdown([*_TRANSFORMS], value=_OWN, label="Method")
@@ -129,7 +135,7 @@ class _Controls:
     def all(self) -> set[Any]:
         """All components."""
         sizes = (self.content_size, self.style_size)
-        return {self.alpha, self.model, self.transform, *sizes, *self.weights}
+        return {self.alpha, self.color, self.model, self.transform, *sizes, *self.weights}
 
     def choice(
         self, values: dict[Any, Any], session: Session, config: PageConfig
@@ -139,15 +145,17 @@ class _Controls:
         Raises:
             UsageError: if they are none of those on the page, or do not fit each other.
         """
-        model, transform = values[self.model], values[self.transform]
-        if model not in config.models or transform not in _TRANSFORMS:
-            raise UsageError(f"there is no model {model!r} with the method {transform!r}")
+        names = [values[control] for control in (self.model, self.transform, self.color)]
+        model, transform, color = names
+        if model not in config.models or transform not in _TRANSFORMS or color not in _COLORS:
+            raise UsageError(f"there is no such choice: {', '.join(map(repr, names))}")
         shares = tuple(float(values[slider]) for slider in self.weights[: len(session.styles)])
         if shares and not any(shares):
             raise UsageError("at least one share must be above 0")
         return model, Settings(
             alpha=values[self.alpha],
             transform=_TRANSFORMS[transform],
+            preserve_color=_COLORS[color],
             content_size=int(values[self.content_size] or 0) or None,
             style_size=int(values[self.style_size] or 0) or None,
             style_weights=shares if len(shares) > 1 else None,

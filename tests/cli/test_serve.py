@@ -96,8 +96,10 @@ def test_a_picture_has_the_bytes_of_the_command_line(
     write_image(pair / "t.jpg", Picture(random_image(20, 30, seed=5)))
     upload(client, "photograph", pair / "c.png")
     upload(client, "paintings", pair / "s.png", pair / "t.jpg")
-    made = painted(client, 0.8, 0.5)
+    colours = "of the photograph"
+    made = painted(client, 0.8, 0.5, 1, 1, 1, 1, 1, colours)
     styles = ["-s", "s.png", "t.jpg", "--mix", "0.5", "1", "--alpha", "0.8"]
+    styles += ["--preserve-color", "luminance"]
     assert main(["stylize", "c.png", *styles, "-o", "out/", "--weights", str(weights)]) == 0
     assert made == (pair / "out" / "c__s+t.png").read_bytes()
 
