@@ -96,6 +96,7 @@ class Settings:
         strip: whether results keep no metadata of their contents.
         quiet: whether only errors are printed.
         overwrite: whether an output that exists by the time it is written is replaced.
+        on_progress: called with the progress of pictures that are made in windows, even if `quiet`.
     """
 
     alpha: float = 1.0
@@ -113,6 +114,7 @@ class Settings:
     strip: bool = False
     quiet: bool = False
     overwrite: bool = False
+    on_progress: OnProgress = ignore_progress
 
 
 def images_in(path: Path, role: str) -> list[Path]:

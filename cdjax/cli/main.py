@@ -32,6 +32,8 @@ COMMANDS = {
     "distill": "compress a style-transfer network by collaborative distillation",
     "evaluate": "measure models against their teacher on photographs",
     "convert": "convert PyTorch weights, or combine models, into a checkpoint",
+    "export": "write a model as a program for other runtimes: ONNX or StableHLO",
+    "serve": "open a page on which photographs are painted",
     "models": "list the models that can be loaded by name",
     "samples": "make a landscape and a painting to try it on",
     "cache": "show or clear the folder of compiled programs",
@@ -39,7 +41,7 @@ COMMANDS = {
 """The subcommands and what they do."""
 
 _TUNABLES = {
-    **dict.fromkeys(("stylize", "sheet", "video", "texture"), STYLISATION),
+    **dict.fromkeys(("stylize", "serve", "sheet", "video", "texture"), STYLISATION),
     **dict.fromkeys(("optimize", "distill"), TRAINING),
 }
 _TRAINING_FAILED = 1

@@ -142,7 +142,8 @@ def _stylize(jobs: "Sequence[Job]", options: argparse.Namespace, single: bool) -
     from cdjax.cli.standard import print_outcome
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}
-    settings = Settings(**{field.name: chosen[field.name] for field in fields(Settings)})
+    names = [field.name for field in fields(Settings) if field.name in chosen]
+    settings = Settings(**{name: chosen[name] for name in names})
     found: Counter[str] = Counter()
 
     def count(outcome: Outcome) -> None:
