@@ -30,7 +30,7 @@ from cdjax.checkpoints.orbax_file import (
 from cdjax.checkpoints.pickle_interpreter import printable
 from cdjax.checkpoints.safetensors_file import has_suffix, read_safetensors, write_safetensors
 from cdjax.errors import CheckpointError, first_line
-from cdjax.io.atomic import Ours, StrPath, check_space, flush, replace_folder
+from cdjax.io.atomic import Ours, StrPath, check_space, finish_replacing, flush, replace_folder
 from cdjax.io.digest import sha256
 from cdjax.io.processes import barrier, is_first, shared_folder
 from cdjax.model import Model, ModelConfig, Params
@@ -258,6 +258,8 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
     from orbax.checkpoint import v1 as ocp
 
     path = Path(path).resolve()
+    if is_first() and not has_suffix(path):
+        finish_replacing(path, _ours)
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path} already exists; overwriting was not requested")
     if path.exists() and not _is_model(path):

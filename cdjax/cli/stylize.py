@@ -68,7 +68,9 @@ def _make(
     from cdjax.cli.progress import print_line
     from cdjax.cli.standard import already_there, print_outcome
     from cdjax.io.folders import describe
+    from cdjax.io.leftovers import remove_leftovers
 
+    remove_leftovers(job.output for job in jobs)
     todo = [job for job in jobs if options.overwrite or not os.path.lexists(job.output)]
     weights = options.weights
     if weights is None:

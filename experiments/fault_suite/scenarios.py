@@ -1,0 +1,132 @@
+"""Runs of commands that are killed, run out of disk or meet each other, and what they should make.
+
+Each has a folder of its own for every try: inputs are outside of it, results are in it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+from cdjax.cli.distill_report import read_log
+from experiments.fault_suite.processes import NO_LIMITS, Command, Ended, Limits
+from experiments.fault_suite.verdicts import files_in
+
+SECONDS = 300
+"""In which every run ends."""
+_MODEL = ("--weights", "{inputs}/model")
+_PAIR = ("{inputs}/c.png", "{inputs}/s.png")
+_ONCE = ("--scales", "1", "--model", "{inputs}/model", "--content-layers", "relu2_1")
+_STYLE_LAYERS = ("--style-layers", "relu1_1", "relu2_1")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command and its results.
+
+    Attributes:
+        name: for messages.
+        arguments: of `cdjax`, with `{inputs}` for the folder of the inputs.
+        results: from the folder to what has to be the same in every run, by name.
+        overwrites: whether results exist before, of the run with `before`.
+        before: the arguments of a run before, for results that are replaced.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    results: Callable[[Path], Mapping[str, str]] = files_in
+    before: tuple[str, ...] = ()
+
+    def start(
+        self,
+        context: ForkServerContext,
+        inputs: Path,
+        folder: Path,
+        limits: Limits = NO_LIMITS,
+        *,
+        first: bool = False,
+    ) -> Command:
+        """Starts the command, or the one before, in a folder."""
+        arguments = self.before if first else self.arguments
+        given = [argument.replace("{inputs}", str(inputs)) for argument in arguments]
+        return Command(context, given, folder, limits)
+
+    def run(
+        self,
+        context: ForkServerContext,
+        inputs: Path,
+        folder: Path,
+        limits: Limits = NO_LIMITS,
+        *,
+        first: bool = False,
+    ) -> Ended:
+        """Runs it to its end, however long that takes within `SECONDS`."""
+        return self.start(context, inputs, folder, limits, first=first).wait(SECONDS)
+
+
+def distilled(folder: Path) -> dict[str, str]:
+    """The models of a distillation, and the loss of every step."""
+    found = {}
+    for sums in sorted(folder.glob("run/**/model/params/d")):
+        name = sums.relative_to(folder).as_posix()
+        # The names are random.
+        found[name] = " ".join(sorted(files_in(sums).values()))
+    for log in sorted(folder.glob("run/**/log.jsonl")):
+        losses = [f"{record['step']}: {record['loss']!r}" for record in read_log(log)]
+        found[log.relative_to(folder).as_posix()] = "\n".join(losses)
+    return found
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a relative path is of a temporary file."""
+    return any(part.startswith(".cdjax") or "orbax-checkpoint-tmp" in part for part in
+               Path(name).parts)  # fmt: skip
+
+
+STYLIZE = (
+    Scenario("batch", ("stylize", "{inputs}/contents", "{inputs}/s.png", "-o", "out", *_MODEL)),
+    Scenario(
+        "batch that overwrites",
+        ("stylize", "{inputs}/contents", "{inputs}/s.png", "-o", "out", "--overwrite", *_MODEL),
+        before=(
+            *("stylize", "{inputs}/contents", "{inputs}/c.png", "-o", "out", "--alpha", "0.5"),
+            *_MODEL,
+        ),
+    ),
+    Scenario(
+        "windows",
+        (
+            *("stylize", "{inputs}/large.png", "{inputs}/s.png", "-o", "out.png"),
+            *("--memory", "2MB", *_MODEL),
+        ),
+    ),
+)
+OPTIMIZE = (
+    Scenario(
+        "optimize",
+        (
+            *("optimize", *_PAIR, "-o", "out.png", "--steps", "40", "--preview-every", "2"),
+            *(*_ONCE, *_STYLE_LAYERS),
+        ),
+    ),
+)
+DISTILL = (
+    Scenario(
+        "distill",
+        (
+            *("distill", "--output", "run", "--teacher", "{inputs}/teacher", "--stages", "2", "1"),
+            *("--data.crop", "32", "--data.batch", "2", "--start.images", "8"),
+            *("--start.crop", "32", "--start.decoder-images", "8", "--start.positions", "600"),
+            *("--start.iterations", "3", "--student-autoencoder.steps", "6"),
+            *("--student-decoder.steps", "4", "--save-every", "2", "--pictures-every", "3"),
+        ),
+        distilled,
+    ),
+)
+CONVERT = (
+    Scenario(
+        "convert a checkpoint",
+        ("convert", "{inputs}/model", "-o", "out", "--overwrite"),
+        before=("convert", "{inputs}/teacher", "-o", "out"),
+    ),
+)
