@@ -523,3 +523,24 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     ]:
         assert f"--{option} " in text
     assert "default wct-16x" in " ".join(text.split())
+
+
+def test_libraries_do_not_print_what_is_said_in_one_line(
+    pair: Path, weights: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = pair / "broken.tif"
+    Image.fromarray(random_image(*SIZE)).save(path, compression="tiff_adobe_deflate")
+    data = path.read_bytes()
+    path.write_bytes(data[:20] + bytes(100) + data[120:])  # libtiff finds it in the pixels.
+    assert run(weights, "broken.tif", "s.png", "-o", "out.png") == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("cdjax: error: broken.tif: broken image")
+
+
+def test_what_killed_runs_have_left_is_removed(pair: Path, weights: Path) -> None:
+    (pair / "out").mkdir()
+    (pair / "out" / ".cdjax-0123456789abcdef.part").write_text("half a picture")
+    (pair / "out" / ".mine").write_text("mine")
+    assert run(weights, "c.png", "s.png", "-o", "out/") == 0
+    assert names(pair / "out") == [".mine", "c__s.png"]
