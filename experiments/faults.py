@@ -71,9 +71,9 @@ def _tallies(options: argparse.Namespace, folder: Path) -> Iterator[Tally]:
             yield mutants.weights(numbers[-(-len(numbers) * 2 // 3) :])
     kills = Kills(context, inputs, work, options.seed)
     shares = {
-        "stylize": (scenarios.STYLIZE, 0.4),
+        "stylize": (scenarios.STYLIZE, 0.5),
         "optimize": (scenarios.OPTIMIZE, 0.2),
-        "distill": (scenarios.DISTILL, 0.3),
+        "distill": (scenarios.DISTILL, 0.2),
         "convert": (scenarios.CONVERT, 0.1),
     }
     left = options.kills

@@ -28,7 +28,6 @@ class Scenario:
         name: for messages.
         arguments: of `cdjax`, with `{inputs}` for the folder of the inputs.
         results: from the folder to what has to be the same in every run, by name.
-        overwrites: whether results exist before, of the run with `before`.
         before: the arguments of a run before, for results that are replaced.
     """
 
@@ -114,11 +113,12 @@ DISTILL = (
     Scenario(
         "distill",
         (
-            *("distill", "--output", "run", "--teacher", "{inputs}/teacher", "--stages", "2", "1"),
-            *("--data.crop", "32", "--data.batch", "2", "--start.images", "8"),
-            *("--start.crop", "32", "--start.decoder-images", "8", "--start.positions", "600"),
-            *("--start.iterations", "3", "--student-autoencoder.steps", "6"),
-            *("--student-decoder.steps", "4", "--save-every", "2", "--pictures-every", "3"),
+            *("distill", "--output", "run", "--teacher", "{inputs}/teacher", "--stages", "1"),
+            *("--data.crop", "32", "--data.batch", "2", "--start.method", "random"),
+            *("--start.images", "4", "--start.crop", "32", "--start.decoder-images", "4"),
+            *("--start.positions", "600", "--student-autoencoder.whitened", "False"),
+            *("--student-decoder.whitened", "False", "--student-autoencoder.steps", "4"),
+            *("--student-decoder.steps", "4", "--save-every", "2", "--pictures-every", "4"),
         ),
         distilled,
     ),

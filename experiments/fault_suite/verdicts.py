@@ -130,6 +130,6 @@ class Tally:
         if not faults:
             self.made += made
             self.refused += not made
-        for kind, _ in set(faults):
+        for kind in {kind for kind, _ in faults}:
             self.faults[kind] += 1
         self.details += [f"{self.kind}, {name}: {kind}: {what}" for kind, what in faults]
