@@ -20,6 +20,7 @@ from PIL import Image
 
 from cdjax.cli.parser import Parser, within
 from cdjax.cli.report import about, document, facts, table
+from experiments.benchmarks.report import say
 from experiments.fault_suite import samples, scenarios
 from experiments.fault_suite.full_disk import full_disk
 from experiments.fault_suite.kills import Kills
@@ -29,6 +30,8 @@ from experiments.fault_suite.processes import Worker, server
 from experiments.fault_suite.two_processes import two_processes
 from experiments.fault_suite.verdicts import FAULTS, Tally
 
+_FEW = 5  # kills, none of which is of a distillation
+_MANY = 100  # damaged files, for which it is worth to write large ones
 _SLICE = {"mutants": 120, "kills": 8, "disks": 8, "forbidden": 8, "pairs": 3}
 
 
@@ -53,7 +56,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _tallies(options: argparse.Namespace, folder: Path) -> Iterator[Tally]:
     """Every kind, one after the other."""
-    context = server(folder / "cache")
+    context = server(folder / "cache", train=options.kills > _FEW)
     inputs, work = folder / "inputs", folder / "work"
     (inputs / "contents").mkdir(parents=True)
     samples.write_models(context, inputs)
@@ -63,7 +66,7 @@ def _tallies(options: argparse.Namespace, folder: Path) -> Iterator[Tally]:
     Image.fromarray(samples.painted(150, 140, 9)).save(inputs / "large.png")
     if options.mutants:
         (folder / "pictures").mkdir()
-        pictures = samples.write_pictures(folder / "pictures")
+        pictures = samples.write_pictures(folder / "pictures", large=options.mutants > _MANY)
         numbers = range(options.first, options.first + options.mutants)
         with Worker(context) as worker:
             mutants = Mutants(worker, inputs, options.seed, options.keep)
@@ -119,15 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for tally in _tallies(options, Path(folder)):
             tallies.append(tally)
-            taken = time.monotonic() - began
-            for line in tally.details:
-                print(line, file=sys.stderr, flush=True)
-            found = sum(tally.faults.values())
-            print(
-                f"[{taken:6.0f} s] {tally.kind}: {tally.tries} tries, {found} faults",
-                file=sys.stderr,
-                flush=True,
-            )
+            taken, found = time.monotonic() - began, sum(tally.faults.values())
+            say(f"[{taken:6.0f} s] {tally.kind}: {tally.tries} tries, {found} faults")
     print(_report(tallies, arguments, time.monotonic() - began), end="")
     return int(any(tally.faults for tally in tallies))
 

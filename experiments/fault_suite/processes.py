@@ -28,13 +28,20 @@ MEMORY = 2**31
 _HARD_MEMORY = 2**32
 """Bytes of address space above it, beyond which allocations fail; it spares the machine."""
 _PRELOADED = (
-    "jax", "flax", "numpy", "orbax.checkpoint", "tensorstore", "PIL.Image", "pyvips", "tyro",
-    "grain", "matplotlib.figure", "tensorboardX", "cdjax.cli.main", "cdjax.cli.stylize",
-    "cdjax.cli.batch", "cdjax.cli.painting", "cdjax.cli.convert", "cdjax.cli.distill",
-    "cdjax.cli.distill_options", "cdjax.cli.distill_report", "cdjax.cli.training_log",
-    "cdjax.cli.optimize", "cdjax.checkpoints.pytorch", "cdjax.checkpoints.store",
-    "cdjax.distillation.pipeline", "cdjax.optimization.optimize",
+    "jax", "flax", "numpy", "orbax.checkpoint", "tensorstore", "PIL.Image", "pyvips",
+    "cdjax.cli.main", "cdjax.cli.stylize", "cdjax.cli.batch", "cdjax.cli.painting",
+    "cdjax.cli.convert", "cdjax.cli.optimize", "cdjax.checkpoints.pytorch",
+    "cdjax.checkpoints.store", "cdjax.optimization.optimize",
 )  # fmt: skip
+_PRELOADED_TO_TRAIN = (
+    "tyro", "grain", "matplotlib.figure", "tensorboardX", "cdjax.cli.distill",
+    "cdjax.cli.distill_options", "cdjax.cli.distill_report", "cdjax.cli.training_log",
+    "cdjax.distillation.pipeline",
+)  # fmt: skip
+_QUICK = (
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_cpu_multi_thread_eigen=false"
+)
 _STEP, _PATIENCE = 0.5, 10
 _MAIN = "cdjax.cli.main:main"
 _DAC_OVERRIDE, _DAC_READ_SEARCH, _CAPABILITIES = 1, 2, 0x20080522  # Of linux/capability.h.
@@ -77,22 +84,24 @@ class Ended:
     memory: int = 0
 
 
-def server(cache: Path) -> ForkServerContext:
+def server(cache: Path, *, train: bool) -> ForkServerContext:
     """The server that processes are forked from; it starts with the first of them.
 
     Args:
         cache: folder of the compiled programs.
+        train: whether so many of them distil that it imports what that needs.
     """
     os.environ |= {
         "CDJAX_CACHE": str(cache),
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu"),
         # Programs that compile fast: what they compute is the same in every run.
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}",
         # Otherwise commands start again to tune the allocator.
         "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.trim_threshold=134217728"),
     }
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(_PRELOADED))
+    context.set_forkserver_preload([*_PRELOADED, *(_PRELOADED_TO_TRAIN if train else ())])
     return context
 
 

@@ -42,10 +42,12 @@ def painted(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.clip(128 + 80 * waves + 15 * noise, 0, 255).astype(np.uint8)
 
 
-def write_pictures(folder: Path) -> list[Path]:
-    """Writes a picture of every format, mode and option that Pillow can combine, and large ones.
+def write_pictures(folder: Path, *, large: bool = True) -> list[Path]:
+    """Writes a picture of every format, mode and option that Pillow can combine.
 
-    Those whose name begins with `large` have 17 megapixels in few bytes.
+    Args:
+        folder: an empty folder.
+        large: whether to write some of 17 megapixels in few bytes, whose names begin with `large`.
     """
     Image.init()
     suffixes: dict[str, list[str]] = {}
@@ -54,7 +56,7 @@ def write_pictures(folder: Path) -> list[Path]:
     base = Image.fromarray(painted(WIDTH, HEIGHT))
     for name in sorted(Image.SAVE):
         suffix = suffixes.get(name, [f".{name.lower()}"])[0]
-        for mode in _MODES:
+        for mode in _MODES if name != "ICNS" else ("RGBA",):  # Icons of many sizes take long.
             image = base.convert("L").convert(mode) if mode in ("I;16", "F") else base.convert(mode)
             _save(image, folder / f"{name.lower()}-{mode.replace(';', '')}{suffix}", name)
         for number, options in enumerate(_OPTIONS.get(name, ())):
@@ -70,13 +72,18 @@ def write_pictures(folder: Path) -> list[Path]:
         from pillow_heif import from_pillow
 
         from_pillow(base).save(folder / "heif.heic")
+    if large:
+        _write_large(folder, base)
+    return sorted(folder.iterdir())
+
+
+def _write_large(folder: Path, base: Image.Image) -> None:
     flat = Image.new("RGB", _LARGE, "teal")
     flat.paste(base, (0, 0))
     for suffix in (".png", ".jpg", ".webp", ".gif"):
         flat.save(folder / f"large{suffix}")
     flat.save(folder / "large.tif", compression="tiff_lzw")
     flat.convert("1").save(folder / "large-1.png")
-    return sorted(folder.iterdir())
 
 
 def _save(image: Image.Image, path: Path, name: str, **options: Any) -> None:

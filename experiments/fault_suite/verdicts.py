@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from experiments.benchmarks.report import say
 from experiments.fault_suite.processes import MEMORY, Ended
 
 FAULTS = ("tracebacks", "hangs", "over 2 GiB", "files lost, changed or left", "results differ")
@@ -113,7 +114,6 @@ class Tally:
         refused: how many ended with one line about an error.
         faults: how many faults of each kind there were.
         note: what was left out.
-        details: a line about each fault.
     """
 
     kind: str
@@ -122,14 +122,14 @@ class Tally:
     refused: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     note: str = ""
-    details: list[str] = field(default_factory=list)
 
     def add(self, name: str, faults: Collection[Fault], *, made: bool) -> None:
-        """Counts a try."""
+        """Counts a try, and prints a line to stderr about each of its faults."""
         self.tries += 1
         if not faults:
             self.made += made
             self.refused += not made
         for kind in {kind for kind, _ in faults}:
             self.faults[kind] += 1
-        self.details += [f"{self.kind}, {name}: {kind}: {what}" for kind, what in faults]
+        for kind, what in faults:
+            say(f"{self.kind}, {name}: {kind}: {what}")

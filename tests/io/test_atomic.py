@@ -179,10 +179,14 @@ def killed_in_replacing(folder: Path, monkeypatch: pytest.MonkeyPatch, where: st
     def end(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(atomic, where, end)
+    def replace() -> None:
         with atomic_folder(folder, ours=is_ours) as temporary:
             (temporary / "page").write_text("new")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(atomic, where, end)
+        with pytest.raises(KeyboardInterrupt):
+            replace()
 
 
 def is_ours(path: Path) -> bool:
