@@ -9,11 +9,13 @@ exit status is 1 if anything was.
 """
 
 import argparse
+import math
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from PIL import Image
@@ -30,67 +32,77 @@ from experiments.fault_suite.processes import Worker, server
 from experiments.fault_suite.two_processes import two_processes
 from experiments.fault_suite.verdicts import FAULTS, Tally
 
-_FEW = 5  # kills, none of which is of a distillation
-_MANY = 100  # damaged files, for which it is worth to write large ones
-_SLICE = {"mutants": 120, "kills": 8, "disks": 8, "forbidden": 8, "pairs": 3}
+_KINDS = (
+    *("pictures", "weights", "stylize", "optimize", "distill", "convert"),
+    *("disk", "permissions", "pairs"),
+)
+_SHARES = {"stylize": 0.5, "optimize": 0.2, "distill": 0.2, "convert": 0.1}
+_KILLED = {
+    "stylize": scenarios.STYLIZE,
+    "optimize": scenarios.OPTIMIZE,
+    "distill": scenarios.DISTILL,
+    "convert": scenarios.CONVERT,
+}
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="python -m experiments.faults", description=__doc__)
-    add, count = parser.add_argument, within(int, 0, 10**6)
-    add("--mutants", type=count, default=1200, metavar="N", help="damaged files (%(default)s)")
-    add("--kills", type=count, default=200, metavar="N", help="killed commands (%(default)s)")
-    add("--disks", type=count, default=60, metavar="N", help="full disks (%(default)s)")
-    add("--forbidden", type=count, default=21, metavar="N", help="permissions (%(default)s)")
-    add("--pairs", type=count, default=21, metavar="N", help="two processes (%(default)s)")
-    add("--slice", action="store_true", help="a minute's worth of all, in place of these numbers")
-    add("--seed", type=count, default=0, metavar="N", help="of what is chosen at random (0)")
-    add("--first", type=count, default=0, metavar="N", help="number of the first damaged file")
+    add, count = parser.add_argument, within(int, 1, 10**6)
+    add("--mutants", type=count, metavar="N", help="damaged files (1200; with --slice 120)")
+    kills = "killed commands (200; 8); a third as often disks are full, a tenth as often two meet"
+    add("--kills", type=count, metavar="N", help=kills)
+    add("--slice", action="store_true", help="a minute's worth, without large pictures")
+    what = "what to try: damaged pictures and weights, kills of four commands, and so on (all)"
+    add("--kinds", nargs="+", choices=_KINDS, default=_KINDS, metavar="KIND", help=what)
+    seed = within(int, 0, 10**6)
+    add("--seed", type=seed, default=0, metavar="N", help="of what is chosen at random (0)")
+    add("--first", type=seed, default=0, metavar="N", help="number of the first damaged file (0)")
     keep = "folder for the files of tries in which something was wrong"
     add("--keep", type=Path, metavar="FOLDER", help=keep)
     options = parser.parse_args(arguments)
-    if options.slice:
-        vars(options).update(_SLICE)
+    options.mutants = options.mutants or (120 if options.slice else 1200)
+    options.kills = options.kills or (8 if options.slice else 200)
     return options
+
+
+def _write_inputs(context: ForkServerContext, folder: Path) -> None:
+    (folder / "contents").mkdir(parents=True)
+    samples.write_models(context, folder)
+    for name, seed in (("c", 1), ("s", 2), *((f"contents/{n}", n) for n in range(6))):
+        size = samples.WIDTH, samples.HEIGHT
+        Image.fromarray(samples.painted(*size, seed)).save(folder / f"{name}.png")
+    Image.fromarray(samples.painted(150, 140, 9)).save(folder / "large.png")
 
 
 def _tallies(options: argparse.Namespace, folder: Path) -> Iterator[Tally]:
     """Every kind, one after the other."""
-    context = server(folder / "cache", train=options.kills > _FEW)
+    kinds, seed = options.kinds, options.seed
+    train = {"distill", "disk", "permissions", "pairs"} & set(kinds)
+    context = server(folder / "cache", train=bool(train) and options.kills > 1)
     inputs, work = folder / "inputs", folder / "work"
-    (inputs / "contents").mkdir(parents=True)
-    samples.write_models(context, inputs)
-    for name, seed in (("c", 1), ("s", 2), *((f"contents/{n}", n) for n in range(6))):
-        size = samples.WIDTH, samples.HEIGHT
-        Image.fromarray(samples.painted(*size, seed)).save(inputs / f"{name}.png")
-    Image.fromarray(samples.painted(150, 140, 9)).save(inputs / "large.png")
-    if options.mutants:
-        (folder / "pictures").mkdir()
-        pictures = samples.write_pictures(folder / "pictures", large=options.mutants > _MANY)
-        numbers = range(options.first, options.first + options.mutants)
-        with Worker(context) as worker:
-            mutants = Mutants(worker, inputs, options.seed, options.keep)
-            yield mutants.pictures(pictures, numbers[: -(-len(numbers) * 2 // 3)])
-            yield mutants.weights(numbers[-(-len(numbers) * 2 // 3) :])
-    kills = Kills(context, inputs, work, options.seed)
-    shares = {
-        "stylize": (scenarios.STYLIZE, 0.5),
-        "optimize": (scenarios.OPTIMIZE, 0.2),
-        "distill": (scenarios.DISTILL, 0.2),
-        "convert": (scenarios.CONVERT, 0.1),
-    }
-    left = options.kills
-    for name, (group, share) in shares.items():
-        number = min(left, round(options.kills * share + 0.5))
-        left -= number
-        if number:
-            yield kills.run(f"kills of {name}", group, number)
-    if options.disks:
-        yield full_disk(context, inputs, work, options.disks, options.seed)
-    if options.forbidden:
-        yield permissions(context, inputs, work, options.forbidden)
-    if options.pairs:
-        yield two_processes(context, inputs, work, options.pairs, options.seed)
+    _write_inputs(context, inputs)
+    numbers = range(options.first, options.first + options.mutants)
+    damaged = -(-options.mutants * 2 // 3) if "weights" in kinds else options.mutants
+    damaged = damaged if "pictures" in kinds else 0
+    with Worker(context) as worker:
+        mutants = Mutants(worker, inputs, seed, options.keep)
+        if "pictures" in kinds:
+            (folder / "pictures").mkdir()
+            pictures = samples.write_pictures(folder / "pictures", large=not options.slice)
+            yield mutants.pictures(pictures, numbers[:damaged])
+        if "weights" in kinds:
+            yield mutants.weights(numbers[damaged:])
+    kills = Kills(context, inputs, work, seed)
+    for name in _KILLED:
+        if name in kinds:
+            count = math.ceil(options.kills * _SHARES[name])
+            yield kills.run(f"kills of {name}", _KILLED[name], count)
+    if "disk" in kinds:
+        yield full_disk(context, inputs, work, math.ceil(options.kills / 3), seed)
+    if "permissions" in kinds:
+        yield permissions(context, inputs, work)
+    if "pairs" in kinds:
+        yield two_processes(context, inputs, work, math.ceil(options.kills / 10), seed)
 
 
 def _report(tallies: Sequence[Tally], command: Sequence[str], seconds: float) -> str:

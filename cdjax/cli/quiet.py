@@ -33,11 +33,12 @@ def _say_nothing(*_: object) -> None:
 
 
 def silence_decoders() -> None:
-    """Keeps libtiff, as Pillow has it, and pyvips from printing what is wrong with a file.
+    """Keeps Pillow, its libtiff, and pyvips from printing what is wrong with a file.
 
     They raise it, too. To be called when Pillow is imported; without /proc libtiff is not found.
     """
-    logging.getLogger("pyvips").propagate = False
+    for library in ("PIL", "pyvips"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     with suppress(OSError, AttributeError):
         maps = Path("/proc/self/maps").read_text().splitlines()
         names = {line.split(maxsplit=5)[-1] for line in maps if "/libtiff" in line}

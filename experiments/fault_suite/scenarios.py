@@ -3,11 +3,13 @@
 Each has a folder of its own for every try: inputs are outside of it, results are in it.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+from cdjax.checkpoints.orbax_file import array_names, open_array, read_array
 from cdjax.cli.distill_report import read_log
 from experiments.fault_suite.processes import NO_LIMITS, Command, Ended, Limits
 from experiments.fault_suite.verdicts import files_in
@@ -63,13 +65,24 @@ class Scenario:
         return self.start(context, inputs, folder, limits, first=first).wait(SECONDS)
 
 
+def models_in(folder: Path) -> dict[str, str]:
+    """The arrays of every checkpoint below a folder; the bytes of its files differ every time."""
+    found = {}
+    for sums in sorted(folder.rglob("SHA256SUMS")):
+        name, digest = sums.parent.relative_to(folder).as_posix(), hashlib.sha256()
+        try:
+            for array in sorted(array_names(sums.parent / "params")):
+                values = read_array(open_array(sums.parent / "params", array))
+                digest.update(f"{array} {values.shape}".encode() + values.tobytes())
+            found[name] = digest.hexdigest()
+        except Exception as error:  # TensorStore's are of many kinds.
+            found[name] = f"damaged: {error}"
+    return found
+
+
 def distilled(folder: Path) -> dict[str, str]:
     """The models of a distillation, and the loss of every step."""
-    found = {}
-    for sums in sorted(folder.glob("run/**/model/params/d")):
-        name = sums.relative_to(folder).as_posix()
-        # The names are random.
-        found[name] = " ".join(sorted(files_in(sums).values()))
+    found = models_in(folder)
     for log in sorted(folder.glob("run/**/log.jsonl")):
         losses = [f"{record['step']}: {record['loss']!r}" for record in read_log(log)]
         found[log.relative_to(folder).as_posix()] = "\n".join(losses)
@@ -113,7 +126,16 @@ DISTILL = (
     Scenario(
         "distill",
         (
-            *("distill", "--output", "run", "--teacher", "{inputs}/teacher", "--stages", "1"),
+            *(
+                "distill",
+                "--quiet",
+                "--output",
+                "run",
+                "--teacher",
+                "{inputs}/teacher",
+                "--stages",
+                "1",
+            ),
             *("--data.crop", "32", "--data.batch", "2", "--start.method", "random"),
             *("--start.images", "4", "--start.crop", "32", "--start.decoder-images", "4"),
             *("--start.positions", "600", "--student-autoencoder.whitened", "False"),
@@ -127,6 +149,7 @@ CONVERT = (
     Scenario(
         "convert a checkpoint",
         ("convert", "{inputs}/model", "-o", "out", "--overwrite"),
+        models_in,
         before=("convert", "{inputs}/teacher", "-o", "out"),
     ),
 )

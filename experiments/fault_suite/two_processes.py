@@ -15,6 +15,7 @@ from experiments.fault_suite.scenarios import (
     STYLIZE,
     Scenario,
     is_hidden,
+    models_in,
 )
 from experiments.fault_suite.verdicts import (
     Tally,
@@ -25,7 +26,7 @@ from experiments.fault_suite.verdicts import (
     wrong_files,
 )
 
-_CHECKPOINT = Scenario("convert to a folder", ("convert", "{inputs}/model", "-o", "out"))
+_CHECKPOINT = Scenario("convert to a folder", ("convert", "{inputs}/model", "-o", "out"), models_in)
 _ALL = (*STYLIZE, *OPTIMIZE, *CONVERT, _CHECKPOINT, *DISTILL)
 
 
