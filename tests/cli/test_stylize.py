@@ -528,7 +528,11 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("damage", ["pixels", "samples per pixel"])
 def test_libraries_do_not_print_what_is_said_in_one_line(
-    pair: Path, weights: Path, capfd: pytest.CaptureFixture[str], damage: str
+    pair: Path,
+    weights: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    damage: str,
 ) -> None:
     path = pair / "broken.tif"
     Image.fromarray(random_image(*SIZE)).save(path, compression="tiff_adobe_deflate")
@@ -542,6 +546,7 @@ def test_libraries_do_not_print_what_is_said_in_one_line(
     said = capfd.readouterr().err
     assert said.count("\n") == 1
     assert said.startswith("cdjax: error: broken.tif: ")
+    assert not caplog.records  # Without pytest, they would be on stderr.
 
 
 def test_what_killed_runs_have_left_is_removed(pair: Path, weights: Path) -> None:
