@@ -1,6 +1,7 @@
 """A stage of the cascade by windows: one pass sums up statistics, a second one decodes."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,13 +14,15 @@ from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
 from cdjax.model import Params
+from cdjax.networks.patches import Grid, decode_patches, encode_patches
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
 from cdjax.tiling.budget import TileConfig
 from cdjax.tiling.buffers import Raster, Scratch, cut, in_memory
-from cdjax.tiling.executor import execute
+from cdjax.tiling.executor import Made, execute
 from cdjax.tiling.plan import Window, choose_sides, plan_windows
-from cdjax.transfer.pixels import to_float
+from cdjax.transfer.patches import CORES, sum_patches, transform_patches
+from cdjax.transfer.pixels import as_floats, to_float
 from cdjax.transfer.stages import decode_stage, encode_stage
 from cdjax.transfer.statistics import Moments, mean_and_scatter, sums64
 from cdjax.transfer.transforms import Affine
@@ -90,6 +93,46 @@ def _decode(
     return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if levels else image
 
 
+def _encode_in_patches(
+    params: Params, tile: Array, core: NDArray[Any], *, spec: Spec, dtype: DTypeLike, keep: bool
+) -> tuple[NDArray[Any] | None, tuple[NDArray[Any], NDArray[Any]]]:
+    """Does what `_encode` does, on a CPU."""
+    grid, image = Grid((tile.shape[0], tile.shape[1])), as_floats(np.asarray(tile))
+    with ThreadPoolExecutor(CORES, "cdjax-patch") as pool:
+        features = encode_patches(params, spec, grid.cut(image), grid, pool, dtype=dtype)
+        sums = sum_patches(features, spec, grid, pool, tuple(core.tolist()))
+    return grid.joined(features, spec.stage - 1) if keep else None, sums
+
+
+def _decode_in_patches(
+    networks: dict[str, Params],
+    window: Array,
+    transform: Affine,
+    *,
+    spec: Spec,
+    dtype: DTypeLike,
+    encoded: bool,
+    levels: bool,
+) -> NDArray[Any]:
+    """Does what `_decode` does, on a CPU."""
+    stride, values = spec.stride if encoded else 1, np.asarray(window)
+    grid = Grid((values.shape[0] * stride, values.shape[1] * stride))
+    with ThreadPoolExecutor(CORES, "cdjax-patch") as pool:
+        if encoded:
+            features = grid.cut(values, spec.stage - 1)
+        else:
+            image = grid.cut(as_floats(values))
+            features = encode_patches(networks["encoder"], spec, image, grid, pool, dtype=dtype)
+        features = transform_patches(transform, features, pool)
+        decoded = decode_patches(networks["decoder"], spec, features, grid, pool, dtype=dtype)
+    result = grid.joined(decoded)
+    return np.rint(np.clip(result, 0, 1) * 255).astype(np.uint8) if levels else result
+
+
+def _on_cpu(spec: Spec) -> bool:
+    return jax.local_devices()[0].platform == "cpu" and spec.padding == "reflect"
+
+
 def _on_devices(tree: Any) -> dict[jax.Device, Any]:
     return {device: jax.device_put(tree, device) for device in jax.local_devices()}
 
@@ -97,7 +140,7 @@ def _on_devices(tree: Any) -> dict[jax.Device, Any]:
 def _run_windows(
     tiles: StageTiles,
     halo: int,
-    run: Callable[[Window, Array], tuple[Array | None, tuple[Array, ...]]],
+    run: Callable[[Window, Array], Made],
     source: tuple[Raster, int],
     target: tuple[NDArray[Any] | None, int],
 ) -> list[NDArray[Any]]:
@@ -140,10 +183,11 @@ def encode_pass(
     """
     stride = tiles.spec.stride
     kept = tiles.space_for_features(in_memory(image))
-    encode = partial(_encode, spec=tiles.spec, dtype=tiles.config.dtype, keep=kept is not None)
+    function = _encode_in_patches if _on_cpu(tiles.spec) else _encode
+    encode = partial(function, spec=tiles.spec, dtype=tiles.config.dtype, keep=kept is not None)
     copies = _on_devices(params)
 
-    def run(window: Window, piece: Array) -> tuple[Array | None, tuple[Array, ...]]:
+    def run(window: Window, piece: Array) -> Made:
         core = [(edge - span.start) // stride for span in window for edge in span.core]
         return encode(copies[piece.device], piece, np.array(core, np.int32))
 
@@ -174,9 +218,10 @@ def decode_pass(
     copies = _on_devices((used, transform))
     source = (image, 1) if features is None else (features, spec.stride)
     levels = target.dtype == np.uint8
-    decode = partial(_decode, spec=spec, dtype=dtype, encoded=encoded, levels=levels)
+    function = _decode_in_patches if _on_cpu(spec) else _decode
+    decode = partial(function, spec=spec, dtype=dtype, encoded=encoded, levels=levels)
 
-    def run(window: Window, piece: Array) -> tuple[Array, tuple[Array, ...]]:
+    def run(window: Window, piece: Array) -> Made:
         here, affine = copies[piece.device]
         return decode(here, piece, affine), ()
 

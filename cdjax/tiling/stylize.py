@@ -12,21 +12,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 from numpy.typing import NDArray
 
 from cdjax.model import Model
-from cdjax.ops.jit import EXACT, compiled
 from cdjax.progress import OnProgress, Progress, ignore_progress
 from cdjax.tiling.budget import TileConfig, tile_config
 from cdjax.tiling.buffers import Raster, Scratch, in_memory
 from cdjax.tiling.passes import StageTiles, decode_pass, encode_pass
 from cdjax.tiling.resume import ResumeState
+from cdjax.transfer.patches import stage_map
 from cdjax.transfer.pixels import check_pixels, padded_size
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.stylize import Style, check_model, check_style, check_transform
-from cdjax.transfer.transforms import TRANSFORMS, Affine, stage_alpha
+from cdjax.transfer.transforms import Affine, stage_alpha
 
 
 def stylize_by_windows(
@@ -183,15 +182,8 @@ def _maps(
     maps: list[Callable[[Moments], Affine]] = []
     for spec, of_stage in zip(model.config.specs, style.moments, strict=True):
         strength = stage_alpha(share, model.config.strength_of(spec.stage)), added
-        maps.append(partial(_transform, style=of_stage, strength=strength, name=name))
+        maps.append(partial(stage_map, style=of_stage, strength=strength, name=name))
     return maps
-
-
-@partial(compiled, settings=EXACT, static_argnames="name")
-def _transform(
-    content: Moments, style: Moments, strength: tuple[Array, Array], *, name: str
-) -> Affine:
-    return TRANSFORMS[name](content, style, *strength)
 
 
 def _raster(image: Any, name: str) -> Raster:

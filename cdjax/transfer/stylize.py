@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
+from cdjax.transfer.patches import encode_in_patches, in_patches, stylize_in_patches
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
 from cdjax.transfer.stages import encode_stage, run_cascade
 from cdjax.transfer.statistics import Moments, moments
@@ -47,8 +49,14 @@ def encode_style(model: Model, style: ArrayLike, *, dtype: DTypeLike = jnp.float
         ValueError: if the shape, the dtype or the model's method does not fit.
     """
     check_model(model)
-    pixels = as_pixels(style, "style")
-    return _encode_style(model, pixels, dtype=compute_dtype(dtype))
+    pixels, dtype = as_pixels(style, "style"), compute_dtype(dtype)
+    if not in_patches(model, pixels):
+        return _encode_style(model, pixels, dtype=dtype)
+    images = np.asarray(pixels)
+    if images.ndim == 3:
+        return Style(encode_in_patches(model, images, dtype=dtype))
+    encoded = [Style(encode_in_patches(model, image, dtype=dtype)) for image in images]
+    return jax.tree.map(lambda *parts: jnp.stack(parts), *encoded)
 
 
 def stylize(
@@ -64,9 +72,10 @@ def stylize(
     """Repaints a content image in a style (paper, section 3.1).
 
     At every stage, from deep to shallow, the image is encoded, the statistics of its features are
-    moved to those of the style, and the features are decoded. Compiled once per image size, model
-    configuration and dtype. Works inside `jax.jit`, `jax.vmap` and `jax.grad`; compiled as a part
-    of a larger program, its last bits may differ from those of `stylize_by_windows`.
+    moved to those of the style, and the features are decoded. On a CPU, compiled once per model
+    configuration and dtype, for images of all sizes. Works inside `jax.jit`, `jax.vmap` and
+    `jax.grad`, and on GPUs, compiled once per size; as a part of a larger program, its last bits
+    may differ from those of `stylize_by_windows`.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
@@ -98,7 +107,27 @@ def stylize(
     encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
     check_style(model.config, encoded, pixels.shape)
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    return _stylize(model, pixels, encoded, strength, name=name, dtype=dtype)
+    if not in_patches(model, pixels, encoded, strength):
+        return _stylize(model, pixels, encoded, strength, name=name, dtype=dtype)
+    images = np.asarray(pixels)
+    options: Any = {"name": name, "dtype": dtype}
+    if images.ndim == 3:
+        of_style = _nth(encoded, 0).moments
+        result = stylize_in_patches(model, images, of_style, strength, **options)
+        return jax.device_put(result)  # jnp.asarray would compile a program for every shape.
+    results = [
+        stylize_in_patches(model, image, _nth(encoded, index).moments, strength, **options)
+        for index, image in enumerate(images)
+    ]
+    return jax.device_put(np.stack(results))
+
+
+def _nth(style: Style, index: int) -> Style:
+    """The style of the image with that index in a batch; one style serves all of them."""
+    if style.moments[0].mean.ndim == 1:
+        return style
+    place = min(index, len(style.moments[0].mean) - 1)
+    return jax.tree.map(lambda leaf: leaf[place], style)
 
 
 @partial(compiled, settings=EXACT, static_argnames="dtype")
