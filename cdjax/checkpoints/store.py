@@ -264,11 +264,8 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
         raise CheckpointError(f"{path} already exists; overwriting was not requested")
     if path.exists() and not _is_model(path):
         raise CheckpointError(f"{path} is not a checkpoint of cdjax and is not overwritten")
-    embeddings = [
-        spec.stage
-        for spec in model.config.specs
-        if "embedding" in model.params.get(f"stage{spec.stage}", {})
-    ]
+    stages = [spec.stage for spec in model.config.specs]
+    embeddings = [k for k in stages if "embedding" in model.params.get(f"stage{k}", {})]
     abstract = abstract_params(model.config, embeddings=embeddings)
     check_params(model.params, abstract, what="the model's parameters do not match its specs")
     arrays = jax.tree.map(np.asarray, model.params)
@@ -289,7 +286,8 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
         if is_first():
             (new / _SUMS).write_text(_sums(new))
             flush(new)
-            replace_folder(new, path, ours=_ours(path))
+            # Without leave to overwrite, one that another process has made by now stays.
+            replace_folder(new, path, ours=_ours(path)) if overwrite else os.rename(new, path)
 
 
 def _checked_config(about: Mapping[str, Any], what: str) -> tuple[ModelConfig, dict[str, Params]]:

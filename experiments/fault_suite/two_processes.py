@@ -54,7 +54,9 @@ def two_processes(
             faults.append(different(f"both failed: {ended[0].said[-200:]} {ended[1].said[-200:]}"))
         found = files_in(folder)
         faults += [wrong_files(f"{name} left") for name in found if is_hidden(name)]
-        faults += difference_faults(expected[scenario.name], scenario.results(folder))
+        # Where the other one was faster, the picture so far is all that is left of the work.
+        results = {n: of for n, of in scenario.results(folder).items() if ".preview" not in n}
+        faults += difference_faults(expected[scenario.name], results)
         tally.add(f"{scenario.name}, {moment:.2f} s apart", faults, made=True)
     shutil.rmtree(folder, ignore_errors=True)
     return tally
