@@ -27,17 +27,14 @@ _READ = "experiments.fault_suite.mutants:read_as_data"
 
 def read_as_data(arguments: Sequence[str]) -> int:
     """Reads the only picture of a folder as `cdjax distill` reads its data."""
-    from cdjax.cli.parser import BAD_INPUT, error_line
-    from cdjax.cli.progress import print_line
+    from cdjax.cli.main import exit_status
     from cdjax.data.sources import Folder
-    from cdjax.errors import CdjaxError
 
-    try:
+    def read() -> int:
         Folder(arguments[0]).read(0, shorter_side=32)
-    except CdjaxError as error:
-        print_line(error_line(error))
-        return BAD_INPUT
-    return 0
+        return 0
+
+    return exit_status(read)
 
 
 class Mutants:
