@@ -1,6 +1,6 @@
 """Provokes faults: damaged files, kills, full disks, forbidden files, two processes in one folder.
 
-    python -m experiments.faults [--mutants 1000] [--kills 200] [--seed 0]
+    python -m experiments.faults [--mutants 1200] [--kills 200] [--kinds KIND ...] [--seed 0]
     python -m experiments.faults --slice
 
 Commands of cdjax run in processes of their own. For each kind of fault a row of a table has the
@@ -51,7 +51,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--mutants", type=count, metavar="N", help="damaged files (1200; with --slice 120)")
     kills = "killed commands (200; 8); a third as often disks are full, a tenth as often two meet"
     add("--kills", type=count, metavar="N", help=kills)
-    add("--slice", action="store_true", help="a minute's worth, without large pictures")
+    add("--slice", action="store_true", help="a tenth of it, without large pictures")
     what = "what to try: damaged pictures and weights, kills of four commands, and so on (all)"
     add("--kinds", nargs="+", choices=_KINDS, default=_KINDS, metavar="KIND", help=what)
     seed = within(int, 0, 10**6)
