@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from cdjax.progress import Progress
 
 if TYPE_CHECKING:
     from cdjax.cli.painting import Reading
+    from cdjax.io.images import Picture
+    from cdjax.io.vips import VipsImage
     from cdjax.model import Model
     from cdjax.transfer.stylize import Style
 
@@ -71,7 +74,7 @@ def _make_all(
     strict: bool,
     on_outcome: Callable[[Outcome], None],
 ) -> int:
-    from cdjax.cli.painting import compile_for, encode
+    from cdjax.cli.painting import compile_for
 
     reported: set[str] = set()
     done, failed = 0, 0
@@ -82,10 +85,7 @@ def _make_all(
         bar(Progress("compiling", done, total))
         compile_for(model, settings)
         for paths, jobs in by_style:
-            encoded = [
-                _attempt(encode, model, path, next(styles), settings, guard) for path in paths
-            ]
-            style = _attempt(_mixed, model, encoded, settings)
+            style = _style(model, paths, styles, settings, guard)
             for job in jobs:
                 bar(Progress(job.output.name, done, total))
                 outcome = _make(model, job, next(contents), style, settings, guard)
@@ -112,7 +112,7 @@ def _make(
     model: "Model",
     job: Job,
     content: "Reading",
-    style: "Future[Style]",
+    style: "Callable[[Picture | VipsImage], Style]",
     settings: Settings,
     guard: InterruptGuard,
 ) -> Outcome:
@@ -132,7 +132,7 @@ def _make(
         job.check_name()
         picture = content.result()
         height, width = raster(picture).shape[:2]
-        make(model, job, picture, style.result(), settings, guard)
+        make(model, job, picture, style(picture), settings, guard)
         size = (width, height)
     except ImageError as error:
         if isinstance(error.__cause__, FileExistsError):
@@ -144,6 +144,24 @@ def _make(
         fault = None
     seconds = time.monotonic() - began
     return Outcome(job, "made" if fault is None else "failed", fault, seconds, size)
+
+
+def _style(
+    model: "Model",
+    paths: Sequence[Path],
+    readings: "Iterator[Reading]",
+    settings: Settings,
+    guard: InterruptGuard,
+) -> "Callable[[Picture | VipsImage], Style]":
+    """From a content to its style: encoded now, or with each content whose colours it gets."""
+    from cdjax.cli.painting import encode, encode_in_turn
+
+    if settings.preserve_color == "match":
+        pictures = [next(readings) for _ in paths]
+        return partial(encode_in_turn, model, paths, pictures, settings, guard)
+    encoded = [_attempt(encode, model, path, next(readings), settings, guard) for path in paths]
+    style = _attempt(_mixed, model, encoded, settings)
+    return lambda content: style.result()
 
 
 def _attempt(function: Callable[..., "Style"], *arguments: Any) -> "Future[Style]":

@@ -1,7 +1,7 @@
 """How one picture is made: whole or, if it is too large for memory, in windows, and resumed."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +26,7 @@ from cdjax.progress import OnProgress, Progress
 from cdjax.tiling import budget
 from cdjax.tiling.resume import ResumeState, run_key
 from cdjax.tiling.stylize import encode_style_by_windows, stylize_by_windows
+from cdjax.transfer.mixing import mix_styles
 from cdjax.transfer.patches import compile_programs, in_patches
 from cdjax.transfer.stylize import Style, encode_style, stylize
 
@@ -53,18 +54,48 @@ def compile_for(model: Model, settings: Settings) -> None:
 
 
 def encode(
-    model: Model, path: Path, reading: Reading, settings: Settings, guard: InterruptGuard
+    model: Model,
+    path: Path,
+    reading: Reading,
+    settings: Settings,
+    guard: InterruptGuard,
+    content: Picture | VipsImage | None = None,
 ) -> Style:
-    """The style of the picture at `path`; raises `ImageError` as `make`."""
+    """The style of the picture at `path`, in the colours of a content if one is given.
+
+    Raises:
+        ImageError: as `make`.
+    """
     picture = reading.result()
-    pixels, dtype = raster(picture), settings.dtype
-    if not _fits_in_memory(model, picture, settings):
+    pixels = raster(picture)
+    options: Any = {"dtype": settings.dtype}
+    pictures = [picture]
+    if content is not None:
+        options["colors_of"] = raster(content)
+        pictures.append(content)
+    if not all(_fits_in_memory(model, one, settings) for one in pictures):
         with _reported(path, path, settings, guard) as on_progress:
             return encode_style_by_windows(
-                model, pixels, dtype=dtype, memory=settings.memory, on_progress=on_progress
+                model, pixels, memory=settings.memory, on_progress=on_progress, **options
             )
     with within_memory(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels", "--style-size"):
-        return encode_style(model, pixels, dtype=dtype)
+        return encode_style(model, pixels, **options)
+
+
+def encode_in_turn(
+    model: Model,
+    paths: Sequence[Path],
+    readings: Sequence[Reading],
+    settings: Settings,
+    guard: InterruptGuard,
+    content: Picture | VipsImage,
+) -> Style:
+    """The styles of several pictures in the colours of a content, mixed if they are several."""
+    styles = [
+        encode(model, path, reading, settings, guard, content)
+        for path, reading in zip(paths, readings, strict=True)
+    ]
+    return mix_styles(model, styles, weights=settings.style_weights)
 
 
 def make(
@@ -89,6 +120,8 @@ def make(
         check_size(job.output, height, width)
     names = ("alpha", "transform", "regularization", "dtype")
     common: Any = {name: getattr(settings, name) for name in names}
+    if settings.preserve_color == "luminance":  # What else there is decides the style.
+        common["preserve_color"] = settings.preserve_color
     # The style's statistics may still be being computed, and fail only here.
     with within_memory(
         f"{job.content} ({width}x{height} pixels) with {', '.join(map(str, job.styles))}",
@@ -162,7 +195,8 @@ def _key(model: Model, job: Job, content: Picture | VipsImage, settings: Setting
     reader = type(content).__name__  # Where Pillow and libvips differ, so do the pixels.
     sizes = (settings.content_size, settings.style_size, settings.style_weights)
     transform = (settings.alpha, settings.transform, settings.regularization)
-    return run_key(model, files, reader, sizes, transform, settings.dtype, job.output.name)
+    options = (transform, settings.preserve_color, settings.dtype)
+    return run_key(model, files, reader, sizes, options, job.output.name)
 
 
 def _write(path: Path, result: Any, content: Picture | VipsImage, settings: Settings) -> None:

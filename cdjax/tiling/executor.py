@@ -23,15 +23,16 @@ _IN_FLIGHT = 2
 
 def execute(
     jobs: Sequence[_Job],
-    read: Callable[[_Job], NDArray[Any]],
-    run: Callable[[_Job, Array], Made],
+    read: Callable[[_Job], Any],
+    run: Callable[[_Job, Any], Made],
     write: Callable[[_Job, NDArray[Any] | None], None],
 ) -> list[NDArray[Any]]:
     """Runs every job once, distributed over all devices of all hosts in turn.
 
     Args:
         jobs: at least one; the same list on every host.
-        read: returns the input of a job; called in a separate thread, ahead of time.
+        read: returns the input of a job, an array or a list of arrays; called in a separate thread,
+            ahead of time.
         run: from a job and its input on a device to what it makes. On a GPU, it must only start
             the computation.
         write: stores a job's part; called on every host, in a separate thread.
@@ -46,7 +47,7 @@ def execute(
     mine = [jobs[min(turn * hosts + index, len(jobs) - 1)] for turn in range(rounds)]
     sums: list[Any] = []
 
-    def load(turn: int) -> Array:
+    def load(turn: int) -> Any:
         return jax.device_put(read(mine[turn]), devices[turn % len(devices)])
 
     def store(turn: int, part: _Numbers | None, numbers: tuple[_Numbers, ...]) -> None:
@@ -58,7 +59,7 @@ def execute(
             write(job, result)
 
     with ThreadPoolExecutor(1, "cdjax-cut") as reader, ThreadPoolExecutor(1, "cdjax-paste") as pen:
-        ahead: deque[Future[Array]] = deque()
+        ahead: deque[Future[Any]] = deque()
         behind: deque[Future[None]] = deque()
         try:
             for turn in range(rounds):

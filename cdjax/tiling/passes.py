@@ -1,6 +1,6 @@
 """A stage of the cascade by windows: one pass sums up statistics, a second one decodes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from cdjax.tiling.budget import TileConfig
 from cdjax.tiling.buffers import Raster, Scratch, cut, in_memory
 from cdjax.tiling.executor import Made, execute
 from cdjax.tiling.plan import Window, choose_sides, plan_windows
+from cdjax.transfer.color import with_chroma_of
 from cdjax.transfer.patches import CORES, sum_patches, transform_patches
 from cdjax.transfer.pixels import as_floats, to_float
 from cdjax.transfer.stages import decode_stage, encode_stage
@@ -90,7 +91,12 @@ def _decode(
         images = to_float(window)[None]
         window = encode_stage(networks["encoder"], spec, images, dtype=dtype)[0]
     image = decode_stage(networks["decoder"], spec, transform(window)[None], dtype=dtype)[0]
-    return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if levels else image
+    return _levels(image) if levels else image
+
+
+@partial(compiled, settings=EXACT)
+def _levels(image: Array) -> Array:
+    return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8)
 
 
 def _encode_in_patches(
@@ -140,15 +146,17 @@ def _on_devices(tree: Any) -> dict[jax.Device, Any]:
 def _run_windows(
     tiles: StageTiles,
     halo: int,
-    run: Callable[[Window, Array], Made],
-    source: tuple[Raster, int],
+    run: Callable[[Window, list[Array]], Made],
+    sources: Sequence[tuple[Raster, int]],
     target: tuple[NDArray[Any] | None, int],
 ) -> list[NDArray[Any]]:
-    """Runs the windows of a pass from a source to a target, each with its pixels per position."""
+    """Runs the windows of a pass from sources to a target, each with its pixels per position."""
 
-    def read(window: Window) -> NDArray[Any]:
-        image, scale = source
-        return cut(image, *((span.start // scale, span.end // scale) for span in window))
+    def read(window: Window) -> list[NDArray[Any]]:
+        return [
+            cut(image, *((span.start // scale, span.end // scale) for span in window))
+            for image, scale in sources
+        ]
 
     def write(window: Window, part: NDArray[Any] | None) -> None:
         image, scale = target
@@ -187,11 +195,12 @@ def encode_pass(
     encode = partial(function, spec=tiles.spec, dtype=tiles.config.dtype, keep=kept is not None)
     copies = _on_devices(params)
 
-    def run(window: Window, piece: Array) -> Made:
+    def run(window: Window, pieces: list[Array]) -> Made:
+        (piece,) = pieces
         core = [(edge - span.start) // stride for span in window for edge in span.core]
         return encode(copies[piece.device], piece, np.array(core, np.int32))
 
-    sums = _run_windows(tiles, tiles.spec.halo, run, (image, 1), (kept, stride))
+    sums = _run_windows(tiles, tiles.spec.halo, run, [(image, 1)], (kept, stride))
     count = tiles.size[0] * tiles.size[1] // stride**2
     parts = (np.float32(count), *map(np.float32, mean_and_scatter(count, *sums)))
     return Moments(*(jnp.asarray(part) for part in parts)), kept
@@ -204,11 +213,13 @@ def decode_pass(
     transform: Affine,
     target: NDArray[Any],
     tiles: StageTiles,
+    content: Raster | None = None,
 ) -> None:
     """Transforms and decodes an image's features into `target`.
 
     The image and the features are those of `encode_pass`; the image is read only if there are no
     features. The target is (h, w, 3), float32, or uint8 for grey levels, at most of `tiles.size`.
+    It gets the chroma of the content if one is given, of the target's size.
 
     Raises:
         ValueError: if the memory is too small for any window.
@@ -216,14 +227,22 @@ def decode_pass(
     spec, dtype, encoded = tiles.spec, tiles.config.dtype, features is not None
     used = {part: networks[part] for part in ("encoder", "decoder")}
     copies = _on_devices((used, transform))
-    source = (image, 1) if features is None else (features, spec.stride)
+    sources = [(image, 1) if features is None else (features, spec.stride)]
+    if content is not None:
+        sources.append((content, 1))
     levels = target.dtype == np.uint8
     function = _decode_in_patches if _on_cpu(spec) else _decode
-    decode = partial(function, spec=spec, dtype=dtype, encoded=encoded, levels=levels)
+    uncoloured = levels and content is None
+    decode = partial(function, spec=spec, dtype=dtype, encoded=encoded, levels=uncoloured)
 
-    def run(window: Window, piece: Array) -> Made:
+    def run(window: Window, pieces: list[Array]) -> Made:
+        piece, *contents = pieces
         here, affine = copies[piece.device]
-        return decode(here, piece, affine), ()
+        image = decode(here, piece, affine)
+        if contents:
+            image = with_chroma_of(contents[0], image)
+            image = _levels(image) if levels else image
+        return image, ()
 
     # A window that is encoded again needs two halos: one for the encoder, one for the decoder.
-    _run_windows(tiles, spec.halo if encoded else 2 * spec.halo, run, source, (target, 1))
+    _run_windows(tiles, spec.halo if encoded else 2 * spec.halo, run, sources, (target, 1))

@@ -21,8 +21,15 @@ from cdjax.tiling.budget import TileConfig, tile_config
 from cdjax.tiling.buffers import Raster, Scratch, in_memory
 from cdjax.tiling.passes import StageTiles, decode_pass, encode_pass
 from cdjax.tiling.resume import ResumeState
+from cdjax.transfer.color import (
+    PreserveColor,
+    check_preserve_color,
+    color_map,
+    color_moments,
+    recolored,
+)
 from cdjax.transfer.patches import stage_map
-from cdjax.transfer.pixels import check_pixels, padded_size
+from cdjax.transfer.pixels import check_pixels, check_range, padded_size
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.stylize import Style, check_model, check_style, check_transform
 from cdjax.transfer.transforms import Affine, stage_alpha
@@ -36,6 +43,7 @@ def stylize_by_windows(
     alpha: float = 1.0,
     transform: str | None = None,
     regularization: float = 0.0,
+    preserve_color: PreserveColor | None = None,
     dtype: DTypeLike = jnp.float32,
     memory: int | None = None,
     host_memory: int | None = None,
@@ -45,26 +53,27 @@ def stylize_by_windows(
 ) -> NDArray[Any]:
     """Does what `cdjax.stylize` does for one image, in device memory that does not grow with it.
 
-    Windows overlap by the halo within which a cut changes the result. On a CPU in float32, the
-    result equals that of `cdjax.stylize` bit for bit. All local devices take part, and all hosts of
-    `jax.distributed`, which must be given the same arguments.
+    Windows overlap by the halo within which a cut changes the result. On a CPU in float32 it equals
+    that of `cdjax.stylize` bit for bit. All local devices take part, and all hosts of
+    `jax.distributed`, which must get the same arguments.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
-        content: (H, W, 3), RGB, uint8 or floating in [0, 1], from 1 pixel: an array, or an object
-            read by regions (`image[rows, columns]`) as from `cdjax.io.vips.open_image`.
+        content: (H, W, 3), RGB, uint8 or floating in [0, 1]: an array, or an object that is read by
+            regions (`image[rows, columns]`) as from `cdjax.io.vips.open_image`.
         style: an image like `content`, of any size, or the result of `cdjax.encode_style` for one.
         alpha: as for `cdjax.stylize`.
         transform: as for `cdjax.stylize`.
         regularization: as for `cdjax.stylize`.
+        preserve_color: as for `cdjax.stylize`.
         dtype: float32 or bfloat16, the networks' compute dtype.
-        memory: bytes of each device's memory that windows may take; their size follows from it. By
-            default 70% of a GPU's memory, half of the free memory of a CPU.
+        memory: bytes of each device's memory for windows, whose size follows from it. By default
+            70% of a GPU's memory, or half of the free memory.
         host_memory: bytes of host memory that images and features may take; larger ones are mapped
             onto temporary files. By default half of the free memory.
         levels: whether to return uint8 grey levels, a quarter of the memory of float32.
-        resume: saves every finished stage and knows where to continue; clear it when the result is
-            stored. A stage that cannot be saved is reported and does not end the run.
+        resume: saves every finished stage, or reports that it cannot, and knows where to continue;
+            clear it once the result is stored.
         on_progress: called in another thread with pixels over all stages; metric `"stage"`.
 
     Returns:
@@ -76,33 +85,38 @@ def stylize_by_windows(
         ValueError: if the memory does not fit, and as for `cdjax.stylize`.
     """
     name = check_transform(model, transform, regularization)
-    config = tile_config(memory, host_memory, dtype)
-    source = _raster(content, "content")
+    check_preserve_color(preserve_color, encoded=isinstance(style, Style))
+    config, source = tile_config(memory, host_memory, dtype), _raster(content, "content")
     if not isinstance(style, Style):
         options: Any = {"dtype": dtype, "memory": memory, "on_progress": on_progress}
+        options["colors_of"] = source if preserve_color == "match" else None
         style = encode_style_by_windows(model, style, **options)
     check_style(model.config, style, source.shape)
-    if style.moments[0].mean.ndim == 2:  # A batch of one style.
-        style = Style(jax.tree.map(lambda leaf: leaf[0], style.moments))
     maps = _maps(model, style, name, alpha, regularization)
-    return _run_stages(model, source, maps, config, levels, resume, on_progress)
+    luminance = preserve_color == "luminance"
+    return _run_stages(model, source, maps, config, levels, luminance, resume, on_progress)
 
 
 def encode_style_by_windows(
     model: Model,
     style: ArrayLike | Raster,
     *,
+    colors_of: ArrayLike | Raster | None = None,
     dtype: DTypeLike = jnp.float32,
     memory: int | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Style:
     """Does what `cdjax.encode_style` does for one image, in limited device memory.
 
-    Arguments and errors are those of `stylize_by_windows`.
+    `colors_of` is one image too, like `style`; the other arguments and errors are those of
+    `stylize_by_windows`.
     """
     check_model(model)
     config = tile_config(memory, None, dtype)
     source, specs = _raster(style, "style"), model.config.specs
+    if colors_of is not None:
+        content = color_moments(_raster(colors_of, "colors_of"))
+        model = recolored(model, color_map(color_moments(source), content))
     size = padded_size(source.shape[:2], specs)
     reporter = _Reporter("style", len(specs) * size[0] * size[1], on_progress)
     moments = []
@@ -133,6 +147,7 @@ def _run_stages(
     transforms: Sequence[Callable[[Moments], Affine]],
     config: TileConfig,
     levels: bool,
+    luminance: bool,
     resume: ResumeState | None,
     on_progress: OnProgress,
 ) -> NDArray[Any]:
@@ -160,7 +175,8 @@ def _run_stages(
         # An image of ours of which only the features are needed is overwritten.
         if index == first or features is None or (image.shape, image.dtype) != (shape, pixels):
             target = scratch.empty(shape, pixels, in_memory(features) + in_memory(image))
-        decode_pass(networks, image, features, transforms[index](moments), target, tiles)
+        transform, colors = transforms[index](moments), source if last and luminance else None
+        decode_pass(networks, image, features, transform, target, tiles, colors)
         image = target
         del features, target  # The next stage needs their memory.
         if resume is not None and not last and jax.process_index() == 0:
@@ -178,6 +194,8 @@ def _maps(
     model: Model, style: Style, name: str, alpha: float, regularization: float
 ) -> list[Callable[[Moments], Affine]]:
     """The transforms of all stages, of the moments of their content."""
+    if style.moments[0].mean.ndim == 2:  # A batch of one style.
+        style = Style(jax.tree.map(lambda leaf: leaf[0], style.moments))
     share, added = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
     maps: list[Callable[[Moments], Affine]] = []
     for spec, of_stage in zip(model.config.specs, style.moments, strict=True):
@@ -192,4 +210,6 @@ def _raster(image: Any, name: str) -> Raster:
     check_pixels(image, name)
     if len(image.shape) != 3:
         raise ValueError(f"{name} must be one image (H, W, 3), not {image.shape}")
+    if isinstance(image, np.ndarray):
+        check_range(image, name)
     return image

@@ -1,5 +1,6 @@
 """Style transfer of whole images: the jitted cascade."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +14,14 @@ from jax.typing import ArrayLike, DTypeLike
 from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
+from cdjax.transfer.color import (
+    PreserveColor,
+    check_preserve_color,
+    color_map,
+    color_moments,
+    recolored,
+    with_chroma_of,
+)
 from cdjax.transfer.patches import encode_in_patches, in_patches, stylize_in_patches
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
 from cdjax.transfer.stages import encode_stage, run_cascade
@@ -33,12 +42,21 @@ class Style:
     moments: tuple[Moments, ...]
 
 
-def encode_style(model: Model, style: ArrayLike, *, dtype: DTypeLike = jnp.float32) -> Style:
+def encode_style(
+    model: Model,
+    style: ArrayLike,
+    *,
+    colors_of: ArrayLike | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> Style:
     """Encodes a style image once, for any number of contents.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
         style: (H, W, 3) or (N, H, W, 3), RGB, uint8 or floating in [0, 1]; any size from 1 pixel.
+        colors_of: an image or a batch like it, whose mean colour and covariance of colours the
+            style gets before it is encoded: the content, for `preserve_color="match"` of
+            `stylize`. One image serves a whole batch, of styles or of contents.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:
@@ -46,17 +64,12 @@ def encode_style(model: Model, style: ArrayLike, *, dtype: DTypeLike = jnp.float
 
     Raises:
         TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if the shape, the dtype or the model's method does not fit.
+        ValueError: if the shape, the range, the dtype or the model's method does not fit, or there
+            are N styles and another number of images in `colors_of`.
     """
     check_model(model)
-    pixels, dtype = as_pixels(style, "style"), compute_dtype(dtype)
-    if not in_patches(model, pixels):
-        return _encode_style(model, pixels, dtype=dtype)
-    images = np.asarray(pixels)
-    if images.ndim == 3:
-        return Style(encode_in_patches(model, images, dtype=dtype))
-    encoded = [Style(encode_in_patches(model, image, dtype=dtype)) for image in images]
-    return jax.tree.map(lambda *parts: jnp.stack(parts), *encoded)
+    contents = None if colors_of is None else as_pixels(colors_of, "colors_of")
+    return _encoded(model, as_pixels(style, "style"), contents, compute_dtype(dtype))
 
 
 def stylize(
@@ -67,6 +80,7 @@ def stylize(
     alpha: ArrayLike = 1.0,
     transform: str | None = None,
     regularization: ArrayLike = 0.0,
+    preserve_color: PreserveColor | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Array:
     """Repaints a content image in a style (paper, section 3.1).
@@ -91,6 +105,9 @@ def stylize(
             the content's structure. By default the model's method.
         regularization: share, from 0, of the mean variance of content and style features that is
             added to the variances of both. It tempers directions in which both vary little.
+        preserve_color: `"luminance"` keeps only the luminance of the result and takes its chroma
+            from the content; `"match"` gives the style the content's mean colour and covariance of
+            colours before it is encoded, and takes no encoded style. None: the style's colours.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:
@@ -98,28 +115,65 @@ def stylize(
 
     Raises:
         TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if a shape, the dtype or the model's method does not fit, there is no such
-            transform, or the style was encoded by another model.
+        ValueError: if a shape, the range, the dtype or the model's method does not fit, there is no
+            such transform, or the style was encoded by another model.
     """
     name = check_transform(model, transform, regularization)
-    pixels = as_pixels(content, "content")
-    dtype = compute_dtype(dtype)
-    encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
-    check_style(model.config, encoded, pixels.shape)
+    check_preserve_color(preserve_color, encoded=isinstance(style, Style))
+    pixels, dtype = as_pixels(content, "content"), compute_dtype(dtype)
+    if not isinstance(style, Style):
+        colors_of = pixels if preserve_color == "match" else None
+        style = _encoded(model, as_pixels(style, "style"), colors_of, dtype)
+    check_style(model.config, style, pixels.shape)
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    if not in_patches(model, pixels, encoded, strength):
-        return _stylize(model, pixels, encoded, strength, name=name, dtype=dtype)
-    images = np.asarray(pixels)
     options: Any = {"name": name, "dtype": dtype}
-    if images.ndim == 3:
-        of_style = _nth(encoded, 0).moments
-        result = stylize_in_patches(model, images, of_style, strength, **options)
-        return jax.device_put(result)  # jnp.asarray would compile a program for every shape.
+    if not in_patches(model, pixels, style, strength):
+        images = _stylize(model, pixels, style, strength, **options)
+    else:
+        images = _in_patches(model, np.asarray(pixels), style, strength, **options)
+    return with_chroma_of(pixels, images) if preserve_color == "luminance" else images
+
+
+def _in_patches(
+    model: Model, images: np.ndarray[Any, Any], style: Style, strength: Any, **options: Any
+) -> Array:
+    """Stylises an image or a batch on a CPU."""
     results = [
-        stylize_in_patches(model, image, _nth(encoded, index).moments, strength, **options)
-        for index, image in enumerate(images)
+        stylize_in_patches(model, image, _nth(style, index).moments, strength, **options)
+        for index, image in enumerate(images if images.ndim == 4 else images[None])
     ]
-    return jax.device_put(np.stack(results))
+    # jnp.asarray would compile a program for every shape.
+    return jax.device_put(np.stack(results) if images.ndim == 4 else results[0])
+
+
+def _encoded(model: Model, style: Pixels, colors_of: Pixels | None, dtype: jnp.dtype) -> Style:
+    """The style of an image or a batch, in its own colours or in those of contents."""
+    if colors_of is None:
+        return _encode(model, style, dtype)
+    styles, contents = (x if x.ndim == 4 else x[None] for x in (style, colors_of))
+    count = max(len(styles), len(contents))
+    if not {len(styles), len(contents)} <= {1, count}:
+        raise ValueError(f"{len(styles)} styles cannot get the colours of {len(contents)} images")
+    encoded = []
+    for index in range(count):
+        one, content = styles[index % len(styles)], contents[index % len(contents)]
+        colors = color_map(color_moments(one), color_moments(content))
+        encoded.append(_encode(recolored(model, colors), one, dtype))
+    return encoded[0] if style.ndim == colors_of.ndim == 3 else _stacked(encoded)
+
+
+def _encode(model: Model, style: Pixels, dtype: jnp.dtype) -> Style:
+    if not in_patches(model, style):
+        return _encode_style(model, style, dtype=dtype)
+    images = np.asarray(style)
+    if images.ndim == 3:
+        return Style(encode_in_patches(model, images, dtype=dtype))
+    return _stacked([Style(encode_in_patches(model, image, dtype=dtype)) for image in images])
+
+
+def _stacked(styles: Sequence[Style]) -> Style:
+    stacked: Style = jax.tree.map(lambda *leaves: jnp.stack(leaves), *styles)
+    return stacked
 
 
 def _nth(style: Style, index: int) -> Style:
@@ -127,7 +181,8 @@ def _nth(style: Style, index: int) -> Style:
     if style.moments[0].mean.ndim == 1:
         return style
     place = min(index, len(style.moments[0].mean) - 1)
-    return jax.tree.map(lambda leaf: leaf[place], style)
+    nth: Style = jax.tree.map(lambda leaf: leaf[place], style)
+    return nth
 
 
 @partial(compiled, settings=EXACT, static_argnames="dtype")
