@@ -66,7 +66,9 @@ def _make(
     from cdjax.cli.chosen_model import model_name
     from cdjax.cli.progress import print_line
     from cdjax.cli.standard import already_there, print_outcome
+    from cdjax.io.leftovers import remove_leftovers
 
+    remove_leftovers(job.output for job in jobs)
     todo = [job for job in jobs if options.overwrite or not os.path.lexists(job.output)]
     model_name(options)  # Raises if there is none, before anything is read or computed.
     if options.json:
