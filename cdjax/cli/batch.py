@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, groupby, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Outcome, Settings
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cdjax.cli.painting import Reading
     from cdjax.model import Model
     from cdjax.transfer.stylize import Style
+
+_Result = TypeVar("_Result")
 
 
 def run(
@@ -78,13 +80,15 @@ def _make_all(
     every = math.inf if strict else 0
     with ProgressBar("image", guard=guard, quiet=settings.quiet, every=every) as bar:
         for paths, jobs in by_style:
+            masks = jobs[0].style_masks or (None,) * len(paths)
             encoded = [
-                _attempt(encode, model, path, next(styles), settings, guard) for path in paths
+                _attempt(encode, model, path, mask, next(styles), settings, guard)
+                for path, mask in zip(paths, masks, strict=True)
             ]
-            style = _attempt(_mixed, model, encoded, settings)
+            used = _attempt(_used, model, jobs[0], encoded, settings)
             for job in jobs:
                 bar(Progress(job.output.name, done, total))
-                outcome = _make(model, job, next(contents), style, settings, guard)
+                outcome = _make(model, job, next(contents), used, settings, guard)
                 with guard.protected():
                     on_outcome(outcome)
                 done += 1
@@ -108,7 +112,7 @@ def _make(
     model: "Model",
     job: Job,
     content: "Reading",
-    style: "Future[Style]",
+    styles: "Future[tuple[Style, ...]]",
     settings: Settings,
     guard: InterruptGuard,
 ) -> Outcome:
@@ -128,7 +132,7 @@ def _make(
         job.check_name()
         picture = content.result()
         height, width = raster(picture).shape[:2]
-        make(model, job, picture, style.result(), settings, guard)
+        make(model, job, picture, styles.result(), settings, guard)
         size = (width, height)
     except ImageError as error:
         if isinstance(error.__cause__, FileExistsError):
@@ -142,9 +146,9 @@ def _make(
     return Outcome(job, "made" if fault is None else "failed", fault, seconds, size)
 
 
-def _attempt(function: Callable[..., "Style"], *arguments: Any) -> "Future[Style]":
+def _attempt(function: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
     """The outcome of a function; its `ImageError` or `OSError` is raised by `result`."""
-    outcome: Future[Style] = Future()
+    outcome: Future[_Result] = Future()
     try:
         outcome.set_result(function(*arguments))
     except (ImageError, OSError) as error:
@@ -164,8 +168,11 @@ def _read_ahead(
     return (reading for reading, _ in pairwise(readings) if reading)
 
 
-def _mixed(model: "Model", encoded: "Sequence[Future[Style]]", settings: Settings) -> "Style":
+def _used(
+    model: "Model", job: Job, encoded: "Sequence[Future[Style]]", settings: Settings
+) -> "tuple[Style, ...]":
+    """The styles of a job: those of its regions, or a mixture of all."""
     from cdjax.transfer.mixing import mix_styles
 
-    styles = [outcome.result() for outcome in encoded]
-    return mix_styles(model, styles, weights=settings.style_weights)
+    styles = tuple(outcome.result() for outcome in encoded)
+    return (mix_styles(model, styles, weights=settings.style_weights),) if job.mixed else styles

@@ -1,7 +1,7 @@
 """How one picture is made: whole or, if it is too large for memory, in windows, and resumed."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,12 +13,14 @@ import numpy as np
 
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Settings
+from cdjax.cli.masks import masks_of, visible_style
 from cdjax.cli.progress import ProgressBar
 from cdjax.errors import ImageError, first_line
 from cdjax.io import vips_writer
 from cdjax.io.deepzoom import write_deepzoom
 from cdjax.io.digest import sha256
 from cdjax.io.images import Picture, check_size, levels, write_image
+from cdjax.io.masks import opacity
 from cdjax.io.streaming import raster, without_metadata
 from cdjax.io.vips import VipsImage
 from cdjax.model import Model
@@ -45,30 +47,38 @@ def within_memory(what: str, remedy: str) -> Iterator[None]:
 
 
 def encode(
-    model: Model, path: Path, reading: Reading, settings: Settings, guard: InterruptGuard
+    model: Model,
+    path: Path,
+    mask: Path | None,
+    reading: Reading,
+    settings: Settings,
+    guard: InterruptGuard,
 ) -> Style:
-    """The style of the picture at `path`; raises `ImageError` as `make`."""
+    """The style of the picture at `path`, with its mask; raises `ImageError` as `make`."""
     picture = reading.result()
     pixels, dtype = raster(picture), settings.dtype
+    visible = visible_style(picture, path, mask)
     if not _fits_in_memory(model, picture, settings):
         with _reported(path, path, settings, guard) as on_progress:
             return encode_style_by_windows(
-                model, pixels, dtype=dtype, memory=settings.memory, on_progress=on_progress
-            )
+                model, pixels, mask=visible, dtype=dtype, memory=settings.memory,
+                on_progress=on_progress,
+            )  # fmt: skip
     with within_memory(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels", "--style-size"):
-        return encode_style(model, pixels, dtype=dtype)
+        return encode_style(model, pixels, mask=visible, dtype=dtype)
 
 
 def make(
     model: Model,
     job: Job,
     content: Picture | VipsImage,
-    style: Style,
+    styles: Sequence[Style],
     settings: Settings,
     guard: InterruptGuard,
 ) -> None:
     """Stylises a content and writes the result; of a large one, continues an interrupted run.
 
+    There is one style, or one for each of the job's masks.
     Finished stages of a large picture are kept beside the output, in a hidden folder named after
     the run, until the result is written.
 
@@ -81,6 +91,8 @@ def make(
         check_size(job.output, height, width)
     names = ("alpha", "transform", "regularization", "dtype")
     common: Any = {name: getattr(settings, name) for name in names}
+    common["opacity"], masks = opacity(content), masks_of(job, (height, width))
+    common["masks"], style = masks, styles if masks else styles[0]
     # The style's statistics may still be being computed, and fail only here.
     with within_memory(
         f"{job.content} ({width}x{height} pixels) with {', '.join(map(str, job.styles))}",
@@ -148,13 +160,14 @@ def _key(model: Model, job: Job, content: Picture | VipsImage, settings: Setting
     The files count by their content: one that was replaced may have the size and time of the old.
     """
     try:
-        files = [sha256(path) for path in (job.content, *job.styles)]
+        files = [sha256(path) for path in job.inputs]
     except OSError as error:
         raise ImageError(f"{job.content}: cannot be read again ({error.strerror})") from error
     reader = type(content).__name__  # Where Pillow and libvips differ, so do the pixels.
     sizes = (settings.content_size, settings.style_size, settings.style_weights)
     transform = (settings.alpha, settings.transform, settings.regularization)
-    return run_key(model, files, reader, sizes, transform, settings.dtype, job.output.name)
+    roles = (len(job.styles), len(job.masks))
+    return run_key(model, files, roles, reader, sizes, transform, settings.dtype, job.output.name)
 
 
 def _write(path: Path, result: Any, content: Picture | VipsImage, settings: Settings) -> None:

@@ -20,8 +20,9 @@ from cdjax.tiling.buffers import Raster, Scratch, cut, in_memory
 from cdjax.tiling.executor import execute
 from cdjax.tiling.plan import Window, choose_sides, plan_windows
 from cdjax.transfer.pixels import to_float
+from cdjax.transfer.regions import Regions, map_regions, over_content, weights_at
 from cdjax.transfer.stages import decode_stage, encode_stage
-from cdjax.transfer.statistics import Moments, mean_and_scatter, sums64
+from cdjax.transfer.statistics import Moments, mean_and_scatter, sums64, weighted_sums64
 from cdjax.transfer.transforms import Affine
 
 _KEPT_PER_PIXEL = 4
@@ -38,6 +39,7 @@ class StageTiles:
         size: height and width, in whole positions of the deepest stage's features, to which the
             image is continued by reflection.
         config: memory and dtype.
+        regions: of the image, as rasters of its height and width; None if all of it counts alike.
         scratch: allocates the features that are kept; None if only statistics are needed.
         on_pixels: called with the number of the image's pixels that a pass has just finished, in
             another thread.
@@ -46,6 +48,7 @@ class StageTiles:
     spec: Spec
     size: tuple[int, int]
     config: TileConfig
+    regions: Regions | None
     scratch: Scratch | None
     on_pixels: Callable[[int], None]
 
@@ -58,24 +61,47 @@ class StageTiles:
         return self.scratch.empty(shape, self.config.dtype, held)
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Piece:
+    """What a window reads; a pytree.
+
+    Attributes:
+        source: of the image, (h, w, 3), or of its features.
+        regions: of the image, or None.
+        content: pixels that the result shows where there is no region, or None.
+    """
+
+    source: Any
+    regions: Regions | None
+    content: Any | None
+
+
 @partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "keep"))
 def _encode(
-    params: Params, tile: Array, core: NDArray[Any], *, spec: Spec, dtype: DTypeLike, keep: bool
+    params: Params, piece: _Piece, core: NDArray[Any], *, spec: Spec, dtype: DTypeLike, keep: bool
 ) -> tuple[Array | None, tuple[Array, ...]]:
-    """The features of a window, if they are kept, and the sums over its core."""
-    features = encode_stage(params, spec, to_float(tile)[None], dtype=dtype)[0]
+    """The features of a window, if they are kept, and the sums over its core.
+
+    Of regions, the sums of each, after that of its weights.
+    """
+    features = encode_stage(params, spec, to_float(piece.source)[None], dtype=dtype)[0]
     rows, columns = (jnp.arange(size) for size in features.shape[:2])
     inside = ((rows >= core[0]) & (rows < core[1]))[:, None] & (
         (columns >= core[2]) & (columns < core[3])
     )
-    return features if keep else None, sums64(features, inside)
+    weights = weights_at(piece.regions, spec.stride)
+    if weights is None:
+        return features if keep else None, sums64(features, inside)
+    parts = (weighted_sums64(features, counts * inside) for counts in weights.counts)
+    return features if keep else None, tuple(number for part in parts for number in part)
 
 
 @partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "encoded", "levels"))
 def _decode(
     networks: dict[str, Params],
-    window: Array,
-    transform: Affine,
+    piece: _Piece,
+    maps: tuple[Affine, ...],
     *,
     spec: Spec,
     dtype: DTypeLike,
@@ -83,10 +109,14 @@ def _decode(
     levels: bool,
 ) -> Array:
     """A window of the stage's image, from its features or, if not `encoded`, the image before."""
+    features = piece.source
     if not encoded:
-        images = to_float(window)[None]
-        window = encode_stage(networks["encoder"], spec, images, dtype=dtype)[0]
-    image = decode_stage(networks["decoder"], spec, transform(window)[None], dtype=dtype)[0]
+        images = to_float(features)[None]
+        features = encode_stage(networks["encoder"], spec, images, dtype=dtype)[0]
+    features = map_regions(features, maps, weights_at(piece.regions, spec.stride))
+    image = decode_stage(networks["decoder"], spec, features[None], dtype=dtype)[0]
+    if piece.content is not None:
+        image = over_content(image, to_float(piece.content), piece.regions)
     return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if levels else image
 
 
@@ -97,15 +127,19 @@ def _on_devices(tree: Any) -> dict[jax.Device, Any]:
 def _run_windows(
     tiles: StageTiles,
     halo: int,
-    run: Callable[[Window, Array], tuple[Array | None, tuple[Array, ...]]],
+    run: Callable[[Window, _Piece], tuple[Array | None, tuple[Array, ...]]],
     source: tuple[Raster, int],
     target: tuple[NDArray[Any] | None, int],
+    content: Raster | None = None,
 ) -> list[NDArray[Any]]:
     """Runs the windows of a pass from a source to a target, each with its pixels per position."""
 
-    def read(window: Window) -> NDArray[Any]:
-        image, scale = source
-        return cut(image, *((span.start // scale, span.end // scale) for span in window))
+    def read(window: Window) -> _Piece:
+        def part(image: Any, scale: int = 1) -> NDArray[Any]:
+            return cut(image, *((span.start // scale, span.end // scale) for span in window))
+
+        beneath = None if content is None else part(content)
+        return _Piece(part(*source), jax.tree.map(part, tiles.regions), beneath)
 
     def write(window: Window, part: NDArray[Any] | None) -> None:
         image, scale = target
@@ -128,11 +162,12 @@ def _run_windows(
 
 def encode_pass(
     params: Params, image: Raster, tiles: StageTiles
-) -> tuple[Moments, NDArray[Any] | None]:
+) -> tuple[tuple[Moments, ...], NDArray[Any] | None]:
     """The moments of all features of an image, and the features themselves if they are kept.
 
     Takes the encoder's parameters and an image (h, w, 3), float32 in [0, 1] or uint8, at most of
-    `tiles.size`. The features are (H / stride, W / stride, C).
+    `tiles.size`. There is one `Moments` for each region, and one for the whole image without
+    regions. The features are (H / stride, W / stride, C).
 
     Raises:
         OSError: if a file for the features cannot be written.
@@ -143,42 +178,53 @@ def encode_pass(
     encode = partial(_encode, spec=tiles.spec, dtype=tiles.config.dtype, keep=kept is not None)
     copies = _on_devices(params)
 
-    def run(window: Window, piece: Array) -> tuple[Array | None, tuple[Array, ...]]:
+    def run(window: Window, piece: _Piece) -> tuple[Array | None, tuple[Array, ...]]:
         core = [(edge - span.start) // stride for span in window for edge in span.core]
-        return encode(copies[piece.device], piece, np.array(core, np.int32))
+        return encode(copies[piece.source.device], piece, np.array(core, np.int32))
 
     sums = _run_windows(tiles, tiles.spec.halo, run, (image, 1), (kept, stride))
-    count = tiles.size[0] * tiles.size[1] // stride**2
-    parts = (np.float32(count), *map(np.float32, mean_and_scatter(count, *sums)))
-    return Moments(*(jnp.asarray(part) for part in parts)), kept
+    if tiles.regions is None:
+        count = np.asarray(tiles.size[0] * tiles.size[1] // stride**2, np.float64)
+        sums = [count, *sums]
+    triples = zip(*(iter(sums),) * 3, strict=True)
+    return tuple(_moments(count, *rest) for count, *rest in triples), kept
+
+
+def _moments(count: NDArray[Any], *sums: NDArray[Any]) -> Moments:
+    """From the sums of weights, of features and of their products, float64."""
+    parts = (count, *mean_and_scatter(count + (count == 0), *sums))
+    return Moments(*(jnp.asarray(np.float32(part)) for part in parts))
 
 
 def decode_pass(
     networks: dict[str, Params],
     image: Raster,
     features: NDArray[Any] | None,
-    transform: Affine,
+    maps: tuple[Affine, ...],
     target: NDArray[Any],
     tiles: StageTiles,
+    content: Raster | None = None,
 ) -> None:
     """Transforms and decodes an image's features into `target`.
 
     The image and the features are those of `encode_pass`; the image is read only if there are no
-    features. The target is (h, w, 3), float32, or uint8 for grey levels, at most of `tiles.size`.
+    features. There is one map for each region. The target is (h, w, 3), float32, or uint8 for grey
+    levels, at most of `tiles.size`. It shows the content, if given, where there is no region.
 
     Raises:
         ValueError: if the memory is too small for any window.
     """
     spec, dtype, encoded = tiles.spec, tiles.config.dtype, features is not None
     used = {part: networks[part] for part in ("encoder", "decoder")}
-    copies = _on_devices((used, transform))
+    copies = _on_devices((used, maps))
     source = (image, 1) if features is None else (features, spec.stride)
     levels = target.dtype == np.uint8
     decode = partial(_decode, spec=spec, dtype=dtype, encoded=encoded, levels=levels)
 
-    def run(window: Window, piece: Array) -> tuple[Array, tuple[Array, ...]]:
-        here, affine = copies[piece.device]
+    def run(window: Window, piece: _Piece) -> tuple[Array, tuple[Array, ...]]:
+        here, affine = copies[piece.source.device]
         return decode(here, piece, affine), ()
 
     # A window that is encoded again needs two halos: one for the encoder, one for the decoder.
-    _run_windows(tiles, spec.halo if encoded else 2 * spec.halo, run, source, (target, 1))
+    halo = spec.halo if encoded else 2 * spec.halo
+    _run_windows(tiles, halo, run, source, (target, 1), content)

@@ -23,20 +23,25 @@ from cdjax.tiling.budget import TileConfig, tile_config
 from cdjax.tiling.buffers import Raster, Scratch, in_memory
 from cdjax.tiling.passes import StageTiles, decode_pass, encode_pass
 from cdjax.tiling.resume import ResumeState
+from cdjax.transfer.masks import Mask
 from cdjax.transfer.pixels import check_pixels, padded_size
+from cdjax.transfer.regions import Regions, one_of, regions_of, styles_of
 from cdjax.transfer.statistics import Moments
-from cdjax.transfer.stylize import Style, check_model, check_style, check_transform
+from cdjax.transfer.stylize import Style, check_model, check_style, check_transform, style_regions
 from cdjax.transfer.transforms import TRANSFORMS, Affine, stage_alpha
 
 
 def stylize_by_windows(
     model: Model,
     content: ArrayLike | Raster,
-    style: ArrayLike | Raster | Style,
+    style: ArrayLike | Raster | Style | Sequence[ArrayLike | Raster | Style],
     *,
     alpha: float = 1.0,
     transform: str | None = None,
     regularization: float = 0.0,
+    mask: ArrayLike | Mask | None = None,
+    masks: Sequence[ArrayLike | Mask] | None = None,
+    opacity: ArrayLike | Mask | None = None,
     dtype: DTypeLike = jnp.float32,
     memory: int | None = None,
     host_memory: int | None = None,
@@ -55,9 +60,13 @@ def stylize_by_windows(
         content: (H, W, 3), RGB, uint8 or floating in [0, 1], from 1 pixel: an array, or an object
             read by regions (`image[rows, columns]`) as from `cdjax.io.vips.open_image`.
         style: an image like `content`, of any size, or the result of `cdjax.encode_style` for one.
+            With `masks`, a list of them.
         alpha: as for `cdjax.stylize`.
         transform: as for `cdjax.stylize`.
         regularization: as for `cdjax.stylize`.
+        mask: as for `cdjax.stylize`, (H, W): an array, or an object read by regions.
+        masks: as for `cdjax.stylize`, the same for each of several styles.
+        opacity: as for `cdjax.stylize`, the same.
         dtype: float32 or bfloat16, the networks' compute dtype.
         memory: bytes of each device's memory that windows may take; their size follows from it. By
             default 70% of a GPU's memory, half of the free memory of a CPU.
@@ -79,20 +88,31 @@ def stylize_by_windows(
     name = check_transform(model, transform, regularization)
     config = tile_config(memory, host_memory, dtype)
     source = _raster(content, "content")
-    if not isinstance(style, Style):
-        options: Any = {"dtype": dtype, "memory": memory, "on_progress": on_progress}
-        style = encode_style_by_windows(model, style, **options)
-    check_style(model.config, style, source.shape)
-    if style.moments[0].mean.ndim == 2:  # A batch of one style.
-        style = Style(jax.tree.map(lambda leaf: leaf[0], style.moments))
-    maps = _maps(model, style, name, alpha, regularization)
-    return _run_stages(model, source, maps, config, levels, resume, on_progress)
+    masks, style = one_of(mask, masks, style)
+    options: Any = {"dtype": dtype, "memory": memory, "on_progress": on_progress}
+    styles = [
+        each if isinstance(each, Style) else encode_style_by_windows(model, each, **options)
+        for each in styles_of(style, masks)
+    ]
+    for each in styles:
+        check_style(model.config, each, source.shape)
+    regions = regions_of(masks, opacity, source.shape)
+    maps = _maps(model, [_single(each) for each in styles], name, alpha, regularization)
+    return _run_stages(model, source, regions, maps, config, levels, resume, on_progress)
+
+
+def _single(style: Style) -> Style:
+    """A style without the axis of a batch of one."""
+    if style.moments[0].mean.ndim == 2:
+        return Style(jax.tree.map(lambda leaf: leaf[0], style.moments))
+    return style
 
 
 def encode_style_by_windows(
     model: Model,
     style: ArrayLike | Raster,
     *,
+    mask: ArrayLike | Mask | None = None,
     dtype: DTypeLike = jnp.float32,
     memory: int | None = None,
     on_progress: OnProgress = ignore_progress,
@@ -104,13 +124,13 @@ def encode_style_by_windows(
     check_model(model)
     config = tile_config(memory, None, dtype)
     source, specs = _raster(style, "style"), model.config.specs
-    size = padded_size(source.shape[:2], specs)
+    size, visible = padded_size(source.shape[:2], specs), style_regions(mask, source.shape)
     reporter = _Reporter("style", len(specs) * size[0] * size[1], on_progress)
     moments = []
     for spec in specs:
-        tiles = StageTiles(spec, size, config, None, partial(reporter.add, spec.stage))
+        tiles = StageTiles(spec, size, config, visible, None, partial(reporter.add, spec.stage))
         params = model.params[f"stage{spec.stage}"]["encoder"]
-        moments.append(encode_pass(params, source, tiles)[0])
+        moments.append(encode_pass(params, source, tiles)[0][0])
     return Style(tuple(moments))
 
 
@@ -131,13 +151,14 @@ class _Reporter:
 def _run_stages(
     model: Model,
     source: Raster,
-    transforms: Sequence[Callable[[Moments], Affine]],
+    regions: Regions | None,
+    maps: Sequence[Callable[[tuple[Moments, ...]], tuple[Affine, ...]]],
     config: TileConfig,
     levels: bool,
     resume: ResumeState | None,
     on_progress: OnProgress,
 ) -> NDArray[Any]:
-    """Runs the cascade; the transforms of the stages take the moments of their content."""
+    """Runs the cascade; the maps of a stage follow from the moments of its content's regions."""
     specs, scratch = model.config.specs, Scratch(config.host_memory)
     size = padded_size(source.shape[:2], specs)
     reporter = _Reporter("stylize", 2 * len(specs) * size[0] * size[1], on_progress)
@@ -153,7 +174,8 @@ def _run_stages(
     for index in range(first, len(specs)):
         spec, last = specs[index], index == len(specs) - 1
         networks = model.params[f"stage{spec.stage}"]
-        tiles = StageTiles(spec, size, config, scratch, partial(reporter.add, spec.stage))
+        report = partial(reporter.add, spec.stage)
+        tiles = StageTiles(spec, size, config, regions, scratch, report)
         moments, features = encode_pass(networks["encoder"], image, tiles)
         shape = (*(source.shape[:2] if last else size), 3)
         pixels = np.uint8 if levels and last else np.float32
@@ -161,7 +183,8 @@ def _run_stages(
         # An image of ours of which only the features are needed is overwritten.
         if index == first or features is None or (image.shape, image.dtype) != (shape, pixels):
             target = scratch.empty(shape, pixels, in_memory(features) + in_memory(image))
-        decode_pass(networks, image, features, transforms[index](moments), target, tiles)
+        beneath = source if last and regions is not None and regions.masks else None
+        decode_pass(networks, image, features, maps[index](moments), target, tiles, beneath)
         image = target
         del features, target  # The next stage needs their memory.
         if resume is not None and not last and jax.process_index() == 0:
@@ -176,22 +199,28 @@ def _run_stages(
 
 
 def _maps(
-    model: Model, style: Style, name: str, alpha: float, regularization: float
-) -> list[Callable[[Moments], Affine]]:
-    """The transforms of all stages, of the moments of their content."""
+    model: Model, styles: Sequence[Style], name: str, alpha: float, regularization: float
+) -> list[Callable[[tuple[Moments, ...]], tuple[Affine, ...]]]:
+    """The maps of all stages, from the moments of their content in the region of each style."""
     share, added = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    maps: list[Callable[[Moments], Affine]] = []
-    for spec, of_stage in zip(model.config.specs, style.moments, strict=True):
+    maps: list[Callable[[tuple[Moments, ...]], tuple[Affine, ...]]] = []
+    of_styles = zip(*(style.moments for style in styles), strict=True)
+    for spec, of_stage in zip(model.config.specs, of_styles, strict=True):
         strength = stage_alpha(share, model.config.strength_of(spec.stage)), added
-        maps.append(partial(_transform, style=of_stage, strength=strength, name=name))
+        maps.append(partial(_transform, styles=of_stage, strength=strength, name=name))
     return maps
 
 
 @partial(compiled, settings=EXACT, static_argnames="name")
 def _transform(
-    content: Moments, style: Moments, strength: tuple[Array, Array], *, name: str
-) -> Affine:
-    return TRANSFORMS[name](content, style, *strength)
+    contents: tuple[Moments, ...],
+    styles: tuple[Moments, ...],
+    strength: tuple[Array, Array],
+    *,
+    name: str,
+) -> tuple[Affine, ...]:
+    pairs = zip(contents, styles, strict=True)
+    return tuple(TRANSFORMS[name](content, style, *strength) for content, style in pairs)
 
 
 def _raster(image: Any, name: str) -> Raster:

@@ -1,7 +1,9 @@
 """Style transfer of whole images: the jitted cascade."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +15,21 @@ from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
+from cdjax.transfer.regions import (
+    Regions,
+    in_memory,
+    map_regions,
+    one_of,
+    over_content,
+    padded,
+    region_moments,
+    regions_of,
+    styles_of,
+    visible_part,
+    weights_at,
+)
 from cdjax.transfer.stages import encode_stage, run_cascade
-from cdjax.transfer.statistics import Moments, moments
+from cdjax.transfer.statistics import Moments
 from cdjax.transfer.transforms import TRANSFORMS, stage_alpha
 
 
@@ -31,34 +46,56 @@ class Style:
     moments: tuple[Moments, ...]
 
 
-def encode_style(model: Model, style: ArrayLike, *, dtype: DTypeLike = jnp.float32) -> Style:
+def encode_style(
+    model: Model,
+    style: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> Style:
     """Encodes a style image once, for any number of contents.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
         style: (H, W, 3) or (N, H, W, 3), RGB, uint8 or floating in [0, 1]; any size from 1 pixel.
+        mask: (H, W) or (N, H, W), how much each pixel counts in the statistics: bool, uint8, where
+            255 is all, or floating in [0, 1], such as the alpha channel of the image. It may have
+            another size with the same aspect ratio, and is resampled. By default all count alike.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:
         The `Style`; its statistics are float32 for either dtype.
 
     Raises:
-        TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if the shape, the dtype or the model's method does not fit.
+        TypeError: if the pixels or the mask are of another dtype.
+        ValueError: if the shape, the mask, the dtype or the model's method does not fit.
     """
     check_model(model)
     pixels = as_pixels(style, "style")
-    return _encode_style(model, pixels, dtype=compute_dtype(dtype))
+    visible = in_memory(style_regions(mask, pixels.shape))
+    return _encode_style(model, pixels, visible, dtype=compute_dtype(dtype))
+
+
+def style_regions(mask: Any | None, shape: tuple[int, ...]) -> Regions | None:
+    """The mask of a style image of a shape; ValueError if it does not fit, or is 0 everywhere."""
+    regions = visible_part(mask, shape, "the mask of the style")
+    found = None if regions is None else regions.opacity
+    if isinstance(found, np.ndarray) and not found.any():
+        raise ValueError("the mask of the style is 0 everywhere: there is nothing to learn from")
+    return regions
 
 
 def stylize(
     model: Model,
     content: ArrayLike,
-    style: ArrayLike | Style,
+    style: ArrayLike | Style | Sequence[ArrayLike | Style],
     *,
     alpha: ArrayLike = 1.0,
     transform: str | None = None,
     regularization: ArrayLike = 0.0,
+    mask: ArrayLike | None = None,
+    masks: Sequence[ArrayLike] | None = None,
+    opacity: ArrayLike | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Array:
     """Repaints a content image in a style (paper, section 3.1).
@@ -74,7 +111,8 @@ def stylize(
             Sizes that are not multiples of the deepest stage's stride are padded by reflection
             and cropped again.
         style: an image like `content`, of any size, or the result of `encode_style`. A batch of N
-            styles is paired with a batch of N contents; one style serves a whole batch.
+            styles is paired with a batch of N contents; one style serves a whole batch. With
+            `masks`, a list of styles.
         alpha: strength of the style, from 0 (reconstruction) to 1 (as the model was trained). The
             share of the transform at a stage is alpha times the model's `config.strengths`, at
             most 1, so alphas above 1 make the style stronger where a strength is below 1.
@@ -82,32 +120,52 @@ def stylize(
             the content's structure. By default the model's method.
         regularization: share, from 0, of the mean variance of content and style features that is
             added to the variances of both. It tempers directions in which both vary little.
+        mask: (H, W) or (N, H, W), where the style is used: bool, uint8, where 255 is all, or
+            floating in [0, 1]. The content's statistics are those of the masked pixels, and where
+            the mask is 0 the result is the content. It may have another size with the same aspect
+            ratio, and is resampled.
+        masks: the same for several styles, one each. Where their sum exceeds 1 they share a pixel
+            in proportion.
+        opacity: as `mask`, how much of each pixel of the content is visible, and counts in its
+            statistics, such as its alpha channel. The style is used everywhere.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:
         float32 in [0, 1], of exactly the content's shape.
 
     Raises:
-        TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if a shape, the dtype or the model's method does not fit, there is no such
-            transform, or the style was encoded by another model.
+        TypeError: if the pixels or a mask are of another dtype.
+        ValueError: if a shape, a mask, the dtype or the model's method does not fit, there is no
+            such transform, or the style was encoded by another model.
     """
     name = check_transform(model, transform, regularization)
     pixels = as_pixels(content, "content")
     dtype = compute_dtype(dtype)
-    encoded = style if isinstance(style, Style) else encode_style(model, style, dtype=dtype)
-    check_style(model.config, encoded, pixels.shape)
+    masks, style = one_of(mask, masks, style)
+    encoded = tuple(
+        each if isinstance(each, Style) else encode_style(model, each, dtype=dtype)
+        for each in styles_of(style, masks)
+    )
+    for each in encoded:
+        check_style(model.config, each, pixels.shape)
+    regions = in_memory(regions_of(masks, opacity, pixels.shape))
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    return _stylize(model, pixels, encoded, strength, name=name, dtype=dtype)
+    return _stylize(model, pixels, encoded, regions, strength, name=name, dtype=dtype)
 
 
 @partial(compiled, settings=EXACT, static_argnames="dtype")
-def _encode_style(model: Model, style: Pixels, *, dtype: jnp.dtype) -> Style:
+def _encode_style(
+    model: Model, style: Pixels, visible: Regions | None, *, dtype: jnp.dtype
+) -> Style:
     specs = model.config.specs
-    encoders = [model.params[f"stage{spec.stage}"]["encoder"] for spec in specs]
-    images = pad(_batch(style), specs)
-    features = map(partial(encode_stage, images=images, dtype=dtype), encoders, specs)
-    encoded = Style(tuple(map(moments, features)))
+    images, visible = pad(_batch(style), specs), padded(visible, specs)
+
+    def statistics(spec: Spec) -> Moments:
+        encoder = model.params[f"stage{spec.stage}"]["encoder"]
+        features = encode_stage(encoder, spec, images, dtype=dtype)
+        return region_moments(features, weights_at(visible, spec.stride))[0]
+
+    encoded = Style(tuple(map(statistics, specs)))
     return encoded if style.ndim == 4 else jax.tree.map(lambda leaf: leaf[0], encoded)
 
 
@@ -115,7 +173,8 @@ def _encode_style(model: Model, style: Pixels, *, dtype: jnp.dtype) -> Style:
 def _stylize(
     model: Model,
     content: Pixels,
-    style: Style,
+    styles: tuple[Style, ...],
+    regions: Regions | None,
     strength: tuple[Array, Array],
     *,
     name: str,
@@ -123,15 +182,24 @@ def _stylize(
 ) -> Array:
     specs = model.config.specs
     height, width = content.shape[-3:-1]
-    style_moments = dict(zip(specs, style.moments, strict=True))
+    of_styles = zip(*(style.moments for style in styles), strict=True)
+    style_moments = dict(zip(specs, of_styles, strict=True))
     alpha, regularization = strength
+    start, regions = pad(_batch(content), specs), padded(regions, specs)
 
     def transform(spec: Spec, features: Array) -> Array:
         share = stage_alpha(alpha, model.config.strength_of(spec.stage))
-        of_style = style_moments[spec]
-        return TRANSFORMS[name](moments(features), of_style, share, regularization)(features)
+        weights = weights_at(regions, spec.stride)
+        maps = [
+            TRANSFORMS[name](of_content, of_style, share, regularization)
+            for of_content, of_style in zip(
+                region_moments(features, weights), style_moments[spec], strict=True
+            )
+        ]
+        return map_regions(features, maps, weights)
 
-    images = run_cascade(model.params, specs, pad(_batch(content), specs), transform, dtype=dtype)
+    images = run_cascade(model.params, specs, start, transform, dtype=dtype)
+    images = over_content(images, start, regions)
     images = jnp.clip(images[:, :height, :width], 0, 1)
     return images if content.ndim == 4 else images[0]
 
