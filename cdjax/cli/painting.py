@@ -13,14 +13,13 @@ import numpy as np
 
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Settings
-from cdjax.cli.masks import masks_of, visible_style
 from cdjax.cli.progress import ProgressBar
 from cdjax.errors import ImageError, first_line
 from cdjax.io import vips_writer
 from cdjax.io.deepzoom import write_deepzoom
 from cdjax.io.digest import sha256
 from cdjax.io.images import Picture, check_size, levels, write_image
-from cdjax.io.masks import opacity
+from cdjax.io.masks import opacity, read_mask
 from cdjax.io.streaming import raster, without_metadata
 from cdjax.io.vips import VipsImage
 from cdjax.model import Model
@@ -28,6 +27,7 @@ from cdjax.progress import OnProgress, Progress
 from cdjax.tiling import budget
 from cdjax.tiling.resume import ResumeState, run_key
 from cdjax.tiling.stylize import encode_style_by_windows, stylize_by_windows
+from cdjax.transfer.masks import as_float, fit_mask
 from cdjax.transfer.stylize import Style, encode_style, stylize
 
 Reading = Future[Picture | VipsImage]
@@ -57,7 +57,7 @@ def encode(
     """The style of the picture at `path`, with its mask; raises `ImageError` as `make`."""
     picture = reading.result()
     pixels, dtype = raster(picture), settings.dtype
-    visible = visible_style(picture, path, mask)
+    visible = _visible_style(picture, path, mask)
     if not _fits_in_memory(model, picture, settings):
         with _reported(path, path, settings, guard) as on_progress:
             return encode_style_by_windows(
@@ -91,7 +91,7 @@ def make(
         check_size(job.output, height, width)
     names = ("alpha", "transform", "regularization", "dtype")
     common: Any = {name: getattr(settings, name) for name in names}
-    common["opacity"], masks = opacity(content), masks_of(job, (height, width))
+    common["opacity"], masks = opacity(content), _masks_of(job, (height, width))
     common["masks"], style = masks, styles if masks else styles[0]
     # The style's statistics may still be being computed, and fail only here.
     with within_memory(
@@ -113,6 +113,33 @@ def make(
             _write(job.output, result, content, settings)
             if state:
                 state.clear()
+
+
+def _masks_of(job: Job, size: tuple[int, int]) -> list[Any] | None:
+    """The masks of a job's content, which has this height and width; None if it has none."""
+    return [_fitted(path, size, job.content) for path in job.masks] or None
+
+
+def _visible_style(picture: Picture | VipsImage, path: Path, mask: Path | None) -> Any | None:
+    """How much the pixels of a style count, by its alpha channel and its mask; None: all alike."""
+    seen = opacity(picture)
+    if mask is None:
+        return seen
+    fitted = _fitted(mask, raster(picture).shape[:2], path)
+    if seen is not None:
+        fitted = as_float(fitted[:, :]) * as_float(seen[:, :])
+    if isinstance(fitted, np.ndarray) and not fitted.any():
+        raise ImageError(f"style {path}: mask {mask} is black where the style is visible")
+    return fitted
+
+
+def _fitted(mask: Path, size: tuple[int, ...], picture: Path) -> Any:
+    try:
+        return fit_mask(read_mask(mask), size, f"mask {mask}")
+    except ImageError:
+        raise
+    except ValueError as error:
+        raise ImageError(f"{picture}: {error}") from error
 
 
 def _make_folder(output: Path) -> None:

@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     mix, deepzoom = options.mix is not None or len(of_regions) > 1, options.deepzoom
     said = ProgressBar(quiet=options.quiet)
     jobs = plan(contents, styles, options.output, mix=mix, deepzoom=deepzoom, on_progress=said)
-    jobs = with_masks(jobs, masks, of_styles)
+    jobs = with_masks(jobs, masks, dict(zip(styles, of_styles, strict=False)))
     _check(options, len(jobs[0].styles))
     single = len(jobs) == 1 and all(path.is_file() for path in (*contents, *styles))
     with standard_output(jobs, json=options.json) as files:

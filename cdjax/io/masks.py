@@ -30,12 +30,12 @@ def read_mask(path: StrPath) -> Any:
 
 
 def opacity(picture: Picture | VipsImage) -> Any | None:
-    """How visible the pixels of a picture are, (H, W), uint8; None if all are, or none is.
+    """How visible the pixels of a picture are, (H, W), uint8; None if all are, or hardly any is.
 
     Of a picture that is read by regions, an object that is read by regions too.
     """
     alpha = picture.alpha
-    if alpha is None or alpha.max() == 0:
+    if alpha is None or alpha.max() <= 1:
         return None
     return alpha if isinstance(picture, Picture) else _Opacity(picture)
 
