@@ -1,6 +1,7 @@
-"""Speed and memory of cdjax against PyTorch, of windows, of optimisation, and the paper's table.
+"""Speed and memory against PyTorch, of folders, windows, optimisation, and the paper's table.
 
     python -m experiments.benchmark [--method adain] [--sizes 512 1024 2048]
+    python -m experiments.benchmark --folder [--runs 3] [--many 200]
     python -m experiments.benchmark --training [--stages 3 5]
     python -m experiments.benchmark --ultra [--megapixels 1 4 16 40 100]
     python -m experiments.benchmark --gatys [--sizes 512 1024]
@@ -21,11 +22,24 @@ from typing import Any
 from cdjax.cli.parser import Parser, new_file, size, within
 from cdjax.cli.report import about, as_json
 from cdjax.io.atomic import write_text
-from experiments.benchmarks import gatys, paper_table, stylization, tiles, training
+from experiments.benchmarks import folders, gatys, paper_table, stylization, tiles, training
 from experiments.benchmarks.paper_table import table_report
 from experiments.benchmarks.report import report, say
 from experiments.benchmarks.ways import available
 from experiments.benchmarks.worker import WorkerError
+
+_SUBJECTS: dict[str, Any] = {
+    "folder": folders,
+    "training": training,
+    "ultra": tiles,
+    "gatys": gatys,
+    "table": paper_table,
+}
+"""What is measured by name of the option that asks for it; without one, `stylization`."""
+
+
+def _chosen(options: argparse.Namespace) -> list[Any]:
+    return [of for name, of in _SUBJECTS.items() if getattr(options, name) not in (None, False)]
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -37,8 +51,16 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the networks")
     add("--weights", help="a model, as experiments.evaluate takes it (METHOD-16x)")
     add("--method", choices=["wct", "adain"], default="wct", help="(wct)")
+    paths: Any = {"type": Path, "nargs": "+", "default": [], "metavar": "PATH"}
+    what = "images or folders, for --folder and --gatys (default: a synthetic"
+    add("--contents", **paths, help=f"{what} landscape)")
+    add("--styles", **paths, help=f"{what} painting)")
     add("--output", type=new_file, metavar="FILE", help="file for the Markdown")
     add("--json", type=new_file, metavar="FILE", help="file for all figures")
+    add = parser.add_argument_group("photographs of many sizes").add_argument
+    add("--folder", action="store_true", help="measure cdjax stylize of a folder instead")
+    few = "small pictures, each of another size, against 5, or 0 (%(default)s)"
+    add("--many", type=within(int, 0, 10_000), default=200, help=few)
     add = parser.add_argument_group("a training step").add_argument
     add("--training", action="store_true", help="measure a step of the student's encoder instead")
     add("--stages", type=within(int, 1, 5), nargs="+", default=[3, 5], help="(3 5)")
@@ -52,9 +74,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument_group("optimising a picture").add_argument
     add("--gatys", action="store_true", help="optimise a picture with student and teacher instead")
     add("--teacher", default="vgg16", help="as experiments.evaluate takes it (%(default)s)")
-    paths: Any = {"type": Path, "nargs": "+", "default": [], "metavar": "PATH"}
-    add("--contents", **paths, help="images or folders (default: a synthetic landscape)")
-    add("--styles", **paths, help="images or folders (default: a synthetic painting)")
     add("--pairs", type=count, default=1, help="of both in turn, at most (%(default)s)")
     add("--steps", type=count, default=50, help="at every scale (%(default)s)")
     add("--finish-steps", type=int, default=0, help="of the student's, made with the teacher")
@@ -65,8 +84,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--table-size", type=within(int, 64, 100_000), default=1024, help="pixels a side (1024)")
     add("--limit", type=size, default="12GB", help="memory of the largest picture (12GB)")
     options = parser.parse_args(arguments)
-    if options.training + options.ultra + options.gatys + (options.table is not None) > 1:
-        parser.error("--training, --ultra, --gatys and --table are different; choose one")
+    if len(_chosen(options)) > 1:
+        parser.error(f"--{', --'.join(_SUBJECTS)} are different; choose one")
     if options.crop % 16:
         parser.error(f"--crop must be a multiple of 16, not {options.crop}")
     return options
@@ -76,10 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit status: 0; 2 bad input, 1 a process that failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
-    subject: Any = training if options.training else stylization
-    subject = tiles if options.ultra else gatys if options.gatys else subject
-    subject = subject if options.table is None else paper_table
-    if subject in (stylization, training) and "plain" not in available():
+    [subject] = _chosen(options) or [stylization]
+    if subject in (stylization, training, folders) and "plain" not in available():
         say("PyTorch is missing (pip install torch): cdjax is measured alone")
     # This process, too, uses the GPU that the workers share.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

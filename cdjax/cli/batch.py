@@ -71,7 +71,7 @@ def _make_all(
     strict: bool,
     on_outcome: Callable[[Outcome], None],
 ) -> int:
-    from cdjax.cli.painting import encode
+    from cdjax.cli.painting import compile_for, encode
 
     reported: set[str] = set()
     done, failed = 0, 0
@@ -79,6 +79,8 @@ def _make_all(
     # Of a single picture, only the windows count.
     every = math.inf if strict else 0
     with ProgressBar("image", guard=guard, quiet=settings.quiet, every=every) as bar:
+        bar(Progress("compiling", done, total))
+        compile_for(model, settings)
         for paths, jobs in by_style:
             masks = jobs[0].style_masks or (None,) * len(paths)
             encoded = [

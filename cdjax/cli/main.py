@@ -18,7 +18,6 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from cdjax.cli.allocator import STYLISATION, TRAINING, start_again_tuned
-from cdjax.cli.compilation_cache import remove_damaged_entries
 from cdjax.cli.parser import BAD_INPUT, Parser, error_line
 from cdjax.cli.progress import print_line
 from cdjax.cli.streams import ignore_hangup, use_forgiving_streams
@@ -32,6 +31,7 @@ COMMANDS = {
     "convert": "convert PyTorch weights, or combine models, into a checkpoint",
     "models": "list the models that can be loaded by name",
     "samples": "make a landscape and a painting to try it on",
+    "cache": "show or clear the folder of compiled programs",
 }
 """The subcommands and what they do."""
 
@@ -113,9 +113,8 @@ def exit_status(run: Callable[[], int]) -> int:
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
     text = " ".join(str(message).split())
-    if "persistent compilation cache" in text:  # Without a cache, programs are compiled again.
-        remove_damaged_entries(text)
-    else:
+    # What cannot be read from the cache, or kept there, is compiled again.
+    if "persistent compilation cache" not in text:
         print_line(f"cdjax: warning: {text}")
 
 

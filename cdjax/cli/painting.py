@@ -28,6 +28,7 @@ from cdjax.tiling import budget
 from cdjax.tiling.resume import ResumeState, run_key
 from cdjax.tiling.stylize import encode_style_by_windows, stylize_by_windows
 from cdjax.transfer.masks import as_float, fit_mask
+from cdjax.transfer.patches import compile_programs, in_patches
 from cdjax.transfer.stylize import Style, encode_style, stylize
 
 Reading = Future[Picture | VipsImage]
@@ -44,6 +45,13 @@ def within_memory(what: str, remedy: str) -> Iterator[None]:
             message = f"{what}: does not fit in memory; {remedy} makes it smaller"
             raise ImageError(message) from error
         raise
+
+
+def compile_for(model: Model, settings: Settings) -> None:
+    """Compiles what all pictures need, if there are such programs."""
+    if in_patches(model):
+        name = settings.transform or model.config.method
+        compile_programs(model.config, dtype=settings.dtype, name=name)
 
 
 def encode(

@@ -14,7 +14,7 @@ def convolve_colour(colour: Params, images: Array) -> Array:
     return product(images, colour["kernel"][0, 0]) + colour["bias"]
 
 
-def _fold_colour(colour: Params, first: Params) -> Params:
+def fold_colour(colour: Params, first: Params) -> Params:
     """Merges conv0 into conv1_1; exact under reflection padding, which commutes with conv0."""
     matrix, kernel = colour["kernel"][0, 0], first["kernel"]
     folded = jnp.einsum("ij,hwjo->hwio", matrix, kernel, precision="highest")
@@ -53,7 +53,7 @@ class Encoder(Network):
         colour = Parameters((1, 1, 3, 3), name="conv0")()
         params = parameters_of(self.spec.encoder)
         if self.spec.padding == "reflect":
-            params["conv1_1"] = _fold_colour(colour, params["conv1_1"])
+            params["conv1_1"] = fold_colour(colour, params["conv1_1"])
         else:
             images = convolve_colour(colour, images)
         features, layers = self.run(params, self.spec.encoder, images)

@@ -30,7 +30,7 @@ Algorithm = Literal["direct", "winograd"]
 """`"winograd"`: on a CPU, that algorithm or another fast one for supported shapes; otherwise as
 `"direct"`, but without exact last bits."""
 
-_NARROW = 3
+NARROW = 3
 """Channels up to which a convolution is too narrow for a CPU's vector units, as of an image."""
 
 _Convolution = Callable[[Array, Array, str], Array]
@@ -46,12 +46,11 @@ def _pair_columns(kernel: Array) -> Array:
     return jnp.stack([left, right], axis=3).reshape(height, 3, 2 * features_in, 2 * features_out)
 
 
-def _convolve_same(
-    images: Array, kernel: Array, convolve: _Convolution = convolve_plainly
-) -> Array:
+def convolve_same(images: Array, kernel: Array, convolve: _Convolution = convolve_plainly) -> Array:
+    """A zero-padded 3x3 convolution, (N, H, W, I) -> (N, H, W, O), also of an image's channels."""
     n, height, width, channels = images.shape
     features_in, features_out = kernel.shape[2:]
-    if min(features_in, features_out) > _NARROW or width % 2:
+    if min(features_in, features_out) > NARROW or width % 2:
         return convolve(images, kernel, "SAME")
     # In NHWC, two neighbouring pixels are one pixel of twice the channels at no cost. Half of the
     # wider kernel is zeros, but the vector units are full.
@@ -61,7 +60,7 @@ def _convolve_same(
 
 
 def _borders_corrected(images: Array, kernel: Array, convolve: _Convolution) -> Array:
-    result = _convolve_same(images, kernel, convolve)
+    result = convolve_same(images, kernel, convolve)
     n = images.shape[0]
     for axis, along in ((1, 2), (2, 1)):
         last = images.shape[axis] - 1
@@ -129,7 +128,7 @@ def _cpu_gradients(
         by_images = conv_narrow.image_gradient(before, kernel, padding=padding)
     else:
         around = before if padding == "zero" else jnp.pad(before, AROUND)
-        by_images = _convolve_same(around, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+        by_images = convolve_same(around, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
         by_images = by_images if padding == "zero" else folded(by_images, padding)
     reflected = padding == "reflect"
     padded = reflect(reflect(images, 1), 2) if reflected else jnp.pad(images, AROUND)

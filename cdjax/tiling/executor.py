@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 _Job = TypeVar("_Job")
 _Input = TypeVar("_Input")
 
+_Numbers = Array | NDArray[Any]
+Made = tuple[_Numbers | None, tuple[_Numbers, ...]]
+"""A part of the result, or None, and numbers to be summed over all jobs."""
+
 _IN_FLIGHT = 2
 """Jobs on a device at once: one computes while the next one is transferred."""
 
@@ -21,7 +25,7 @@ _IN_FLIGHT = 2
 def execute(
     jobs: Sequence[_Job],
     read: Callable[[_Job], _Input],
-    run: Callable[[_Job, _Input], tuple[Array | None, tuple[Array, ...]]],
+    run: Callable[[_Job, _Input], Made],
     write: Callable[[_Job, NDArray[Any] | None], None],
 ) -> list[NDArray[Any]]:
     """Runs every job once, distributed over all devices of all hosts in turn.
@@ -30,8 +34,8 @@ def execute(
         jobs: at least one; the same list on every host.
         read: returns the input of a job, an array or a pytree of arrays; called in a separate
             thread, ahead of time.
-        run: from a job and its input on a device to a part of the result, or None, and numbers to
-            be summed over all jobs. It must only start the computation.
+        run: from a job and its input on a device to what it makes. On a GPU, it must only start
+            the computation.
         write: stores a job's part; called on every host, in a separate thread.
 
     Returns:
@@ -47,7 +51,7 @@ def execute(
     def load(turn: int) -> _Input:
         return jax.device_put(read(mine[turn]), devices[turn % len(devices)])
 
-    def store(turn: int, part: Array | None, numbers: tuple[Array, ...]) -> None:
+    def store(turn: int, part: _Numbers | None, numbers: tuple[_Numbers, ...]) -> None:
         counted = turn * hosts + index < len(jobs)
         values = [np.asarray(number, np.float64) * counted for number in numbers]
         sums[:] = [s + v for s, v in zip(sums, values, strict=True)] if sums else values

@@ -1,6 +1,7 @@
 """A stage of the cascade by windows: one pass sums up statistics, a second one decodes."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,16 +14,31 @@ from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
 from cdjax.model import Params
+from cdjax.networks.patches import Grid, decode_patches, encode_patches
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
 from cdjax.tiling.budget import TileConfig
 from cdjax.tiling.buffers import Raster, Scratch, cut, in_memory
-from cdjax.tiling.executor import execute
+from cdjax.tiling.executor import Made, execute
 from cdjax.tiling.plan import Window, choose_sides, plan_windows
-from cdjax.transfer.pixels import to_float
-from cdjax.transfer.regions import Regions, map_regions, over_content, weights_at
+from cdjax.transfer.patches import (
+    CORES,
+    put_over_content,
+    region_patches,
+    sum_patches,
+    transform_patches,
+)
+from cdjax.transfer.pixels import as_floats, to_float
+from cdjax.transfer.regions import (
+    Regions,
+    map_regions,
+    moments_of,
+    over_content,
+    region_sums,
+    weights_at,
+)
 from cdjax.transfer.stages import decode_stage, encode_stage
-from cdjax.transfer.statistics import Moments, mean_and_scatter, sums64, weighted_sums64
+from cdjax.transfer.statistics import Moments
 from cdjax.transfer.transforms import Affine
 
 _KEPT_PER_PIXEL = 4
@@ -90,11 +106,8 @@ def _encode(
     inside = ((rows >= core[0]) & (rows < core[1]))[:, None] & (
         (columns >= core[2]) & (columns < core[3])
     )
-    weights = weights_at(piece.regions, spec.stride)
-    if weights is None:
-        return features if keep else None, sums64(features, inside)
-    parts = (weighted_sums64(features, counts * inside) for counts in weights.counts)
-    return features if keep else None, tuple(number for part in parts for number in part)
+    sums = region_sums(features, weights_at(piece.regions, spec.stride), inside)
+    return features if keep else None, sums
 
 
 @partial(compiled, settings=EXACT, static_argnames=("spec", "dtype", "encoded", "levels"))
@@ -120,6 +133,52 @@ def _decode(
     return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if levels else image
 
 
+def _encode_in_patches(
+    params: Params, piece: _Piece, core: NDArray[Any], *, spec: Spec, dtype: DTypeLike, keep: bool
+) -> tuple[NDArray[Any] | None, tuple[NDArray[Any], ...]]:
+    """Does what `_encode` does, on a CPU."""
+    image = as_floats(np.asarray(piece.source))
+    grid = Grid((image.shape[0], image.shape[1]))
+    regions = region_patches(piece.regions, grid)
+    with ThreadPoolExecutor(CORES, "cdjax-patch") as pool:
+        features = encode_patches(params, spec, grid.cut(image), grid, pool, dtype=dtype)
+        sums = sum_patches(features, regions, grid, pool, tuple(core.tolist()))
+    return grid.joined(features, spec.stage - 1) if keep else None, sums
+
+
+def _decode_in_patches(
+    networks: dict[str, Params],
+    piece: _Piece,
+    maps: tuple[Affine, ...],
+    *,
+    spec: Spec,
+    dtype: DTypeLike,
+    encoded: bool,
+    levels: bool,
+) -> NDArray[Any]:
+    """Does what `_decode` does, on a CPU."""
+    stride, values = spec.stride if encoded else 1, np.asarray(piece.source)
+    grid = Grid((values.shape[0] * stride, values.shape[1] * stride))
+    regions = region_patches(piece.regions, grid)
+    with ThreadPoolExecutor(CORES, "cdjax-patch") as pool:
+        if encoded:
+            features = grid.cut(values, spec.stage - 1)
+        else:
+            image = grid.cut(as_floats(values))
+            features = encode_patches(networks["encoder"], spec, image, grid, pool, dtype=dtype)
+        features = transform_patches(maps, features, regions, pool)
+        decoded = decode_patches(networks["decoder"], spec, features, grid, pool, dtype=dtype)
+        if piece.content is not None:
+            content = grid.cut(as_floats(np.asarray(piece.content)))
+            decoded = put_over_content(decoded, content, regions, pool)
+    result = grid.joined(decoded)
+    return np.rint(np.clip(result, 0, 1) * 255).astype(np.uint8) if levels else result
+
+
+def _on_cpu(spec: Spec) -> bool:
+    return jax.local_devices()[0].platform == "cpu" and spec.padding == "reflect"
+
+
 def _on_devices(tree: Any) -> dict[jax.Device, Any]:
     return {device: jax.device_put(tree, device) for device in jax.local_devices()}
 
@@ -127,7 +186,7 @@ def _on_devices(tree: Any) -> dict[jax.Device, Any]:
 def _run_windows(
     tiles: StageTiles,
     halo: int,
-    run: Callable[[Window, _Piece], tuple[Array | None, tuple[Array, ...]]],
+    run: Callable[[Window, _Piece], Made],
     source: tuple[Raster, int],
     target: tuple[NDArray[Any] | None, int],
     content: Raster | None = None,
@@ -175,25 +234,17 @@ def encode_pass(
     """
     stride = tiles.spec.stride
     kept = tiles.space_for_features(in_memory(image))
-    encode = partial(_encode, spec=tiles.spec, dtype=tiles.config.dtype, keep=kept is not None)
+    function = _encode_in_patches if _on_cpu(tiles.spec) else _encode
+    encode = partial(function, spec=tiles.spec, dtype=tiles.config.dtype, keep=kept is not None)
     copies = _on_devices(params)
 
-    def run(window: Window, piece: _Piece) -> tuple[Array | None, tuple[Array, ...]]:
+    def run(window: Window, piece: _Piece) -> Made:
         core = [(edge - span.start) // stride for span in window for edge in span.core]
         return encode(copies[piece.source.device], piece, np.array(core, np.int32))
 
     sums = _run_windows(tiles, tiles.spec.halo, run, (image, 1), (kept, stride))
-    if tiles.regions is None:
-        count = np.asarray(tiles.size[0] * tiles.size[1] // stride**2, np.float64)
-        sums = [count, *sums]
-    triples = zip(*(iter(sums),) * 3, strict=True)
-    return tuple(_moments(count, *rest) for count, *rest in triples), kept
-
-
-def _moments(count: NDArray[Any], *sums: NDArray[Any]) -> Moments:
-    """From the sums of weights, of features and of their products, float64."""
-    parts = (count, *mean_and_scatter(count + (count == 0), *sums))
-    return Moments(*(jnp.asarray(np.float32(part)) for part in parts))
+    positions = tiles.size[0] * tiles.size[1] // stride**2
+    return moments_of(sums, tiles.regions, positions), kept
 
 
 def decode_pass(
@@ -219,9 +270,10 @@ def decode_pass(
     copies = _on_devices((used, maps))
     source = (image, 1) if features is None else (features, spec.stride)
     levels = target.dtype == np.uint8
-    decode = partial(_decode, spec=spec, dtype=dtype, encoded=encoded, levels=levels)
+    function = _decode_in_patches if _on_cpu(spec) else _decode
+    decode = partial(function, spec=spec, dtype=dtype, encoded=encoded, levels=levels)
 
-    def run(window: Window, piece: _Piece) -> tuple[Array, tuple[Array, ...]]:
+    def run(window: Window, piece: _Piece) -> Made:
         here, affine = copies[piece.source.device]
         return decode(here, piece, affine), ()
 

@@ -12,23 +12,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 from numpy.typing import NDArray
 
 from cdjax.model import Model
-from cdjax.ops.jit import EXACT, compiled
 from cdjax.progress import OnProgress, Progress, ignore_progress
 from cdjax.tiling.budget import TileConfig, tile_config
 from cdjax.tiling.buffers import Raster, Scratch, in_memory
 from cdjax.tiling.passes import StageTiles, decode_pass, encode_pass
 from cdjax.tiling.resume import ResumeState
 from cdjax.transfer.masks import Mask
+from cdjax.transfer.patches import Strength, stage_map
 from cdjax.transfer.pixels import check_pixels, padded_size
 from cdjax.transfer.regions import Regions, one_of, regions_of, styles_of
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.stylize import Style, check_model, check_style, check_transform, style_regions
-from cdjax.transfer.transforms import TRANSFORMS, Affine, stage_alpha
+from cdjax.transfer.transforms import Affine, stage_alpha
 
 
 def stylize_by_windows(
@@ -207,20 +206,18 @@ def _maps(
     of_styles = zip(*(style.moments for style in styles), strict=True)
     for spec, of_stage in zip(model.config.specs, of_styles, strict=True):
         strength = stage_alpha(share, model.config.strength_of(spec.stage)), added
-        maps.append(partial(_transform, styles=of_stage, strength=strength, name=name))
+        maps.append(partial(_stage_maps, styles=of_stage, strength=strength, name=name))
     return maps
 
 
-@partial(compiled, settings=EXACT, static_argnames="name")
-def _transform(
+def _stage_maps(
     contents: tuple[Moments, ...],
     styles: tuple[Moments, ...],
-    strength: tuple[Array, Array],
-    *,
+    strength: Strength,
     name: str,
 ) -> tuple[Affine, ...]:
     pairs = zip(contents, styles, strict=True)
-    return tuple(TRANSFORMS[name](content, style, *strength) for content, style in pairs)
+    return tuple(stage_map(content, style, strength, name=name) for content, style in pairs)
 
 
 def _raster(image: Any, name: str) -> Raster:

@@ -48,6 +48,12 @@ def to_float(pixels: Pixels) -> Array:
     return values * LEVEL if pixels.dtype == jnp.uint8 else values
 
 
+def as_floats(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Does what `to_float` does, with the same result, in NumPy."""
+    values = pixels.astype(np.float32)
+    return values * LEVEL if pixels.dtype == np.uint8 else values
+
+
 def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
     """Checks a compute dtype; ValueError if it is neither float32 nor bfloat16."""
     dtype = jnp.dtype(dtype)

@@ -17,7 +17,13 @@ from jax import Array
 from cdjax.networks.spec import Spec
 from cdjax.transfer.masks import fit_mask, is_full
 from cdjax.transfer.pixels import pad, to_float
-from cdjax.transfer.statistics import Moments, moments
+from cdjax.transfer.statistics import (
+    Moments,
+    mean_and_scatter,
+    moments,
+    sums64,
+    weighted_sums64,
+)
 from cdjax.transfer.transforms import Affine
 
 _NEVER = 1e30
@@ -131,6 +137,15 @@ def in_memory(regions: Regions | None) -> Regions | None:
     return jax.tree.map(lambda mask: mask if isinstance(mask, arrays) else mask[:, :], regions)
 
 
+def region_of(regions: Regions | None, index: int) -> Regions | None:
+    """The regions of the image with that index in a batch; masks without an axis are of all."""
+
+    def nth(mask: Any) -> Any:
+        return mask if mask.ndim == 2 else mask[min(index, len(mask) - 1)]
+
+    return jax.tree.map(nth, regions)
+
+
 def shares_of(regions: Regions) -> tuple[Array, ...]:
     """The share of each region in every pixel, float32.
 
@@ -161,6 +176,28 @@ def region_moments(features: Array, weights: Weights | None) -> tuple[Moments, .
     if weights is None:
         return (moments(features),)
     return tuple(moments(features, counts) for counts in weights.counts)
+
+
+def region_sums(features: Array, weights: Weights | None, inside: Array) -> tuple[Array, ...]:
+    """Sums over the positions of features (h, w, C), in float64, where `inside`, (h, w), is True.
+
+    Those of `sums64`; with weights, of `weighted_sums64` for each region, one after the other.
+    """
+    if weights is None:
+        return sums64(features, inside)
+    parts = (weighted_sums64(features, counts * inside) for counts in weights.counts)
+    return tuple(number for part in parts for number in part)
+
+
+def moments_of(sums: Sequence[Any], regions: Regions | None, positions: int) -> tuple[Moments, ...]:
+    """The moments of each region from its `region_sums`; `positions` is the number of all."""
+    if regions is None:
+        sums = [np.asarray(positions, np.float64), *sums]
+    found = []
+    for count, *rest in zip(*(iter(sums),) * 3, strict=True):
+        parts = (count, *mean_and_scatter(count + (count == 0), *rest))
+        found.append(Moments(*(jnp.asarray(np.float32(part)) for part in parts)))
+    return tuple(found)
 
 
 def map_regions(features: Array, maps: Sequence[Affine], weights: Weights | None) -> Array:

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike, DTypeLike
 from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
+from cdjax.transfer.patches import encode_in_patches, in_patches, stylize_in_patches
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
 from cdjax.transfer.regions import (
     Regions,
@@ -23,6 +24,7 @@ from cdjax.transfer.regions import (
     over_content,
     padded,
     region_moments,
+    region_of,
     regions_of,
     styles_of,
     visible_part,
@@ -71,9 +73,18 @@ def encode_style(
         ValueError: if the shape, the mask, the dtype or the model's method does not fit.
     """
     check_model(model)
-    pixels = as_pixels(style, "style")
+    pixels, dtype = as_pixels(style, "style"), compute_dtype(dtype)
     visible = in_memory(style_regions(mask, pixels.shape))
-    return _encode_style(model, pixels, visible, dtype=compute_dtype(dtype))
+    if not in_patches(model, pixels, visible):
+        return _encode_style(model, pixels, visible, dtype=dtype)
+    images = np.asarray(pixels)
+    if images.ndim == 3:
+        return Style(encode_in_patches(model, images, region_of(visible, 0), dtype=dtype))
+    encoded = [
+        Style(encode_in_patches(model, image, region_of(visible, index), dtype=dtype))
+        for index, image in enumerate(images)
+    ]
+    return jax.tree.map(lambda *parts: jnp.stack(parts), *encoded)
 
 
 def style_regions(mask: Any | None, shape: tuple[int, ...]) -> Regions | None:
@@ -101,9 +112,10 @@ def stylize(
     """Repaints a content image in a style (paper, section 3.1).
 
     At every stage, from deep to shallow, the image is encoded, the statistics of its features are
-    moved to those of the style, and the features are decoded. Compiled once per image size, model
-    configuration and dtype. Works inside `jax.jit`, `jax.vmap` and `jax.grad`; compiled as a part
-    of a larger program, its last bits may differ from those of `stylize_by_windows`.
+    moved to those of the style, and the features are decoded. On a CPU, compiled once per model
+    configuration and dtype, for images of all sizes. Works inside `jax.jit`, `jax.vmap` and
+    `jax.grad`, and on GPUs, compiled once per size; as a part of a larger program, its last bits
+    may differ from those of `stylize_by_windows`.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
@@ -150,7 +162,27 @@ def stylize(
         check_style(model.config, each, pixels.shape)
     regions = in_memory(regions_of(masks, opacity, pixels.shape))
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    return _stylize(model, pixels, encoded, regions, strength, name=name, dtype=dtype)
+    if not in_patches(model, pixels, encoded, strength, regions):
+        return _stylize(model, pixels, encoded, regions, strength, name=name, dtype=dtype)
+    options: Any = {"name": name, "dtype": dtype}
+
+    def single(image: np.ndarray[Any, Any], index: int) -> np.ndarray[Any, Any]:
+        styles = tuple(_nth(each, index).moments for each in encoded)
+        of_image = region_of(regions, index)
+        return stylize_in_patches(model, image, styles, of_image, strength, **options)
+
+    images = np.asarray(pixels)
+    if images.ndim == 3:
+        return jax.device_put(single(images, 0))  # jnp.asarray would compile for every shape.
+    return jax.device_put(np.stack([single(image, index) for index, image in enumerate(images)]))
+
+
+def _nth(style: Style, index: int) -> Style:
+    """The style of the image with that index in a batch; one style serves all of them."""
+    if style.moments[0].mean.ndim == 1:
+        return style
+    place = min(index, len(style.moments[0].mean) - 1)
+    return jax.tree.map(lambda leaf: leaf[place], style)
 
 
 @partial(compiled, settings=EXACT, static_argnames="dtype")

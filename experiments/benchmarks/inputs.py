@@ -1,13 +1,14 @@
 """What is measured: images, networks, weights in PyTorch's layout."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import cycle, islice
+from itertools import cycle, islice, repeat
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from cdjax import Model, ModelConfig, Spec
 from cdjax.checkpoints.store import abstract_params
@@ -34,6 +35,32 @@ def write_pair(folder: Path, height: int, width: int, style: int) -> list[Path]:
     write_image(paths[0], height, width)
     write_image(paths[1], style, style, seed=1)
     return paths
+
+
+def write_photographs(
+    folder: Path,
+    sizes: Sequence[tuple[int, int]],
+    paths: Sequence[Path],
+    *,
+    role: str = "content",
+    make: Callable[[], Pixels] = landscape,
+) -> None:
+    """Makes a folder of JPEG files with the heights and widths `sizes`, in this order by name.
+
+    They are the centres of the images at `paths`, files or folders, in turn, or of what `make`
+    returns if there are none.
+
+    Raises:
+        UsageError: if there is no such file or folder, or no image in a folder.
+        ImageError: if an image cannot be read.
+    """
+    folder.mkdir()
+    found = [path for inside in (images_in(path, role) for path in paths) for path in inside]
+    given = (levels(read_image(path).pixels) for path in cycle(found))
+    pictures = given if found else repeat(make())
+    for number, ((height, width), pixels) in enumerate(zip(sizes, pictures, strict=False)):
+        picture = ImageOps.fit(Image.fromarray(pixels), (width, height))
+        picture.save(folder / f"{number:04}.jpg", quality=95)
 
 
 def read_pairs(

@@ -7,27 +7,24 @@ from typing import Any
 
 from cdjax import load_model, save_model
 from cdjax.cli.allocator import STYLISATION
-from experiments.benchmarks.inputs import difference, write_pair, write_torch_weights
+from experiments.benchmarks.inputs import difference, write_pair
 from experiments.benchmarks.report import median, say
-from experiments.benchmarks.ways import NOTE, available, compare
+from experiments.benchmarks.ways import NOTE, available, compare, torch_task
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """Measures every size; yields the results after each."""
     sizes, weights = options.sizes or [512, 1024, 2048], options.weights or f"{options.method}-16x"
     model = load_model(weights)
-    method, specs, stride = model.config.method, model.config.specs, model.config.specs[0].stride
-    if method == "encoder" or any(spec.padding != "reflect" for spec in specs):
-        raise ValueError("the model must have decoders and reflection padding")
+    method, stride = model.config.method, model.config.specs[0].stride
+    task = torch_task(model, options.dtype, folder)
     for size in sizes:
         if size % stride or size < 2 * stride:
             raise ValueError(
                 f"a size must be a multiple of {stride}, at least {2 * stride}, not {size}"
             )
     save_model(folder / "model", model)
-    write_torch_weights(folder / "weights.npz", model.params)
-    task = {"load": "stylizer", "method": method, "dtype": options.dtype}
-    task |= {"model": str(folder / "model"), "weights": str(folder / "weights.npz")}
+    task |= {"load": "stylizer", "model": str(folder / "model")}
     results: dict[str, Any] = {
         "title": f"{method}: cdjax and PyTorch",
         "settings": {

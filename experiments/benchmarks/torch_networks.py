@@ -23,6 +23,8 @@ from experiments.benchmarks.worker import Run, Work
 
 Layers = dict[str, dict[str, Tensor]]
 """Weight and bias of every layer of a network by name, first layer first."""
+Statistics = tuple[Tensor, Tensor]
+"""What a stage needs to know of a style."""
 
 
 def _convolution(tensors: dict[str, Tensor]) -> nn.Conv2d:
@@ -64,19 +66,30 @@ def _power(covariance: Tensor, exponent: float) -> Tensor:
     return power.to(covariance.device)
 
 
-def _wct(content: Tensor, style: Tensor) -> Tensor:
-    flat, _, content_covariance = _centred(content)
-    _, style_mean, style_covariance = _centred(style)
-    target = _power(style_covariance, 0.5) @ (_power(content_covariance, -0.5) @ flat) + style_mean
+def _wct_style(features: Tensor) -> Statistics:
+    _, mean, covariance = _centred(features)
+    return _power(covariance, 0.5), mean
+
+
+def _wct(content: Tensor, style: Statistics) -> Tensor:
+    flat, _, covariance = _centred(content)
+    colouring, mean = style
+    target = colouring @ (_power(covariance, -0.5) @ flat) + mean
     return target.reshape(content.shape).to(content.dtype)
 
 
-def _adain(content: Tensor, style: Tensor) -> Tensor:
-    (variance, mean), (new_variance, new_mean) = (
-        torch.var_mean(features, dim=(2, 3), keepdim=True) for features in (content, style)
-    )
+def _adain_style(features: Tensor) -> Statistics:
+    variance, mean = torch.var_mean(features, dim=(2, 3), keepdim=True)
+    return variance, mean
+
+
+def _adain(content: Tensor, style: Statistics) -> Tensor:
+    (variance, mean), (new_variance, new_mean) = _adain_style(content), style
     scale = ((new_variance + 1e-5) / (variance + 1e-5)).sqrt()
     return (content - mean) * scale + new_mean
+
+
+_METHODS = {"wct": (_wct_style, _wct), "adain": (_adain_style, _adain)}
 
 
 def _prepared(task: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any]:
@@ -114,29 +127,59 @@ def _work(task: Mapping[str, Any], run: Callable[..., Run]) -> Work:
     )
 
 
-def stylizer(task: Mapping[str, Any]) -> Work:
-    """Stylises a content with a style, (H, W, 3) uint8, in all stages of a model.
+def stylization(
+    task: Mapping[str, Any],
+) -> tuple[
+    Callable[[NDArray[np.uint8]], list[Statistics]],
+    Callable[[NDArray[np.uint8], list[Statistics]], NDArray[np.float32]],
+]:
+    """Two functions: one encodes a style, the other stylises a content with what that returns.
 
-    The task also has `method`, `"wct"` or `"adain"`.
+    Both take (H, W, 3) uint8; the picture is (H, W, 3) float32. Contents of any size are padded and
+    cropped as cdjax does it. The task also has `method`, `"wct"` or `"adain"`, and `strengths`, the
+    share of the transform at every stage, deepest first.
     """
     networks, dtype, memory_format = _prepared(task)
-    device, transform = task["device"], {"wct": _wct, "adain": _adain}[task["method"]]
+    device, (encode_style, transform) = task["device"], _METHODS[task["method"]]
     stages = [
         [networks[f"{stage}/{name}"].to(dtype).eval() for name in ("encoder", "decoder")]
         for stage in sorted({name.split("/")[0] for name in networks}, reverse=True)
     ]
+    stride = 2 ** sum(isinstance(layer, nn.MaxPool2d) for layer in stages[0][0].children())
+
+    def padded(pixels: NDArray[np.uint8]) -> Tensor:
+        image = _images(pixels[None], device).to(dtype)
+        for axis in (2, 3):
+            if more := -image.shape[axis] % stride:
+                mirrored = image.narrow(axis, image.shape[axis] - more, more).flip(axis)
+                image = torch.cat([image, mirrored], axis)
+        return image.contiguous(memory_format=memory_format)
 
     @torch.inference_mode()
-    def run(*inputs: NDArray[np.uint8]) -> Run:
-        image, style = (
-            _images(pixels[None], device).to(dtype).contiguous(memory_format=memory_format)
-            for pixels in inputs
-        )
-        for encode, decode in stages:
-            features = transform(encode(image), encode(style))
-            image = decode(features.contiguous(memory_format=memory_format))
-        image = image.clamp(0, 1)[0].permute(1, 2, 0).float().cpu()
-        result = np.ascontiguousarray(image.numpy())
+    def encode(pixels: NDArray[np.uint8]) -> list[Statistics]:
+        image = padded(pixels)
+        return [encode_style(encoder(image)) for encoder, _ in stages]
+
+    @torch.inference_mode()
+    def stylize(pixels: NDArray[np.uint8], style: list[Statistics]) -> NDArray[np.float32]:
+        image, (height, width) = padded(pixels), pixels.shape[:2]
+        for (encoder, decoder), of, share in zip(stages, style, task["strengths"], strict=True):
+            features = encoder(image)
+            changed = transform(features, of)
+            changed = changed if share == 1 else features.lerp(changed, share)
+            image = decoder(changed.contiguous(memory_format=memory_format))
+        image = image[..., :height, :width].clamp(0, 1)[0].permute(1, 2, 0).float().cpu()
+        return np.ascontiguousarray(image.numpy())
+
+    return encode, stylize
+
+
+def stylizer(task: Mapping[str, Any]) -> Work:
+    """Stylises a content with a style, (H, W, 3) uint8, in all stages of a model; `stylization`."""
+    encode, stylize = stylization(task)
+
+    def run(content: NDArray[np.uint8], style: NDArray[np.uint8]) -> Run:
+        result = stylize(content, encode(style))
         return {}, lambda: result
 
     return _work(task, run)

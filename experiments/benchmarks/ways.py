@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from cdjax.model import Model
+from experiments.benchmarks.inputs import write_torch_weights
 from experiments.benchmarks.worker import PAUSE, Answer, summary, worker
 
 NAMES = {"cdjax": "cdjax", "tuned": "tuned PyTorch", "plain": "plain PyTorch"}
@@ -24,6 +26,21 @@ def available() -> dict[str, str]:
     """Those of `NAMES` that can run here."""
     torch = importlib.util.find_spec("torch") is not None
     return {way: name for way, name in NAMES.items() if way == "cdjax" or torch}
+
+
+def torch_task(model: Model, dtype: str, folder: Path) -> dict[str, Any]:
+    """What PyTorch needs to stylise with a model, whose weights are written to `folder`.
+
+    Raises:
+        ValueError: if the model cannot stylise, or pads otherwise than PyTorch here.
+    """
+    config, weights = model.config, folder / "weights.npz"
+    if config.method == "encoder" or any(spec.padding != "reflect" for spec in config.specs):
+        raise ValueError("the model must have decoders and reflection padding")
+    write_torch_weights(weights, model.params)
+    strengths = [config.strength_of(spec.stage) for spec in config.specs]
+    task = {"method": config.method, "dtype": dtype, "strengths": strengths}
+    return task | {"weights": str(weights)}
 
 
 def compare(

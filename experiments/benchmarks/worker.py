@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,14 @@ class Work:
     run: Callable[..., Run]
     device_peak: Callable[[], int | None]
     compiling: Callable[[], float] = lambda: 0.0
+
+
+def failure(name: str, code: int, errors: IO[bytes]) -> WorkerError:
+    """The error of a process that ended with a code; `errors` is the file of what it printed."""
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().split("\n")
+    last = "out of memory?" if code == -signal.SIGKILL else lines[-1].strip()[:300]
+    return WorkerError(f"the {name} process ended with {code}: {last}")
 
 
 @contextmanager
@@ -103,11 +111,7 @@ def worker(
                 process.stdin.flush()
             if line := process.stdout.readline():
                 return dict(json.loads(line))
-            code = process.wait()
-            errors.seek(0)
-            lines = errors.read().decode(errors="replace").strip().split("\n")
-            last = "out of memory?" if code == -signal.SIGKILL else lines[-1].strip()[:300]
-            raise WorkerError(f"the {name} process ended with {code}: {last}")
+            raise failure(name, process.wait(), errors)
 
         def run(*inputs: Path, save: Path | None = None) -> Answer:
             return ask({"inputs": [str(path) for path in inputs], "save": save and str(save)})
@@ -127,10 +131,10 @@ def summary(answers: Sequence[Answer]) -> Answer:
     }
 
 
-def _host_peak() -> int:
-    """The most bytes of memory that this process ever held."""
+def host_peak(process: int | str = "self") -> int:
+    """The most bytes of memory that a process ever held, by default this one; `/proc` has it."""
     # Not getrusage: its figure starts at what the parent held when it forked.
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 
@@ -146,7 +150,7 @@ def main() -> None:
         before, start = work.compiling(), time.perf_counter()
         facts, result = work.run(*inputs)
         answer = {"seconds": time.perf_counter() - start, "compiling": work.compiling() - before}
-        answer |= {"peak": work.device_peak() or _host_peak(), **facts}
+        answer |= {"peak": work.device_peak() or host_peak(), **facts}
         if request["save"]:
             np.save(request["save"], result())
         del result  # Two results at once are not part of a run's memory.

@@ -1,14 +1,43 @@
 """A tiny model and two pictures for tests of the command line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from cdjax import Spec, save_model
 from cdjax.io.images import Picture, write_image
 from tests.models import random_image, random_model
 
 SIZE = (24, 32)
+CACHE_SETTINGS = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
+
+
+def forget_cache() -> None:
+    """JAX knows of no compilation cache, as in a new process."""
+    jax.config.update(CACHE_SETTINGS[0], None)
+    compilation_cache.reset_cache()
+
+
+@contextmanager
+def own_cache(folder: Path) -> Iterator[None]:
+    """Commands keep their programs in `folder`, which JAX forgets again after the context."""
+    before = {name: getattr(jax.config, name) for name in CACHE_SETTINGS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CDJAX_CACHE", str(folder))
+        patch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+        forget_cache()
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

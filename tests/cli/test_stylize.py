@@ -12,38 +12,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from numpy.typing import NDArray
 from PIL import Image
 
 from cdjax import Model, ModelConfig, Spec, load_model, save_model, stylize
-from cdjax.cli.compilation_cache import use_compilation_cache
 from cdjax.cli.main import main
-from cdjax.io.cache import cache_folder
 from cdjax.io.images import Picture, read_image, resize, write_image
-from tests.cli.conftest import SIZE
+from tests.cli.conftest import SIZE, own_cache
 from tests.models import random_image, random_model
-
-CACHE_SETTINGS = (
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_persistent_cache_min_entry_size_bytes",
-)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A compilation cache of these tests' own, which JAX forgets again after them."""
-    folder = tmp_path_factory.mktemp("cache")
-    before = {name: getattr(jax.config, name) for name in CACHE_SETTINGS}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CDJAX_CACHE", str(folder))
-        patch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-        jax.config.update("jax_compilation_cache_dir", None)
-        yield folder
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A compilation cache of these tests' own."""
+    with own_cache(tmp_path_factory.mktemp("cache")):
+        yield
 
 
 def draw(path: Path, seed: int = 1) -> NDArray[np.uint8]:
@@ -467,45 +450,6 @@ def test_after_an_interruption_nothing_is_written(
     answered.set()
     finished[0].join(60)
     assert len(names(folders / "out")) == 1
-
-
-def _without_home() -> Path:
-    raise RuntimeError("Could not determine home directory.")
-
-
-def test_the_cache_is_where_it_was_asked_for_or_nowhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    setting = CACHE_SETTINGS[0]
-    monkeypatch.setenv("CDJAX_CACHE", str(tmp_path / "file"))
-    before = getattr(jax.config, setting)
-    try:
-        jax.config.update(setting, str(tmp_path / "chosen"))
-        use_compilation_cache()
-        assert getattr(jax.config, setting) == str(tmp_path / "chosen")
-        jax.config.update(setting, None)
-        (tmp_path / "file").write_text("")
-        use_compilation_cache()
-        assert getattr(jax.config, setting) is None
-        with monkeypatch.context() as patch:
-            patch.delenv("CDJAX_CACHE")
-            patch.delenv("XDG_CACHE_HOME", raising=False)
-            patch.setattr(Path, "home", _without_home)
-            use_compilation_cache()
-            with pytest.raises(OSError, match="CDJAX_CACHE chooses a folder"):
-                cache_folder()
-        assert getattr(jax.config, setting) is None
-        (tmp_path / "file").unlink()
-        (tmp_path / "file/xla").mkdir(parents=True)
-        # JAX would neither read an empty entry nor write a better one.
-        for name, content in (("empty-cache", b""), ("whole-cache", b"x"), ("other", b"")):
-            (tmp_path / "file/xla" / name).write_bytes(content)
-        use_compilation_cache()
-        assert getattr(jax.config, setting) == str(tmp_path / "file/xla")
-        assert [getattr(jax.config, name) for name in CACHE_SETTINGS[1:]] == [0, -1]
-        assert names(tmp_path / "file/xla") == ["other", "whole-cache"]
-    finally:
-        jax.config.update(setting, before)
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -277,7 +277,7 @@ def test_a_process_that_fails_is_one_line(
 
 
 def test_pytorch_is_measured_in_processes_without_jax() -> None:
-    for name in ("worker", "torch_networks"):
+    for name in ("worker", "torch_networks", "torch_folder"):
         tree = ast.parse((ROOT / "experiments" / "benchmarks" / f"{name}.py").read_text())
         imported = {
             node.module if isinstance(node, ast.ImportFrom) else alias.name
@@ -287,5 +287,6 @@ def test_pytorch_is_measured_in_processes_without_jax() -> None:
         }
         assert not {str(module).split(".")[0] for module in imported} & {"jax", "flax", "cdjax"}
         assert {m for m in imported if str(m).startswith("experiments")} <= {
-            "experiments.benchmarks.worker"
+            "experiments.benchmarks.worker",
+            "experiments.benchmarks.torch_networks",
         }

@@ -68,6 +68,17 @@ def test_result_has_exactly_the_contents_size(deep: Model, size: tuple[int, int]
     assert result.max() <= 1
 
 
+def test_another_size_compiles_nothing(
+    shallow: Model, plain: jax.Array, caplog: pytest.LogCaptureFixture
+) -> None:
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        stylize(shallow, models.random_image(150, 46), models.random_image(21, 190))
+        messages = [record.getMessage() for record in caplog.records]
+        jax.jit(lambda x: x + 1)(np.zeros(3))  # What a compilation looks like.
+    assert not [message for message in messages if "Compiling" in message]
+    assert [record for record in caplog.records if "Compiling" in record.getMessage()]
+
+
 def test_style_of_one_pixel_and_constant_content_stay_finite(deep: Model) -> None:
     grey = np.full((16, 32, 3), 128, np.uint8)
     for style in (STYLE, grey[:1, :1]):

@@ -1,0 +1,229 @@
+"""Encoders and decoders on a CPU, patch by patch and layer by layer: one program for every size.
+
+An image is a grid of patches of `SIDE` pixels, at every layer. All patches pass through a layer
+before the next one runs, so nothing is computed twice. A layer is compiled once, for images of all
+sizes and for all networks that have a layer of its widths.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import DTypeLike
+from numpy.typing import NDArray
+
+from cdjax.model import Params
+from cdjax.networks.encoder import fold_colour
+from cdjax.networks.spec import Conv, Spec
+from cdjax.ops.jit import EXACT_SOON, EXACT_SOONEST
+from cdjax.ops.patch import Extent, convolve_patch
+
+SIDE = 128
+"""Height and width of a patch, in pixels of the image: a multiple of every stride."""
+
+_DEEP = 2
+"""Level from which what is left to XLA's code generator takes little of the time."""
+
+Patches = Sequence[Array | NDArray[Any]]
+"""Of an image or of a layer's features: (h, w, C) each, row by row."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The patches of an image.
+
+    Attributes:
+        size: height and width of the image, multiples of the strides of its networks.
+    """
+
+    size: tuple[int, int]
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        rows, columns = (-(-length // SIDE) for length in self.size)
+        return rows, columns
+
+    def __len__(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    def cut(self, whole: NDArray[Any], level: int = 0) -> Patches:
+        """The patches of an image, (H, W, C), or of features of a level, with zeros beyond it."""
+        (rows, columns), side = self.shape, SIDE >> level
+        more = [(0, n * side - m) for n, m in zip(self.shape, whole.shape, strict=False)]
+        blocks = np.pad(whole, [*more, (0, 0)]).reshape(rows, side, columns, side, -1)
+        return list(blocks.swapaxes(1, 2).reshape(rows * columns, side, side, -1))
+
+    def joined(self, patches: Patches, level: int = 0) -> NDArray[Any]:
+        """The image or the features of a level of which these are the patches."""
+        (rows, columns), side = self.shape, SIDE >> level
+        blocks = np.stack(list(map(np.asarray, patches))).reshape(rows, columns, side, side, -1)
+        whole = blocks.swapaxes(1, 2).reshape(rows * side, columns * side, -1)
+        return whole[: self.size[0] >> level, : self.size[1] >> level]
+
+    def extents(self, index: int, level: int) -> tuple[Extent, Extent]:
+        """Where a patch lies along both axes, in positions of a level."""
+        rows, columns = (
+            Extent(min(SIDE, length - place * SIDE) >> level, place == 0, place == count - 1)
+            for length, count, place in zip(
+                self.size, self.shape, divmod(index, self.shape[1]), strict=True
+            )
+        )
+        return rows, columns
+
+    @cached_property
+    def neighbours(self) -> list[list[int]]:
+        """The nine patches around and with every patch; it stands for those that do not exist."""
+        indices = np.arange(len(self)).reshape(self.shape)
+        padded = np.pad(indices, 1, constant_values=-1)
+        found = []
+        for row, column in np.ndindex(*self.shape):
+            nine = padded[row : row + 3, column : column + 3].ravel()
+            found.append(np.where(nine < 0, indices[row, column], nine).tolist())
+        return found
+
+
+class Layer(NamedTuple):
+    """What the program of a layer depends on.
+
+    Attributes:
+        widths: input and output channels.
+        level: log2 of the image pixels per position where it runs.
+        pooled: whether 2x2 max-pooling follows.
+        upsampled: whether nearest upsampling by 2 precedes.
+        dtype: float32 or bfloat16, in which it computes.
+    """
+
+    widths: tuple[int, int]
+    level: int
+    pooled: bool
+    upsampled: bool
+    dtype: DTypeLike
+
+    @property
+    def level_before(self) -> int:
+        """The level of what it reads."""
+        return self.level + self.upsampled
+
+
+def _layer(conv: Conv, dtype: DTypeLike, *, pooled: bool) -> Layer:
+    # As in `run_layers`: conv1_1 reads or makes the image, whose grey levels bfloat16 would round.
+    compute = jnp.dtype(jnp.float32 if conv.name == "conv1_1" else dtype)
+    return Layer((conv.features_in, conv.features_out), conv.level, pooled, conv.upsampled, compute)
+
+
+def encoder_layers(spec: Spec, dtype: DTypeLike) -> list[Layer]:
+    """The layers of an encoder, in order."""
+    return [_layer(conv, dtype, pooled=conv.pooled) for conv in spec.encoder]
+
+
+def decoder_layers(spec: Spec, dtype: DTypeLike) -> list[Layer]:
+    """The layers of a decoder, in order."""
+    return [_layer(conv, dtype, pooled=False) for conv in spec.decoder]
+
+
+def encode_patches(
+    params: Params,
+    spec: Spec,
+    patches: Patches,
+    grid: Grid,
+    pool: ThreadPoolExecutor,
+    *,
+    dtype: DTypeLike = jnp.float32,
+) -> Patches:
+    """Does what `cdjax.transfer.stages.encode_stage` does, with the same result, bit for bit.
+
+    Args:
+        params: of the encoder, whose padding is by reflection.
+        spec: of the stage.
+        patches: of the image, (SIDE, SIDE, 3), float32, RGB in [0, 1].
+        grid: where they are.
+        pool: runs the patches.
+        dtype: float32 or bfloat16, the compute dtype.
+
+    Returns:
+        The patches of the features relu{stage}_1, of that dtype.
+    """
+    params = params | {"conv1_1": _folded(params["conv0"], params["conv1_1"])}
+    for conv, layer in zip(spec.encoder, encoder_layers(spec, dtype), strict=True):
+        patches = _run_layer(layer, params[conv.name], patches, grid, pool)
+    return patches if spec.stage > 1 else [patch.astype(dtype) for patch in patches]
+
+
+def decode_patches(
+    params: Params,
+    spec: Spec,
+    patches: Patches,
+    grid: Grid,
+    pool: ThreadPoolExecutor,
+    *,
+    dtype: DTypeLike = jnp.float32,
+) -> Patches:
+    """Does what `cdjax.transfer.stages.decode_stage` does, with the same result, bit for bit.
+
+    Takes the decoder's parameters and the patches of features; otherwise as `encode_patches`.
+
+    Returns:
+        The patches of the image, (SIDE, SIDE, 3), float32, at least 0 and not clipped above.
+    """
+    for conv, layer in zip(spec.decoder, decoder_layers(spec, dtype), strict=True):
+        patches = _run_layer(layer, params[conv.name], patches, grid, pool)
+    return patches
+
+
+@cache
+def compile_layer(layer: Layer) -> None:
+    """Compiles the program of a layer, once in a process. Programs can be compiled in parallel."""
+    side = SIDE >> layer.level_before
+    patch = jnp.zeros((side, side, layer.widths[0]), layer.dtype)
+    kernel, bias = (
+        np.zeros((3, 3, *layer.widths), np.float32),
+        np.zeros(layer.widths[1], np.float32),
+    )
+    _run_layer(layer, {"kernel": kernel, "bias": bias}, [patch], Grid((SIDE, SIDE)), None)
+
+
+def _run_layer(
+    layer: Layer,
+    parameters: Params,
+    patches: Patches,
+    grid: Grid,
+    pool: ThreadPoolExecutor | None,
+) -> Patches:
+    run = _run_deep if layer.level >= _DEEP else _run_shallow
+    borders = _borders(grid, layer.level_before, layer.upsampled)
+
+    def one(index: int) -> Array:
+        around = [patches[place] for place in grid.neighbours[index]]
+        return run(around, parameters, borders[index], layer=layer).block_until_ready()
+
+    return list((map if pool is None else pool.map)(one, range(len(grid))))
+
+
+@lru_cache(maxsize=64)
+def _borders(grid: Grid, level: int, upsampled: bool) -> list[NDArray[np.int32]]:
+    """Of every patch, `Extent.borders` of its rows and its columns."""
+    ends = partial(Extent.borders, size=SIDE >> level, upsampled=upsampled)
+    extents = (grid.extents(index, level) for index in range(len(grid)))
+    return [np.array([ends(rows), ends(columns)], np.int32) for rows, columns in extents]
+
+
+def _run(patches: Patches, parameters: Params, borders: Array, *, layer: Layer) -> Array:
+    kernel, bias = (jnp.asarray(parameters[name], layer.dtype) for name in ("kernel", "bias"))
+    cast = [jnp.asarray(patch, layer.dtype) for patch in patches]
+    return convolve_patch(
+        cast, kernel, bias, borders, pooled=layer.pooled, upsampled=layer.upsampled
+    )
+
+
+_run_shallow, _run_deep = (
+    jax.jit(_run, static_argnames="layer", compiler_options=dict(settings))
+    for settings in (EXACT_SOON, EXACT_SOONEST)
+)
+_folded = jax.jit(fold_colour, compiler_options=dict(EXACT_SOONEST))

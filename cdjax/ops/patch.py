@@ -1,0 +1,99 @@
+"""Convolutions of a patch: a piece of an image of a fixed size, for images of every size.
+
+A program that is compiled for the size of a patch serves every image that patches cover. The lines
+around a patch, which a 3x3 convolution reads, come from the patches beside it. At the borders of
+the image they are reflected. The last patches of an image may extend beyond it; what is there is
+computed, and read by nothing that is inside.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+from jax import Array, lax
+
+from cdjax.ops import upsample
+from cdjax.ops.conv import NARROW, convolve_same, max_pool
+from cdjax.ops.conv_xla import convolve_exactly
+
+
+class Extent(NamedTuple):
+    """Where a patch lies along an axis of an image.
+
+    Attributes:
+        length: positions of the image in the patch, from its first one.
+        first: whether the image begins with the patch.
+        last: whether the image ends in it.
+    """
+
+    length: int
+    first: bool
+    last: bool
+
+    def borders(self, size: int, *, upsampled: bool) -> tuple[int, int, int]:
+        """Which lines are reflected in a patch of `size` that has one more line on every side.
+
+        Args:
+            size: positions of the patch.
+            upsampled: whether the patch is upsampled before it is convolved. The line that
+                reflects an upsampled image repeats its border.
+
+        Returns:
+            The line that is put first, the place of the line behind the image, and the line that
+            is put there.
+        """
+        inward = 0 if upsampled else 1
+        before = 1 + inward if self.first else 0
+        behind = (self.length + 1, self.length - inward) if self.last else (size + 1, size + 1)
+        return before, *behind
+
+
+def convolve_patch(
+    neighbours: Sequence[Array],
+    kernel: Array,
+    bias: Array,
+    borders: Array,
+    *,
+    pooled: bool = False,
+    upsampled: bool = False,
+) -> Array:
+    """Computes `cdjax.ops.conv.convolve` with reflection padding and ReLU for a patch, on a CPU.
+
+    Args:
+        neighbours: the patch, (h, w, I), and those around it, nine in all, row by row. Any arrays
+            of this shape stand for those beyond the image.
+        kernel: (3, 3, I, O), of the patches' dtype.
+        bias: (O,), of the patches' dtype.
+        borders: (2, 3), int32: `Extent.borders` of the rows and of the columns.
+        pooled: whether 2x2 max-pooling follows.
+        upsampled: whether nearest upsampling by 2 precedes.
+
+    Returns:
+        (h, w, O); half as high and wide if `pooled`, twice if `upsampled`. Inside the image, the
+        values are those of the whole image, bit for bit, compiled with `cdjax.ops.jit.EXACT`.
+    """
+    images = _surrounded(neighbours, borders)[None]
+    if upsampled:
+        images = upsample.upsample(images)[:, 1:-1, 1:-1]
+    # With zero padding, because XLA runs it faster than a convolution without.
+    if kernel.shape[2] <= NARROW:
+        features = convolve_same(images, kernel, convolve_exactly)
+    else:
+        features = convolve_exactly(images, kernel, "SAME")
+    features = jax.nn.relu(features[:, 1:-1, 1:-1] + bias)
+    return (max_pool(features) if pooled else features)[0]
+
+
+def _surrounded(neighbours: Sequence[Array], borders: Array) -> Array:
+    """A patch with one more line on every side."""
+    rows = []
+    for i, part in enumerate((slice(-1, None), slice(None), slice(0, 1))):
+        left, middle, right = (patch[part] for patch in neighbours[3 * i : 3 * i + 3])
+        rows.append(lax.concatenate([left[:, -1:], middle, right[:, :1]], 1))
+    patch = lax.concatenate(rows, 0)
+    for axis in (0, 1):
+        before, place, behind = borders[axis]
+        for source, target in ((before, 0), (behind, place)):
+            line = lax.dynamic_slice_in_dim(patch, source, 1, axis)
+            patch = lax.dynamic_update_slice_in_dim(patch, line, target, axis)
+    return patch
