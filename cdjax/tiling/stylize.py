@@ -4,7 +4,7 @@ The image stays in host memory or in files, and a device holds a few windows of 
 does not grow with the image.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -58,22 +58,21 @@ def stylize_by_windows(
         model: a model of method `"wct"` or `"adain"`.
         content: (H, W, 3), RGB, uint8 or floating in [0, 1], from 1 pixel: an array, or an object
             read by regions (`image[rows, columns]`) as from `cdjax.io.vips.open_image`.
-        style: an image like `content`, of any size, or the result of `cdjax.encode_style` for one.
-            With `masks`, a list of them.
+        style: an image like `content`, a result of `cdjax.encode_style`, or with `masks` a list.
         alpha: as for `cdjax.stylize`.
         transform: as for `cdjax.stylize`.
         regularization: as for `cdjax.stylize`.
         mask: as for `cdjax.stylize`, (H, W): an array, or an object read by regions.
-        masks: as for `cdjax.stylize`, the same for each of several styles.
-        opacity: as for `cdjax.stylize`, the same.
+        masks: several of them, as for `cdjax.stylize`.
+        opacity: as for `cdjax.stylize`, in the form of `mask`.
         dtype: float32 or bfloat16, the networks' compute dtype.
         memory: bytes of each device's memory that windows may take; their size follows from it. By
             default 70% of a GPU's memory, half of the free memory of a CPU.
         host_memory: bytes of host memory that images and features may take; larger ones are mapped
             onto temporary files. By default half of the free memory.
         levels: whether to return uint8 grey levels, a quarter of the memory of float32.
-        resume: saves every finished stage and knows where to continue; clear it when the result is
-            stored. A stage that cannot be saved is reported and does not end the run.
+        resume: saves every finished stage; clear it when the result is stored. A stage that cannot
+            be saved is reported.
         on_progress: called in another thread with pixels over all stages; metric `"stage"`.
 
     Returns:
@@ -81,23 +80,26 @@ def stylize_by_windows(
 
     Raises:
         OSError: if a file cannot be written.
-        TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if the memory does not fit, and as for `cdjax.stylize`.
+        TypeError, ValueError: as for `cdjax.stylize`, or if the memory is too small.
     """
     name = check_transform(model, transform, regularization)
-    config = tile_config(memory, host_memory, dtype)
-    source = _raster(content, "content")
+    config, source = tile_config(memory, host_memory, dtype), _raster(content, "content")
     masks, style = one_of(mask, masks, style)
+    given, regions = styles_of(style, masks), regions_of(masks, opacity, source.shape)
     options: Any = {"dtype": dtype, "memory": memory, "on_progress": on_progress}
-    styles = [
-        each if isinstance(each, Style) else encode_style_by_windows(model, each, **options)
-        for each in styles_of(style, masks)
-    ]
-    for each in styles:
-        check_style(model.config, each, source.shape)
-    regions = regions_of(masks, opacity, source.shape)
-    maps = _maps(model, [_single(each) for each in styles], name, alpha, regularization)
+    styles = [_encoded(model, each, source.shape, options) for each in given]
+    maps = _maps(model, styles, name, alpha, regularization)
     return _run_stages(model, source, regions, maps, config, levels, resume, on_progress)
+
+
+def _encoded(
+    model: Model, style: Any, content: tuple[int, ...], options: Mapping[str, Any]
+) -> Style:
+    """A style, or what it is encoded to, if it fits a content of this shape."""
+    if not isinstance(style, Style):
+        style = encode_style_by_windows(model, style, **options)
+    check_style(model.config, style, content)
+    return _single(style)
 
 
 def _single(style: Style) -> Style:

@@ -120,39 +120,29 @@ def stylize(
     Args:
         model: a model of method `"wct"` or `"adain"`.
         content: (H, W, 3) or (N, H, W, 3), RGB, uint8 or floating in [0, 1]; any size from 1 pixel.
-            Sizes that are not multiples of the deepest stage's stride are padded by reflection
-            and cropped again.
         style: an image like `content`, of any size, or the result of `encode_style`. A batch of N
-            styles is paired with a batch of N contents; one style serves a whole batch. With
-            `masks`, a list of styles.
-        alpha: strength of the style, from 0 (reconstruction) to 1 (as the model was trained). The
-            share of the transform at a stage is alpha times the model's `config.strengths`, at
-            most 1, so alphas above 1 make the style stronger where a strength is below 1.
-        transform: `"wct"`, `"adain"`, or `"ot"` for linear optimal transport, which keeps more of
-            the content's structure. By default the model's method.
+            is paired with N contents; one serves all. With `masks`, a list of styles.
+        alpha: strength of the style, from 0 (reconstruction) to 1. A stage's share is alpha times
+            the model's `config.strengths`, at most 1, so alphas above 1 can make it stronger.
+        transform: `"wct"`, `"adain"` or `"ot"` (linear optimal transport, which keeps more of the
+            structure). By default the model's method.
         regularization: share, from 0, of the mean variance of content and style features that is
             added to the variances of both. It tempers directions in which both vary little.
-        mask: (H, W) or (N, H, W), where the style is used: bool, uint8, where 255 is all, or
-            floating in [0, 1]. The content's statistics are those of the masked pixels, and where
-            the mask is 0 the result is the content. It may have another size with the same aspect
-            ratio, and is resampled.
-        masks: the same for several styles, one each. Where their sum exceeds 1 they share a pixel
-            in proportion.
-        opacity: as `mask`, how much of each pixel of the content is visible, and counts in its
-            statistics, such as its alpha channel. The style is used everywhere.
+        mask: where the style is used, and whose statistics count, as for `encode_style`. Where it
+            is 0 the result is the content.
+        masks: the same for each of several styles, which share a pixel where the sum exceeds 1.
+        opacity: how much a pixel counts in the content's statistics, as a mask; it hides nothing.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:
         float32 in [0, 1], of exactly the content's shape.
 
     Raises:
-        TypeError: if the pixels or a mask are of another dtype.
-        ValueError: if a shape, a mask, the dtype or the model's method does not fit, there is no
-            such transform, or the style was encoded by another model.
+        TypeError, ValueError: if an argument is of a wrong dtype, shape or range, or the style was
+            encoded by another model.
     """
     name = check_transform(model, transform, regularization)
-    pixels = as_pixels(content, "content")
-    dtype = compute_dtype(dtype)
+    pixels, dtype = as_pixels(content, "content"), compute_dtype(dtype)
     masks, style = one_of(mask, masks, style)
     encoded = tuple(
         each if isinstance(each, Style) else encode_style(model, each, dtype=dtype)
@@ -162,16 +152,31 @@ def stylize(
         check_style(model.config, each, pixels.shape)
     regions = in_memory(regions_of(masks, opacity, pixels.shape))
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    if not in_patches(model, pixels, encoded, strength, regions):
-        return _stylize(model, pixels, encoded, regions, strength, name=name, dtype=dtype)
-    options: Any = {"name": name, "dtype": dtype}
+    patches = in_patches(model, pixels, encoded, strength, regions)
+    run = _stylize_in_patches if patches else _stylize
+    return run(model, pixels, encoded, regions, strength, name=name, dtype=dtype)
+
+
+def _stylize_in_patches(
+    model: Model,
+    content: Pixels,
+    styles: tuple[Style, ...],
+    regions: Regions | None,
+    strength: tuple[Array, Array],
+    *,
+    name: str,
+    dtype: jnp.dtype,
+) -> Array:
+    """Does what `_stylize` does, image by image."""
 
     def single(image: np.ndarray[Any, Any], index: int) -> np.ndarray[Any, Any]:
-        styles = tuple(_nth(each, index).moments for each in encoded)
-        of_image = region_of(regions, index)
-        return stylize_in_patches(model, image, styles, of_image, strength, **options)
+        used = tuple(_nth(style, index).moments for style in styles)
+        options: Any = {"name": name, "dtype": dtype}
+        return stylize_in_patches(
+            model, image, used, region_of(regions, index), strength, **options
+        )
 
-    images = np.asarray(pixels)
+    images = np.asarray(content)
     if images.ndim == 3:
         return jax.device_put(single(images, 0))  # jnp.asarray would compile for every shape.
     return jax.device_put(np.stack([single(image, index) for index, image in enumerate(images)]))
