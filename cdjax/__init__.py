@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from cdjax.checkpoints.load import load_model
     from cdjax.checkpoints.store import save_model
+    from cdjax.cli.stylize_file import stylize_file
+    from cdjax.io.images import Picture, read_image, write_image
     from cdjax.model import Model, ModelConfig
     from cdjax.networks.spec import Spec, student, teacher
     from cdjax.optimization.config import Optimization
@@ -54,6 +56,7 @@ __all__ = [
     "Optimization",
     "OptimizationError",
     "PickleFileError",
+    "Picture",
     "Spec",
     "Style",
     "TeacherError",
@@ -65,16 +68,21 @@ __all__ = [
     "load_model",
     "mix_styles",
     "optimize_image",
+    "read_image",
     "save_model",
     "student",
     "stylize",
     "stylize_by_windows",
+    "stylize_file",
     "teacher",
+    "write_image",
 ]
 
 _LAZY = {
     "checkpoints.load": ("load_model",),
     "checkpoints.store": ("save_model",),
+    "cli.stylize_file": ("stylize_file",),
+    "io.images": ("Picture", "read_image", "write_image"),
     "model": ("Model", "ModelConfig"),
     "networks.spec": ("Spec", "student", "teacher"),
     "optimization.config": ("Optimization",),

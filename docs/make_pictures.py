@@ -9,8 +9,10 @@ about ten minutes.
 
 import argparse
 import io
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 import cdjax
+from cdjax.cli.main import main as command
+from cdjax.cli.samples import landscape, painting
 
 Pixels = NDArray[np.uint8]
 
@@ -163,6 +167,35 @@ def methods(inputs: Inputs) -> None:
     save("methods", in_rows(results, 3, 400), kilobytes=260)
 
 
+def colors(inputs: Inputs) -> None:
+    """The style's colours, the content's chroma, and the style in the content's colours."""
+    model, content = cdjax.load_model("wct-16x"), inputs.butterfly(512)
+    style = inputs.painting("starry_night", 512)
+    ways: tuple[Literal["luminance", "match"] | None, ...] = (None, "luminance", "match")
+    results = [cdjax.stylize(model, content, style, preserve_color=way) for way in ways]
+    save("colors", in_rows(results, 3, 400), kilobytes=190)
+
+
+def sheet(_: Inputs) -> None:
+    """What `cdjax sheet` makes of computed pictures: it would show photographs as they are."""
+    land, strokes = landscape(), painting()
+    named = {
+        "mountains.png": land[:, :512],
+        "evening.png": land[:, :255:-1, ::-1],
+        "blue.png": strokes,
+        "red.png": strokes[::-1, :, ::-1],
+        "green.png": strokes[:, ::-1, [1, 2, 0]],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder, name)) for name in named]
+        for path, pixels in zip(paths, named.values(), strict=True):
+            cdjax.write_image(path, pixels)
+        target = str(Path(folder, "sheet.png"))
+        options = ["-o", target, "--size", "192", "--quiet"]
+        command(["sheet", *paths[:2], "-s", *paths[2:], *options])
+        save("sheet", Image.open(target), kilobytes=110)
+
+
 def forty_megapixels(inputs: Inputs) -> None:
     """A picture of 40 megapixels, and a window of it at full size."""
     content = np.asarray(scaled(inputs.photograph(BUTTERFLY), 5334))
@@ -244,6 +277,8 @@ DRAW: dict[str, Callable[[Inputs], None]] = {
     "style-size": style_size,
     "regions": regions,
     "methods": methods,
+    "colors": colors,
+    "sheet": sheet,
     "forty-megapixels": forty_megapixels,
     "flow": flow,
 }

@@ -10,6 +10,7 @@ import numpy as np
 
 from cdjax import Model, load_model, stylize, stylize_by_windows
 from cdjax.io.images import read_image
+from cdjax.transfer.color import with_chroma_of
 
 
 def main(content: str, style: str) -> None:
@@ -21,6 +22,11 @@ def main(content: str, style: str) -> None:
     assert whole.std() > 0.05
     result = stylize_by_windows(model, pixels, painting, memory=60 * 10**6)
     np.testing.assert_array_equal(result, whole)
+    # Loops over pixels end differently at other widths; the bits must not.
+    coloured = np.asarray(with_chroma_of(pixels, whole))
+    for width in (1, 77, 130):
+        part = with_chroma_of(pixels[:33, :width], whole[:33, :width])
+        np.testing.assert_array_equal(part, coloured[:33, :width])
     print("equal")
 
 

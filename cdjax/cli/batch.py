@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,8 @@ from cdjax.progress import Progress
 
 if TYPE_CHECKING:
     from cdjax.cli.painting import Reading
+    from cdjax.io.images import Picture
+    from cdjax.io.vips import VipsImage
     from cdjax.model import Model
     from cdjax.transfer.stylize import Style
 
@@ -71,7 +74,7 @@ def _make_all(
     strict: bool,
     on_outcome: Callable[[Outcome], None],
 ) -> int:
-    from cdjax.cli.painting import compile_for, encode
+    from cdjax.cli.painting import compile_for
 
     reported: set[str] = set()
     done, failed = 0, 0
@@ -81,13 +84,8 @@ def _make_all(
     with ProgressBar("image", guard=guard, quiet=settings.quiet, every=every) as bar:
         bar(Progress("compiling", done, total))
         compile_for(model, settings)
-        for paths, jobs in by_style:
-            masks = jobs[0].style_masks or (None,) * len(paths)
-            encoded = [
-                _attempt(encode, model, path, mask, next(styles), settings, guard)
-                for path, mask in zip(paths, masks, strict=True)
-            ]
-            used = _attempt(_used, model, jobs[0], encoded, settings)
+        for _, jobs in by_style:
+            used = _used(model, jobs[0], styles, settings, guard)
             for job in jobs:
                 bar(Progress(job.output.name, done, total))
                 outcome = _make(model, job, next(contents), used, settings, guard)
@@ -114,7 +112,7 @@ def _make(
     model: "Model",
     job: Job,
     content: "Reading",
-    styles: "Future[tuple[Style, ...]]",
+    styles: "Callable[[Picture | VipsImage], tuple[Style, ...]]",
     settings: Settings,
     guard: InterruptGuard,
 ) -> Outcome:
@@ -134,7 +132,7 @@ def _make(
         job.check_name()
         picture = content.result()
         height, width = raster(picture).shape[:2]
-        make(model, job, picture, styles.result(), settings, guard)
+        make(model, job, picture, styles(picture), settings, guard)
         size = (width, height)
     except ImageError as error:
         if isinstance(error.__cause__, FileExistsError):
@@ -146,6 +144,29 @@ def _make(
         fault = None
     seconds = time.monotonic() - began
     return Outcome(job, "made" if fault is None else "failed", fault, seconds, size)
+
+
+def _used(
+    model: "Model",
+    job: Job,
+    readings: "Iterator[Reading]",
+    settings: Settings,
+    guard: InterruptGuard,
+) -> "Callable[[Picture | VipsImage], tuple[Style, ...]]":
+    """From a content to its styles: encoded now, or with each content whose colours they get."""
+    from cdjax.cli.painting import encode, encode_in_turn, used_styles
+
+    if settings.preserve_color == "match":
+        pictures = [next(readings) for _ in job.styles]
+        return partial(encode_in_turn, model, job, pictures, settings, guard)
+    encoded = [
+        _attempt(encode, model, path, mask, next(readings), settings, guard)
+        for path, mask in job.masked_styles
+    ]
+    used = _attempt(
+        lambda: used_styles(model, job, [style.result() for style in encoded], settings)
+    )
+    return lambda content: used.result()
 
 
 def _attempt(function: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
@@ -168,13 +189,3 @@ def _read_ahead(
 
     readings = chain([read(paths[0])], map(read, paths[1:]), [None])
     return (reading for reading, _ in pairwise(readings) if reading)
-
-
-def _used(
-    model: "Model", job: Job, encoded: "Sequence[Future[Style]]", settings: Settings
-) -> "tuple[Style, ...]":
-    """The styles of a job: those of its regions, or a mixture of all."""
-    from cdjax.transfer.mixing import mix_styles
-
-    styles = tuple(outcome.result() for outcome in encoded)
-    return (mix_styles(model, styles, weights=settings.style_weights),) if job.mixed else styles

@@ -48,6 +48,12 @@ class Job:
         return (self.content, *self.styles, *self.masks, *self.style_masks)
 
     @property
+    def masked_styles(self) -> list[tuple[Path, Path | None]]:
+        """The styles with their masks."""
+        masks = self.style_masks or (None,) * len(self.styles)
+        return list(zip(self.styles, masks, strict=True))
+
+    @property
     def mixed(self) -> bool:
         """Whether several styles are mixed."""
         return len(self.styles) > 1 and len(self.masks) < 2
@@ -103,6 +109,7 @@ class Settings:
         alpha: strength of the style, 0 to 2, as for `cdjax.stylize`.
         transform: as for `cdjax.stylize`.
         regularization: as for `cdjax.stylize`.
+        preserve_color: as for `cdjax.stylize`.
         content_size: shorter side that contents are scaled to, or None to leave them as they are.
         style_size: the same for styles.
         style_weights: shares of the styles of a mixture; None: equal ones.
@@ -120,6 +127,7 @@ class Settings:
     alpha: float = 1.0
     transform: str | None = None
     regularization: float = 0.0
+    preserve_color: Literal["luminance", "match"] | None = None
     content_size: int | None = None
     style_size: int | None = None
     style_weights: tuple[float, ...] | None = None
@@ -150,6 +158,14 @@ def images_in(path: Path, role: str) -> list[Path]:
         kinds, named = ", ".join(FORMATS), "".join(f"; {describe(file)}" for file in others[:3])
         raise UsageError(f"{role} {path}: no images ({kinds}, ...) in this folder{named}")
     return found
+
+
+def one_job(content: Path, styles: Sequence[Path], output: str) -> Job:
+    """The job of files, of which several styles are mixed; errors are those of `plan`."""
+    for role, path in (("content", content), *(("style", path) for path in styles)):
+        if path.is_dir():
+            raise UsageError(f"{role} {path}: is a folder; give one image")
+    return plan([content], styles, output, mix=len(styles) > 1)[0]
 
 
 def plan(
@@ -185,7 +201,7 @@ def plan(
     """
     target = Path(output)
     images, files = _without_results(
-        _files(contents, "content"), _files(styles, "style"), target, on_progress
+        files_in(contents, "content"), files_in(styles, "style"), target, on_progress
     )
     one_file = [len(paths) == 1 and paths[0].is_file() for paths in (contents, styles)]
     single = one_file[0] and (mix or one_file[1])
@@ -200,7 +216,7 @@ def plan(
         return [Job(images[0], mixtures[0], STANDARD)]
     if deepzoom or (single and not target.is_dir() and not output.endswith(("/", os.sep))):
         jobs = [Job(images[0], mixtures[0], target)]
-        _check_single(target, deepzoom)
+        check_file(target, deepzoom=deepzoom)
     else:
         jobs = _jobs_in(target, images, files, mixtures)
         if target.suffix.lower() in FORMATS and not target.exists() and not output.endswith("/"):
@@ -260,7 +276,11 @@ def _both(path: Path) -> tuple[str, str]:
     return path.stem, path.name.replace(".", "_")
 
 
-def _check_single(target: Path, deepzoom: bool) -> None:
+def check_file(target: Path, *, deepzoom: bool = False) -> None:
+    """Raises, before anything is computed, if no picture can be written to a path.
+
+    Or, for `deepzoom`, no folder. Errors are those of `plan`.
+    """
     if deepzoom and target.is_file():
         raise UsageError(f"output {target}: --deepzoom makes a folder, but this is a file")
     if not deepzoom and not target.suffix:
@@ -275,8 +295,8 @@ def _check_single(target: Path, deepzoom: bool) -> None:
     _check_folder(target.parent)
 
 
-def _files(paths: Sequence[Path], role: str) -> list[Path]:
-    """The files, and those in the folders."""
+def files_in(paths: Sequence[Path], role: str) -> list[Path]:
+    """The files, and the images in folders; UsageError as `images_in`, or for one given twice."""
     found = [file for path in paths for file in images_in(path, role)]
     for file, count in Counter(found).items():
         if count > 1:

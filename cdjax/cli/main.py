@@ -25,6 +25,7 @@ from cdjax.errors import TrainingError, first_line
 
 COMMANDS = {
     "stylize": "repaint photographs in the style of paintings",
+    "sheet": "show every photograph in every style on one picture, for choosing",
     "optimize": "repaint a photograph by optimising its pixels (Gatys et al.); much slower",
     "distill": "compress a style-transfer network by collaborative distillation",
     "evaluate": "measure models against their teacher on photographs",
@@ -35,7 +36,12 @@ COMMANDS = {
 }
 """The subcommands and what they do."""
 
-_TUNABLES = {"stylize": STYLISATION, "optimize": TRAINING, "distill": TRAINING}
+_TUNABLES = {
+    "stylize": STYLISATION,
+    "sheet": STYLISATION,
+    "optimize": TRAINING,
+    "distill": TRAINING,
+}
 _TRAINING_FAILED = 1
 _INTERRUPTED = 130
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from cdjax.cli.outputs import already_exists
 from cdjax.cli.parser import Parser, add_picture_options, error_line, picture_path, within
-from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
     from jax import Array
@@ -62,6 +61,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("content", type=picture_path, metavar="CONTENT", help="an image; - is standard input")
     add("style", type=picture_path, metavar="STYLE", help="an image")
     add_picture_options(parser)
+    color = "as for cdjax stylize; luminance takes effect at the end"
+    add("--preserve-color", choices=["luminance", "match"], help=color)
     every = "steps between two previews beside OUT; 0: none (%(default)s)"
     add("--preview-every", type=count, default=50, metavar="N", help=every)
     add = parser.add_argument_group("losses").add_argument
@@ -104,14 +105,10 @@ def _layer(text: str) -> tuple[str, float]:
 
 
 def _job(options: argparse.Namespace) -> "Job":
-    from cdjax.cli.jobs import plan
+    from cdjax.cli.jobs import one_job
     from cdjax.cli.standard import already_there, print_outcome
 
-    for role in ("content", "style"):
-        path = getattr(options, role)
-        if path.is_dir():
-            raise UsageError(f"{role} {path}: is a folder; give one image")
-    job = plan([options.content], [options.style], options.output)[0]
+    job = one_job(options.content, [options.style], options.output)
     if os.path.lexists(job.output) and not options.overwrite:
         if options.json:
             print_outcome(already_there(job))

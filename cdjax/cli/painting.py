@@ -28,6 +28,7 @@ from cdjax.tiling import budget
 from cdjax.tiling.resume import ResumeState, run_key
 from cdjax.tiling.stylize import encode_style_by_windows, stylize_by_windows
 from cdjax.transfer.masks import as_float, fit_mask
+from cdjax.transfer.mixing import mix_styles
 from cdjax.transfer.patches import compile_programs, in_patches
 from cdjax.transfer.stylize import Style, encode_style, stylize
 
@@ -61,19 +62,52 @@ def encode(
     reading: Reading,
     settings: Settings,
     guard: InterruptGuard,
+    content: Picture | VipsImage | None = None,
 ) -> Style:
-    """The style of the picture at `path`, with its mask; raises `ImageError` as `make`."""
+    """The style of the picture at `path` with its mask, in the colours of a content if it is given.
+
+    Raises:
+        ImageError: as `make`.
+    """
     picture = reading.result()
-    pixels, dtype = raster(picture), settings.dtype
-    visible = _visible_style(picture, path, mask)
-    if not _fits_in_memory(model, picture, settings):
+    pixels = raster(picture)
+    options: Any = {"dtype": settings.dtype, "mask": _visible_style(picture, path, mask)}
+    pictures = [picture]
+    if content is not None:
+        options["colors_of"] = raster(content)
+        pictures.append(content)
+    if not all(_fits_in_memory(model, one, settings) for one in pictures):
         with _reported(path, path, settings, guard) as on_progress:
             return encode_style_by_windows(
-                model, pixels, mask=visible, dtype=dtype, memory=settings.memory,
-                on_progress=on_progress,
-            )  # fmt: skip
+                model, pixels, memory=settings.memory, on_progress=on_progress, **options
+            )
     with within_memory(f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels", "--style-size"):
-        return encode_style(model, pixels, mask=visible, dtype=dtype)
+        return encode_style(model, pixels, **options)
+
+
+def encode_in_turn(
+    model: Model,
+    job: Job,
+    readings: Sequence[Reading],
+    settings: Settings,
+    guard: InterruptGuard,
+    content: Picture | VipsImage,
+) -> tuple[Style, ...]:
+    """The styles of a job in the colours of a content, mixed if they are to be."""
+    styles = [
+        encode(model, path, mask, reading, settings, guard, content)
+        for (path, mask), reading in zip(job.masked_styles, readings, strict=True)
+    ]
+    return used_styles(model, job, styles, settings)
+
+
+def used_styles(
+    model: Model, job: Job, styles: Sequence[Style], settings: Settings
+) -> tuple[Style, ...]:
+    """The styles of a job's regions, or a mixture of all."""
+    if not job.mixed:
+        return tuple(styles)
+    return (mix_styles(model, styles, weights=settings.style_weights),)
 
 
 def make(
@@ -101,6 +135,8 @@ def make(
     common: Any = {name: getattr(settings, name) for name in names}
     common["opacity"], masks = opacity(content), _masks_of(job, (height, width))
     common["masks"], style = masks, styles if masks else styles[0]
+    if settings.preserve_color == "luminance":  # What else there is decides the style.
+        common["preserve_color"] = settings.preserve_color
     # The style's statistics may still be being computed, and fail only here.
     with within_memory(
         f"{job.content} ({width}x{height} pixels) with {', '.join(map(str, job.styles))}",
@@ -201,8 +237,9 @@ def _key(model: Model, job: Job, content: Picture | VipsImage, settings: Setting
     reader = type(content).__name__  # Where Pillow and libvips differ, so do the pixels.
     sizes = (settings.content_size, settings.style_size, settings.style_weights)
     transform = (settings.alpha, settings.transform, settings.regularization)
+    options = (transform, settings.preserve_color, settings.dtype)
     roles = (len(job.styles), len(job.masks))
-    return run_key(model, files, roles, reader, sizes, transform, settings.dtype, job.output.name)
+    return run_key(model, files, roles, reader, sizes, options, job.output.name)
 
 
 def _write(path: Path, result: Any, content: Picture | VipsImage, settings: Settings) -> None:

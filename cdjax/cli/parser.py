@@ -3,7 +3,7 @@
 import argparse
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -103,9 +103,14 @@ def size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def add_picture_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of all commands that write pictures."""
-    add, pixels = parser.add_argument, within(int, 1, 100_000)
+def add_picture_options(parser: argparse.ArgumentParser, *, leave_out: Sequence[str] = ()) -> None:
+    """Adds the options of all commands that write pictures, but for those of some names."""
+
+    def add(*names: str, **settings: Any) -> None:
+        if names[-1] not in leave_out:
+            parser.add_argument(*names, **settings)
+
+    pixels = within(int, 1, 100_000)
     where = "file or folder to write"
     add("-o", "--output", required=True, action=Once, metavar="OUT", help=where)
     add("--content-size", type=pixels, metavar="PX", help="scale content to this shorter side")
@@ -118,6 +123,48 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="print errors only")
     json = "print one JSON object per picture: input, style, output, status, error, seconds, size"
     add("--json", action="store_true", help=json)
+
+
+def add_style_options(parser: argparse.ArgumentParser, *, leave_out: Sequence[str] = ()) -> None:
+    """Adds the options of how features get a style, but for those of some names."""
+
+    def add(name: str, **settings: Any) -> None:
+        if name not in leave_out:
+            parser.add_argument(name, **settings)
+
+    strength = "strength of the style, 0 to 1 (default), up to 2 for more than the model's own"
+    add("--alpha", type=within(float, 0, 2), default=1.0, metavar="A", help=strength)
+    transform = "how features get the style's statistics (default: the model's method)"
+    add("--transform", choices=["wct", "ot", "adain"], help=transform)
+    tempered = "share of the mean variance added to all variances, e.g. 0.01 (default 0)"
+    add("--regularization", type=within(float, 0, 1), default=0.0, metavar="R", help=tempered)
+    color = (
+        "keep the content's colours: luminance takes only the luminance of the result; match gives "
+        "the style the content's mean colour and covariance of colours first"
+    )
+    add("--preserve-color", choices=["luminance", "match"], help=color)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> Any:
+    """Adds the options of `cdjax.cli.chosen_model`, and --dtype; returns their group."""
+    group = parser.add_argument_group("model and computation")
+    add = group.add_argument
+    bundled = "the transform, and its bundled model METHOD-16x (default wct-16x)"
+    add("--method", choices=["wct", "adain"], help=bundled)
+    add("--weights", metavar="MODEL", help="another model (see cdjax models) or checkpoint")
+    add("--dtype", choices=["float32", "bfloat16"], default="float32", help="compute in this type")
+    return group
+
+
+def add_memory_options(group: Any) -> None:
+    """Adds the options of commands that make large pictures in windows."""
+    device = (
+        "device memory for a picture, e.g. 2GB; one that needs more is made in windows (default: "
+        "most of a GPU's, half of the free memory without one)"
+    )
+    group.add_argument("--memory", type=size, metavar="SIZE", help=device)
+    host = "for pictures made in windows; the rest goes to files (default: half of the free)"
+    group.add_argument("--host-memory", type=size, metavar="SIZE", help=host)
 
 
 class Once(argparse.Action):

@@ -10,24 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdjax.cli.inputs import add_inputs, contents_and_styles, name_skipped
 from cdjax.cli.outputs import already_exists
 from cdjax.cli.parser import (
     BAD_INPUT,
     Once,
     Parser,
+    add_memory_options,
+    add_model_options,
     add_picture_options,
-    error_line,
+    add_style_options,
     picture_path,
-    printable,
-    size,
     within,
 )
 from cdjax.errors import UsageError
 
 if TYPE_CHECKING:
     from cdjax.cli.jobs import Job
-    from cdjax.io.folders import Skipped
-    from cdjax.model import Model
 
 _USAGE = """\
 cdjax stylize CONTENT STYLE -o OUT [OPTIONS]
@@ -45,9 +44,8 @@ def run(arguments: Sequence[str]) -> int:
     from cdjax.cli.masks import check_masks, with_masks
     from cdjax.cli.progress import ProgressBar
     from cdjax.cli.standard import read_standard_input, standard_output
-    from cdjax.io.folders import skipped_in
 
-    contents, styles = _inputs(options)
+    contents, styles = contents_and_styles(options, "cdjax stylize", "FOLDER")
     of_regions, of_styles = options.masks or [], options.style_masks or []
     masks = of_regions or [path for path in (options.mask,) if path]
     if STDIN in (*contents, *styles, *masks, *of_styles):
@@ -60,27 +58,25 @@ def run(arguments: Sequence[str]) -> int:
     _check(options, len(jobs[0].styles))
     single = len(jobs) == 1 and all(path.is_file() for path in (*contents, *styles))
     with standard_output(jobs, json=options.json) as files:
-        others = [] if single else skipped_in((*contents, *styles))
-        return _make(options, files, single, others)
+        return _make(options, files, single, () if single else (*contents, *styles))
 
 
 def _make(
     options: argparse.Namespace,
     jobs: "Sequence[Job]",
     single: bool,
-    others: "Sequence[Skipped]",
+    inputs: Sequence[Path],
 ) -> int:
-    """Makes what does not exist yet, and names the other files; returns the exit status."""
-    from cdjax.checkpoints.load import find_model
+    """Makes what does not exist yet, and names what is not read of the folders among the inputs.
+
+    Returns the exit status.
+    """
+    from cdjax.cli.chosen_model import model_name
     from cdjax.cli.progress import print_line
     from cdjax.cli.standard import already_there, print_outcome
-    from cdjax.io.folders import describe
 
     todo = [job for job in jobs if options.overwrite or not os.path.lexists(job.output)]
-    weights = options.weights
-    if weights is None:
-        weights = f"{options.method or 'wct'}-16x"
-    find_model(weights)  # Raises if there is none, before anything is read or computed.
+    model_name(options)  # Raises if there is none, before anything is read or computed.
     if options.json:
         for job in jobs:
             if job not in todo:
@@ -89,13 +85,8 @@ def _make(
         raise already_exists(jobs[0].output)
     if len(jobs) > 1 and not options.quiet:
         print_line(f"cdjax: {_what(jobs)} -> {options.output}")
-    pictures = any(file.picture for file in others)
-    for file in others:
-        if file.picture:
-            print_line(error_line(describe(file)))
-        elif not options.quiet:
-            print_line(f"cdjax: {printable(describe(file))}")
-    found = _stylize(todo, weights, options, single) if todo else Counter()
+    pictures = name_skipped(inputs, quiet=options.quiet)
+    found = _stylize(todo, options, single) if todo else Counter()
     if not single and not options.quiet:
         skipped = len(jobs) - len(todo) + found["already there"]
         counts = {"skipped (already exist)": skipped, "failed": found["failed"]}
@@ -113,10 +104,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "OUT may be - for standard output, as PNG. A name that begins with a dash comes after --.",
     )
     add = parser.add_argument
-    what = "photographs; without -s, STYLE"
-    add("inputs", type=picture_path, nargs="+", metavar="CONTENT", help=what)
-    styles: Any = {"type": picture_path, "nargs": "+", "action": "extend", "metavar": "STYLE"}
-    add("-s", "--styles", "--style", **styles, help="paintings")
+    add_inputs(parser)
     add_picture_options(parser)
     weight = within(float, 0, 1_000_000)
     mix = "mix all styles into one, with these weights in their order (default: equal ones)"
@@ -126,51 +114,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     masks: Any = {"type": picture_path, "nargs": "+", "action": "extend", "metavar": "MASK"}
     add("--masks", **masks, help="one mask a style, in their order: one picture in all styles")
     add("--style-masks", **masks, help="one a style: which parts of the paintings count")
-    strength = "strength of the style, 0 to 1 (default), up to 2 for more than the model's own"
-    add("--alpha", type=within(float, 0, 2), default=1.0, metavar="A", help=strength)
-    transform = "how features get the style's statistics (default: the model's method)"
-    add("--transform", choices=["wct", "ot", "adain"], help=transform)
-    tempered = "share of the mean variance added to all variances, e.g. 0.01 (default 0)"
-    add("--regularization", type=within(float, 0, 1), default=0.0, metavar="R", help=tempered)
+    add_style_options(parser)
     deepzoom = "write OUT as a folder with a page that zooms into the result"
     add("--deepzoom", action="store_true", help=deepzoom)
-    add = parser.add_argument_group("model and computation").add_argument
-    bundled = "the transform, and its bundled model METHOD-16x (default wct-16x)"
-    add("--method", choices=["wct", "adain"], help=bundled)
-    add("--weights", metavar="MODEL", help="another model (see cdjax models) or checkpoint")
-    add("--dtype", choices=["float32", "bfloat16"], default="float32", help="compute in this type")
-    device = (
-        "device memory for a picture, e.g. 2GB; one that needs more is made in windows (default: "
-        "most of a GPU's, half of the free memory without one)"
-    )
-    add("--memory", type=size, metavar="SIZE", help=device)
-    host = "for pictures made in windows; the rest goes to files (default: half of the free)"
-    add("--host-memory", type=size, metavar="SIZE", help=host)
+    add_memory_options(add_model_options(parser))
     return parser.parse_intermixed_args(arguments)
-
-
-def _inputs(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
-    """Contents and styles as given, files or folders."""
-    inputs: list[Path] = options.inputs
-    if options.styles:
-        return inputs, options.styles
-    if len(inputs) == 2:
-        return inputs[:1], inputs[1:]
-    if len(inputs) == 1:
-        raise UsageError("a style is missing: cdjax stylize CONTENT STYLE -o OUT")
-    if options.mix is not None:
-        purpose = "to mix several paintings"
-        shown = f"{inputs[0]} -s {_shortened(inputs[1:])} --mix -o {options.output}"
-    else:
-        purpose = "to paint several photographs"
-        shown = f"{_shortened(inputs[:-1])} -s {inputs[-1]} -o FOLDER"
-    raise UsageError(f"{len(inputs)} files and no -s; {purpose}: cdjax stylize {shown}")
-
-
-def _shortened(paths: Sequence[Path]) -> str:
-    """The paths; of more than three, the first and the last."""
-    names = [str(path) for path in paths]
-    return " ".join(names if len(names) <= 3 else [names[0], "...", names[-1]])
 
 
 def _what(jobs: "Sequence[Job]") -> str:
@@ -204,31 +152,13 @@ def _check(options: argparse.Namespace, styles: int) -> None:
         raise UsageError("--mix: at least one weight must be above 0")
 
 
-def _stylize(
-    jobs: "Sequence[Job]", weights: str, options: argparse.Namespace, single: bool
-) -> Counter[str]:
+def _stylize(jobs: "Sequence[Job]", options: argparse.Namespace, single: bool) -> Counter[str]:
     """Makes the pictures; returns how many had which status."""
     from cdjax.cli.batch import run
+    from cdjax.cli.chosen_model import load_chosen
     from cdjax.cli.interrupts import run_interruptibly
     from cdjax.cli.jobs import Outcome, Settings
     from cdjax.cli.standard import print_outcome
-
-    def load() -> "Model":
-        from cdjax.checkpoints.load import load_model
-        from cdjax.cli.backend import start_backend
-        from cdjax.cli.compilation_cache import use_compilation_cache
-        from cdjax.transfer.stylize import check_transform
-
-        use_compilation_cache()
-        start_backend()
-        model = load_model(weights)
-        if options.method not in (None, model.config.method):
-            raise UsageError(
-                f"--weights {weights}: its method is {model.config.method}, not {options.method}"
-            )
-        # Before anything is computed.
-        check_transform(model, options.transform, options.regularization)
-        return model
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}
     settings = Settings(**{field.name: chosen[field.name] for field in fields(Settings)})
@@ -239,5 +169,6 @@ def _stylize(
         if options.json:
             print_outcome(outcome)
 
+    load = partial(load_chosen, options)
     run_interruptibly(partial(run, jobs, load, settings, strict=single, on_outcome=count))
     return found

@@ -217,8 +217,9 @@ class DistillationConfig:
         data: the images to train on, and the seed of everything random.
         styles: the second image of every pair (AdaIN and `student_transfer` only).
         stages: which networks are made; AdaIN has one.
-        strengths: of the transform at each stage, deepest first, from 0 to 1; by default 1
-            everywhere. They are a part of the model, and `student_transfer` trains with them.
+        strengths: of the transform at each stage, deepest first, from 0 to 1; by default those
+            of `start.model`, or 1 everywhere. They are a part of the model, and `student_transfer`
+            trains with them.
         start: how the student is initialised.
         teacher_decoder: phase 1; skipped where the teacher has a decoder.
         student_encoder: phase 2.

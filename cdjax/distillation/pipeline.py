@@ -118,6 +118,7 @@ def distill(config: DistillationConfig, folder: Path, observer: Observer | None 
         CdjaxError: if the configuration cannot be followed; the message says what to change.
         TrainingError: if a loss is not finite, or checkpoints in the folder are of other settings.
     """
+    config = _with_strengths_of_start(config)
     run = _Run(config, folder, observer or Observer())
     stages = sorted(config.stages, reverse=True)
     unfinished = [k for k in stages if not (folder / f"stage{k}" / "model").is_dir()]
@@ -137,6 +138,16 @@ def distill(config: DistillationConfig, folder: Path, observer: Observer | None 
         model = run.saved("student_transfer/model", partial(_train_transfer, run, model))
     save_model(folder / "model", model, overwrite=True)
     return model
+
+
+def _with_strengths_of_start(config: DistillationConfig) -> DistillationConfig:
+    """The configuration with the strengths of `start.model`, where it has none of its own."""
+    if config.strengths or config.start.model is None:
+        return config
+    found = load_model(config.start.model).config
+    stages = sorted(config.stages, reverse=True)
+    strengths = tuple(found.strength_of(stage) for stage in stages)
+    return config if set(strengths) == {1.0} else replace(config, strengths=strengths)
 
 
 def _make_teacher(run: _Run) -> Model:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageCms
 
 from cdjax.errors import ImageError, first_line
@@ -206,7 +206,7 @@ def scaled_size(size: tuple[int, ...], shorter_side: int) -> tuple[int, int]:
 
 
 def write_image(
-    path: StrPath, picture: Picture, *, quality: int = 95, overwrite: bool = True
+    path: StrPath, picture: Picture | ArrayLike, *, quality: int = 95, overwrite: bool = True
 ) -> None:
     """Writes a picture with 8 bits per sample, and its metadata, whole or not at all.
 
@@ -215,8 +215,9 @@ def write_image(
 
     Args:
         path: its suffix chooses the format (see `FORMATS`).
-        picture: floating-point pixels are rounded to the nearest of 256 levels. JPEG has no alpha
-            channel: the picture is composed over white, as a browser shows it.
+        picture: a `Picture`, or its pixels alone. Floating-point pixels are rounded to the nearest
+            of 256 levels. JPEG has no alpha channel: the picture is composed over white, as a
+            browser shows it.
         quality: 1 to 100, for JPEG and WebP.
         overwrite: whether an existing file is replaced; its mode is kept.
 
@@ -224,13 +225,20 @@ def write_image(
         ImageError: if the suffix is unknown, the picture is too large for the format, pixels are
             not finite, the file exists and is not to be replaced, or it cannot be written.
         TypeError: if the pixels are neither uint8 nor floating-point.
+        ValueError: if their shape is not (H, W, 3), or floating-point ones alone are of 0 to 255.
     """
     path = Path(path)
     check_suffix(path)
+    if not isinstance(picture, Picture):
+        picture = Picture(np.asarray(picture))
+        if picture.pixels.dtype != np.uint8 and picture.pixels.max(initial=0) > 1.5:
+            raise ValueError("pixels must be uint8 or in [0, 1]: divide 0 to 255 by 255")
+    if picture.pixels.ndim != 3 or picture.pixels.shape[2] != 3:
+        raise ValueError(f"pixels must be (H, W, 3), not {picture.pixels.shape}")
     size: tuple[int, int] = picture.pixels.shape[:2]
     check_size(path, *size)
     name = FORMATS[path.suffix.lower()]
-    pixels = fill_hidden(levels(picture.pixels), picture.alpha)
+    pixels = fill_hidden(levels(np.asarray(picture.pixels)), picture.alpha)
     image, metadata = _in_profile(Image.fromarray(pixels), picture.metadata)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))

@@ -10,6 +10,7 @@ from jax import Array
 from cdjax.errors import OptimizationError
 from cdjax.optimization.losses import Weights
 from cdjax.optimization.minimize import Method
+from cdjax.transfer.color import PreserveColor, check_preserve_color
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Optimization:
         start: at the coarsest scale: the content, noise, or the result of `cdjax.stylize` with the
             model's decoders.
         seed: of the noise.
+        preserve_color: as for `cdjax.stylize`; `"luminance"` takes effect at the end.
 
     Raises:
         OptimizationError: if a value is out of range, or values do not fit each other.
@@ -52,6 +54,7 @@ class Optimization:
     scales: int | None = None
     start: Literal["content", "noise", "stylized"] = "content"
     seed: int = 0
+    preserve_color: PreserveColor | None = None
 
     def __post_init__(self) -> None:
         for role in ("content", "style"):
@@ -74,6 +77,10 @@ class Optimization:
             raise OptimizationError(
                 f"finish_steps must be from 0 to {self.steps}, not {self.finish_steps}"
             )
+        try:
+            check_preserve_color(self.preserve_color, encoded=False)
+        except ValueError as error:
+            raise OptimizationError(str(error)) from None
         if self.optimizer not in ("lbfgs", "adam"):
             raise OptimizationError(f"optimizer must be lbfgs or adam, not {self.optimizer}")
         if self.start not in ("content", "noise", "stylized"):

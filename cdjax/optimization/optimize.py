@@ -21,6 +21,7 @@ from cdjax.optimization.config import Optimization, weights_of
 from cdjax.optimization.losses import Targets, Weights, find_targets, image_losses
 from cdjax.optimization.minimize import Descent, Losses, Method, begin, descend
 from cdjax.progress import OnProgress, Progress, ignore_progress
+from cdjax.transfer.color import PreserveColor, color_map, color_moments, with_chroma_of
 from cdjax.transfer.pixels import as_pixels, to_float
 from cdjax.transfer.stylize import stylize
 
@@ -90,8 +91,15 @@ def optimize_image(
         due = progress.done - previewed >= preview_every and progress.done != progress.total
         if on_preview is not None and due:
             previewed = progress.done
-            on_preview(jnp.clip(picture, 0, 1))
-    return jnp.clip(picture, 0, 1)
+            on_preview(_shown(picture, content, settings))
+    return _shown(picture, content, settings)
+
+
+def _shown(picture: Array, content: ArrayLike, settings: Optimization) -> Array:
+    """A picture that is being optimised, in [0, 1], in the content's chroma if that is kept."""
+    if settings.preserve_color != "luminance":
+        return jnp.clip(picture, 0, 1)
+    return with_chroma_of(_resized(_pixels(content, "content"), picture.shape[:2]), picture)
 
 
 def _course(
@@ -101,6 +109,8 @@ def _course(
     parts = _parts(model, finish, settings)
     deepest = max((spec for spec, *_ in parts), key=lambda spec: spec.stride)
     whole, painting = _pixels(content, "content"), _pixels(style, "style")
+    if settings.preserve_color == "match":
+        painting = color_map(color_moments(painting), color_moments(whole))(painting)
     sizes = scale_sizes(whole.shape[:2], deepest, scales=settings.scale_count)
     start = None
     for scale, size in enumerate(sizes):
@@ -114,7 +124,8 @@ def _course(
             start = jax.random.uniform(jax.random.key(settings.seed), (*size, 3))
         elif settings.start == "stylized":
             # At full size, because small pictures are stylised less well.
-            start = _resized(stylize(model, whole, painting), size)
+            colors: PreserveColor | None = "match" if settings.preserve_color == "match" else None
+            start = _resized(stylize(model, whole, style, preserve_color=colors), size)
         else:
             start = target
         made = 0

@@ -21,6 +21,7 @@ from cdjax.tiling.budget import TileConfig
 from cdjax.tiling.buffers import Raster, Scratch, cut, in_memory
 from cdjax.tiling.executor import Made, execute
 from cdjax.tiling.plan import Window, choose_sides, plan_windows
+from cdjax.transfer.color import with_chroma_of
 from cdjax.transfer.patches import (
     CORES,
     put_over_content,
@@ -85,7 +86,8 @@ class _Piece:
     Attributes:
         source: of the image, (h, w, 3), or of its features.
         regions: of the image, or None.
-        content: pixels that the result shows where there is no region, or None.
+        content: pixels whose colours the result may get, and that it shows where there is no
+            region, or None.
     """
 
     source: Any
@@ -130,7 +132,12 @@ def _decode(
     image = decode_stage(networks["decoder"], spec, features[None], dtype=dtype)[0]
     if piece.content is not None:
         image = over_content(image, to_float(piece.content), piece.regions)
-    return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8) if levels else image
+    return _levels(image) if levels else image
+
+
+@partial(compiled, settings=EXACT)
+def _levels(image: Array) -> Array:
+    return jnp.rint(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8)
 
 
 def _encode_in_patches(
@@ -168,7 +175,7 @@ def _decode_in_patches(
             features = encode_patches(networks["encoder"], spec, image, grid, pool, dtype=dtype)
         features = transform_patches(maps, features, regions, pool)
         decoded = decode_patches(networks["decoder"], spec, features, grid, pool, dtype=dtype)
-        if piece.content is not None:
+        if piece.content is not None and piece.regions is not None and piece.regions.masks:
             content = grid.cut(as_floats(np.asarray(piece.content)))
             decoded = put_over_content(decoded, content, regions, pool)
     result = grid.joined(decoded)
@@ -191,7 +198,7 @@ def _run_windows(
     target: tuple[NDArray[Any] | None, int],
     content: Raster | None = None,
 ) -> list[NDArray[Any]]:
-    """Runs the windows of a pass from a source to a target, each with its pixels per position."""
+    """Runs the windows of a pass from sources to a target, each with its pixels per position."""
 
     def read(window: Window) -> _Piece:
         def part(image: Any, scale: int = 1) -> NDArray[Any]:
@@ -255,12 +262,14 @@ def decode_pass(
     target: NDArray[Any],
     tiles: StageTiles,
     content: Raster | None = None,
+    chroma: bool = False,
 ) -> None:
     """Transforms and decodes an image's features into `target`.
 
     The image and the features are those of `encode_pass`; the image is read only if there are no
     features. There is one map for each region. The target is (h, w, 3), float32, or uint8 for grey
-    levels, at most of `tiles.size`. It shows the content, if given, where there is no region.
+    levels, at most of `tiles.size`. Where there is no region it shows the content, if one is given,
+    of the target's size. If asked to, it gets the chroma of the content.
 
     Raises:
         ValueError: if the memory is too small for any window.
@@ -271,11 +280,16 @@ def decode_pass(
     source = (image, 1) if features is None else (features, spec.stride)
     levels = target.dtype == np.uint8
     function = _decode_in_patches if _on_cpu(spec) else _decode
-    decode = partial(function, spec=spec, dtype=dtype, encoded=encoded, levels=levels)
+    uncoloured = levels and not chroma
+    decode = partial(function, spec=spec, dtype=dtype, encoded=encoded, levels=uncoloured)
 
     def run(window: Window, piece: _Piece) -> Made:
         here, affine = copies[piece.source.device]
-        return decode(here, piece, affine), ()
+        image = decode(here, piece, affine)
+        if chroma and piece.content is not None:
+            image = with_chroma_of(piece.content, image)
+            image = _levels(image) if levels else image
+        return image, ()
 
     # A window that is encoded again needs two halos: one for the encoder, one for the decoder.
     halo = spec.halo if encoded else 2 * spec.halo

@@ -21,9 +21,16 @@ from cdjax.tiling.budget import TileConfig, tile_config
 from cdjax.tiling.buffers import Raster, Scratch, in_memory
 from cdjax.tiling.passes import StageTiles, decode_pass, encode_pass
 from cdjax.tiling.resume import ResumeState
+from cdjax.transfer.color import (
+    PreserveColor,
+    check_preserve_color,
+    color_map,
+    color_moments,
+    recolored,
+)
 from cdjax.transfer.masks import Mask
 from cdjax.transfer.patches import Strength, stage_map
-from cdjax.transfer.pixels import check_pixels, padded_size
+from cdjax.transfer.pixels import check_pixels, check_range, padded_size
 from cdjax.transfer.regions import Regions, one_of, regions_of, styles_of
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.stylize import Style, check_model, check_style, check_transform, style_regions
@@ -41,6 +48,7 @@ def stylize_by_windows(
     mask: ArrayLike | Mask | None = None,
     masks: Sequence[ArrayLike | Mask] | None = None,
     opacity: ArrayLike | Mask | None = None,
+    preserve_color: PreserveColor | None = None,
     dtype: DTypeLike = jnp.float32,
     memory: int | None = None,
     host_memory: int | None = None,
@@ -50,14 +58,13 @@ def stylize_by_windows(
 ) -> NDArray[Any]:
     """Does what `cdjax.stylize` does for one image, in device memory that does not grow with it.
 
-    Windows overlap by the halo within which a cut changes the result. On a CPU in float32, the
-    result equals that of `cdjax.stylize` bit for bit. All local devices take part, and all hosts of
-    `jax.distributed`, which must be given the same arguments.
+    On a CPU in float32 the result equals that of `cdjax.stylize` bit for bit. All local devices
+    take part, and all hosts of `jax.distributed`, which must get the same arguments.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
-        content: (H, W, 3), RGB, uint8 or floating in [0, 1], from 1 pixel: an array, or an object
-            read by regions (`image[rows, columns]`) as from `cdjax.io.vips.open_image`.
+        content: (H, W, 3), RGB, uint8 or floating in [0, 1]: an array, or an object that is read by
+            regions (`image[rows, columns]`) as from `cdjax.io.vips.open_image`.
         style: an image like `content`, a result of `cdjax.encode_style`, or with `masks` a list.
         alpha: as for `cdjax.stylize`.
         transform: as for `cdjax.stylize`.
@@ -65,14 +72,13 @@ def stylize_by_windows(
         mask: as for `cdjax.stylize`, (H, W): an array, or an object read by regions.
         masks: several of them, as for `cdjax.stylize`.
         opacity: as for `cdjax.stylize`, in the form of `mask`.
+        preserve_color: as for `cdjax.stylize`.
         dtype: float32 or bfloat16, the networks' compute dtype.
-        memory: bytes of each device's memory that windows may take; their size follows from it. By
-            default 70% of a GPU's memory, half of the free memory of a CPU.
-        host_memory: bytes of host memory that images and features may take; larger ones are mapped
-            onto temporary files. By default half of the free memory.
+        memory: bytes of each device's memory for windows, whose size follows from it. By default
+            70% of a GPU's memory, or half of the free memory.
+        host_memory: bytes for images and features, by default half of the free; more is in files.
         levels: whether to return uint8 grey levels, a quarter of the memory of float32.
-        resume: saves every finished stage; clear it when the result is stored. A stage that cannot
-            be saved is reported.
+        resume: saves every finished stage, if it can; clear it once the result is stored.
         on_progress: called in another thread with pixels over all stages; metric `"stage"`.
 
     Returns:
@@ -87,19 +93,44 @@ def stylize_by_windows(
     masks, style = one_of(mask, masks, style)
     given, regions = styles_of(style, masks), regions_of(masks, opacity, source.shape)
     options: Any = {"dtype": dtype, "memory": memory, "on_progress": on_progress}
-    styles = [_encoded(model, each, source.shape, options) for each in given]
+    styles = _encoded(model, given, source, preserve_color, options)
     maps = _maps(model, styles, name, alpha, regularization)
-    return _run_stages(model, source, regions, maps, config, levels, resume, on_progress)
+    shown = _Content(source, regions, preserve_color == "luminance")
+    return _run_stages(model, shown, maps, config, levels, resume, on_progress)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What is stylised.
+
+    Attributes:
+        source: the content.
+        regions: its masks, or None.
+        chroma: whether the result gets its chroma.
+    """
+
+    source: Raster
+    regions: Regions | None
+    chroma: bool
 
 
 def _encoded(
-    model: Model, style: Any, content: tuple[int, ...], options: Mapping[str, Any]
-) -> Style:
-    """A style, or what it is encoded to, if it fits a content of this shape."""
-    if not isinstance(style, Style):
-        style = encode_style_by_windows(model, style, **options)
-    check_style(model.config, style, content)
-    return _single(style)
+    model: Model,
+    given: Sequence[Any],
+    content: Raster,
+    preserve_color: PreserveColor | None,
+    options: Mapping[str, Any],
+) -> list[Style]:
+    """The styles, encoded if they are images; errors if they do not fit the content."""
+    check_preserve_color(preserve_color, encoded=any(isinstance(each, Style) for each in given))
+    colors_of = content if preserve_color == "match" else None
+    styles = []
+    for style in given:
+        if not isinstance(style, Style):
+            style = encode_style_by_windows(model, style, colors_of=colors_of, **options)
+        check_style(model.config, style, content.shape)
+        styles.append(_single(style))
+    return styles
 
 
 def _single(style: Style) -> Style:
@@ -114,17 +145,22 @@ def encode_style_by_windows(
     style: ArrayLike | Raster,
     *,
     mask: ArrayLike | Mask | None = None,
+    colors_of: ArrayLike | Raster | None = None,
     dtype: DTypeLike = jnp.float32,
     memory: int | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Style:
     """Does what `cdjax.encode_style` does for one image, in limited device memory.
 
-    Arguments and errors are those of `stylize_by_windows`.
+    `colors_of` is one image too, like `style`; the other arguments and errors are those of
+    `stylize_by_windows`.
     """
     check_model(model)
     config = tile_config(memory, None, dtype)
     source, specs = _raster(style, "style"), model.config.specs
+    if colors_of is not None:
+        content = color_moments(_raster(colors_of, "colors_of"))
+        model = recolored(model, color_map(color_moments(source), content))
     size, visible = padded_size(source.shape[:2], specs), style_regions(mask, source.shape)
     reporter = _Reporter("style", len(specs) * size[0] * size[1], on_progress)
     moments = []
@@ -151,8 +187,7 @@ class _Reporter:
 
 def _run_stages(
     model: Model,
-    source: Raster,
-    regions: Regions | None,
+    content: _Content,
     maps: Sequence[Callable[[tuple[Moments, ...]], tuple[Affine, ...]]],
     config: TileConfig,
     levels: bool,
@@ -160,6 +195,7 @@ def _run_stages(
     on_progress: OnProgress,
 ) -> NDArray[Any]:
     """Runs the cascade; the maps of a stage follow from the moments of its content's regions."""
+    source, regions = content.source, content.regions
     specs, scratch = model.config.specs, Scratch(config.host_memory)
     size = padded_size(source.shape[:2], specs)
     reporter = _Reporter("stylize", 2 * len(specs) * size[0] * size[1], on_progress)
@@ -184,8 +220,11 @@ def _run_stages(
         # An image of ours of which only the features are needed is overwritten.
         if index == first or features is None or (image.shape, image.dtype) != (shape, pixels):
             target = scratch.empty(shape, pixels, in_memory(features) + in_memory(image))
-        beneath = source if last and regions is not None and regions.masks else None
-        decode_pass(networks, image, features, maps[index](moments), target, tiles, beneath)
+        shown = content.chroma or (regions is not None and regions.masks)
+        decode_pass(
+            networks, image, features, maps[index](moments), target, tiles,
+            source if last and shown else None, last and content.chroma,
+        )  # fmt: skip
         image = target
         del features, target  # The next stage needs their memory.
         if resume is not None and not last and jax.process_index() == 0:
@@ -228,4 +267,6 @@ def _raster(image: Any, name: str) -> Raster:
     check_pixels(image, name)
     if len(image.shape) != 3:
         raise ValueError(f"{name} must be one image (H, W, 3), not {image.shape}")
+    if isinstance(image, np.ndarray):
+        check_range(image, name)
     return image

@@ -17,6 +17,9 @@ LEVEL = np.float32(1 / 255)
 """One grey level of 8 bits. Multiplied by, not divided by 255: XLA may replace a division, and
 images that NumPy converts must be the same to the last bit."""
 
+_ROUNDING = 1e-3
+"""How far floating pixels may lie outside [0, 1]; resizing and conversions round."""
+
 
 def check_pixels(images: Any, name: str) -> None:
     """Checks that `images.shape` and `images.dtype` are those of an image or a batch of images.
@@ -34,11 +37,42 @@ def check_pixels(images: Any, name: str) -> None:
         raise TypeError(f"{name} must be uint8 or floating in [0, 1], not {dtype}")
 
 
+def check_range(pixels: Pixels, name: str) -> None:
+    """Raises `ValueError` if floating pixels are not in [0, 1].
+
+    Traced arrays are not checked. An array on a device is waited for.
+    """
+    if pixels.dtype == jnp.uint8 or isinstance(pixels, jax.core.Tracer):
+        return
+    if not isinstance(pixels, jax.Array):
+        low, high = float(pixels.min()), float(pixels.max())
+    elif pixels.is_fully_addressable:
+        low, high = np.asarray(_extremes(pixels))
+    else:
+        return
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+        found = (
+            f"values from {low:g} to {high:g}"
+            if np.isfinite((low, high)).all()
+            else "NaN or infinite values"
+        )
+        raise ValueError(
+            f"{name} has {found}, but floating pixels must be in [0, 1]: divide 0 to 255 by 255, "
+            "map -1 to 1 by (x + 1) / 2, and replace or clip the rest"
+        )
+
+
+@jax.jit
+def _extremes(pixels: Array) -> Array:
+    return jnp.stack([pixels.min(), pixels.max()]).astype(jnp.float32)
+
+
 def as_pixels(images: ArrayLike, name: str) -> Pixels:
-    """The array of an image or a batch of images; errors as for `check_pixels`."""
+    """The array of an image or a batch; errors as for `check_pixels` and `check_range`."""
     # Not jnp.asarray, which compiles a program for every shape.
     pixels = images if isinstance(images, jax.Array) else np.asarray(images)
     check_pixels(pixels, name)
+    check_range(pixels, name)
     return pixels
 
 

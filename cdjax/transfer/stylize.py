@@ -14,6 +14,14 @@ from jax.typing import ArrayLike, DTypeLike
 from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
+from cdjax.transfer.color import (
+    PreserveColor,
+    check_preserve_color,
+    color_map,
+    color_moments,
+    recolored,
+    with_chroma_of,
+)
 from cdjax.transfer.patches import encode_in_patches, in_patches, stylize_in_patches
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
 from cdjax.transfer.regions import (
@@ -53,6 +61,7 @@ def encode_style(
     style: ArrayLike,
     *,
     mask: ArrayLike | None = None,
+    colors_of: ArrayLike | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Style:
     """Encodes a style image once, for any number of contents.
@@ -63,6 +72,9 @@ def encode_style(
         mask: (H, W) or (N, H, W), how much each pixel counts in the statistics: bool, uint8, where
             255 is all, or floating in [0, 1], such as the alpha channel of the image. It may have
             another size with the same aspect ratio, and is resampled. By default all count alike.
+        colors_of: an image or a batch like it, whose mean colour and covariance of colours the
+            style gets before it is encoded: the content, for `preserve_color="match"` of
+            `stylize`. One image serves a whole batch, of styles or of contents.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:
@@ -70,21 +82,14 @@ def encode_style(
 
     Raises:
         TypeError: if the pixels or the mask are of another dtype.
-        ValueError: if the shape, the mask, the dtype or the model's method does not fit.
+        ValueError: if the shape, the range, the mask, the dtype or the model's method does not fit,
+            or there are N styles and another number of images in `colors_of`.
     """
     check_model(model)
-    pixels, dtype = as_pixels(style, "style"), compute_dtype(dtype)
+    pixels = as_pixels(style, "style")
+    contents = None if colors_of is None else as_pixels(colors_of, "colors_of")
     visible = in_memory(style_regions(mask, pixels.shape))
-    if not in_patches(model, pixels, visible):
-        return _encode_style(model, pixels, visible, dtype=dtype)
-    images = np.asarray(pixels)
-    if images.ndim == 3:
-        return Style(encode_in_patches(model, images, region_of(visible, 0), dtype=dtype))
-    encoded = [
-        Style(encode_in_patches(model, image, region_of(visible, index), dtype=dtype))
-        for index, image in enumerate(images)
-    ]
-    return jax.tree.map(lambda *parts: jnp.stack(parts), *encoded)
+    return _encoded(model, pixels, visible, contents, compute_dtype(dtype))
 
 
 def style_regions(mask: Any | None, shape: tuple[int, ...]) -> Regions | None:
@@ -107,6 +112,7 @@ def stylize(
     mask: ArrayLike | None = None,
     masks: Sequence[ArrayLike] | None = None,
     opacity: ArrayLike | None = None,
+    preserve_color: PreserveColor | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Array:
     """Repaints a content image in a style (paper, section 3.1).
@@ -125,13 +131,15 @@ def stylize(
         alpha: strength of the style, from 0 (reconstruction) to 1. A stage's share is alpha times
             the model's `config.strengths`, at most 1, so alphas above 1 can make it stronger.
         transform: `"wct"`, `"adain"` or `"ot"` (linear optimal transport, which keeps more of the
-            structure). By default the model's method.
+            structure); by default the model's method.
         regularization: share, from 0, of the mean variance of content and style features that is
             added to the variances of both. It tempers directions in which both vary little.
-        mask: where the style is used, and whose statistics count, as for `encode_style`. Where it
-            is 0 the result is the content.
+        mask: where the style is used and statistics count; where it is 0, the content remains.
         masks: the same for each of several styles, which share a pixel where the sum exceeds 1.
         opacity: how much a pixel counts in the content's statistics, as a mask; it hides nothing.
+        preserve_color: `"luminance"` keeps only the luminance of the result and takes its chroma
+            from the content; `"match"` gives the style the content's mean colour and covariance of
+            colours before it is encoded, and takes no encoded style. None: the style's colours.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:
@@ -144,17 +152,25 @@ def stylize(
     name = check_transform(model, transform, regularization)
     pixels, dtype = as_pixels(content, "content"), compute_dtype(dtype)
     masks, style = one_of(mask, masks, style)
-    encoded = tuple(
-        each if isinstance(each, Style) else encode_style(model, each, dtype=dtype)
-        for each in styles_of(style, masks)
-    )
-    for each in encoded:
-        check_style(model.config, each, pixels.shape)
+    given = styles_of(style, masks)
+    check_preserve_color(preserve_color, encoded=any(isinstance(each, Style) for each in given))
+    colors_of = pixels if preserve_color == "match" else None
+    styles = tuple(_fitting(model, each, pixels.shape, colors_of, dtype) for each in given)
     regions = in_memory(regions_of(masks, opacity, pixels.shape))
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    patches = in_patches(model, pixels, encoded, strength, regions)
-    run = _stylize_in_patches if patches else _stylize
-    return run(model, pixels, encoded, regions, strength, name=name, dtype=dtype)
+    run = _stylize_in_patches if in_patches(model, pixels, styles, strength, regions) else _stylize
+    images = run(model, pixels, styles, regions, strength, name=name, dtype=dtype)
+    return with_chroma_of(pixels, images) if preserve_color == "luminance" else images
+
+
+def _fitting(
+    model: Model, style: Any, shape: tuple[int, ...], colors_of: Pixels | None, dtype: jnp.dtype
+) -> Style:
+    """A style, or what an image is encoded to, if it fits a content of this shape."""
+    if not isinstance(style, Style):
+        style = _encoded(model, as_pixels(style, "style"), None, colors_of, dtype)
+    check_style(model.config, style, shape)
+    return style
 
 
 def _stylize_in_patches(
@@ -182,12 +198,51 @@ def _stylize_in_patches(
     return jax.device_put(np.stack([single(image, index) for index, image in enumerate(images)]))
 
 
+def _encoded(
+    model: Model,
+    style: Pixels,
+    visible: Regions | None,
+    colors_of: Pixels | None,
+    dtype: jnp.dtype,
+) -> Style:
+    """The style of an image or a batch, in its own colours or in those of contents."""
+    if colors_of is None:
+        return _encode(model, style, visible, dtype)
+    styles, contents = (x if x.ndim == 4 else x[None] for x in (style, colors_of))
+    count = max(len(styles), len(contents))
+    if not {len(styles), len(contents)} <= {1, count}:
+        raise ValueError(f"{len(styles)} styles cannot get the colours of {len(contents)} images")
+    encoded = []
+    for index in range(count):
+        one, content = styles[index % len(styles)], contents[index % len(contents)]
+        colors = color_map(color_moments(one), color_moments(content))
+        encoded.append(_encode(recolored(model, colors), one, region_of(visible, index), dtype))
+    return encoded[0] if style.ndim == colors_of.ndim == 3 else _stacked(encoded)
+
+
+def _encode(model: Model, style: Pixels, visible: Regions | None, dtype: jnp.dtype) -> Style:
+    if not in_patches(model, style, visible):
+        return _encode_style(model, style, visible, dtype=dtype)
+    images = np.asarray(style)
+    encoded = [
+        Style(encode_in_patches(model, image, region_of(visible, index), dtype=dtype))
+        for index, image in enumerate(images if images.ndim == 4 else images[None])
+    ]
+    return _stacked(encoded) if images.ndim == 4 else encoded[0]
+
+
+def _stacked(styles: Sequence[Style]) -> Style:
+    stacked: Style = jax.tree.map(lambda *leaves: jnp.stack(leaves), *styles)
+    return stacked
+
+
 def _nth(style: Style, index: int) -> Style:
     """The style of the image with that index in a batch; one style serves all of them."""
     if style.moments[0].mean.ndim == 1:
         return style
     place = min(index, len(style.moments[0].mean) - 1)
-    return jax.tree.map(lambda leaf: leaf[place], style)
+    nth: Style = jax.tree.map(lambda leaf: leaf[place], style)
+    return nth
 
 
 @partial(compiled, settings=EXACT, static_argnames="dtype")

@@ -214,3 +214,7 @@ def test_a_distillation_ends_with_it_and_goes_on_after_a_stop(
             )
     assert whole.config.specs == first.config.specs
     assert load_model(tmp_path / "whole/model").config.strengths == ((2, 0.5), (1, 1.0))
+    begun = replace(config.start, model=str(tmp_path / "whole/model"))
+    untrained = replace(config, strengths=(), start=begun, student_transfer=PhaseConfig())
+    inherited = distill(untrained, tmp_path / "inherited").config
+    assert inherited.strengths == whole.config.strengths, "those of the model to start from"

@@ -58,6 +58,21 @@ def test_every_transform_by_windows_equals_the_whole_image(
     np.testing.assert_array_equal(result, exact)
 
 
+@pytest.mark.parametrize("kind", ["luminance", "match"])
+@pytest.mark.parametrize("floating", [False, True])
+def test_colours_by_windows_equal_those_of_the_whole_image(
+    kind: Any, floating: bool, whole: NDArray[np.float32]
+) -> None:
+    content = CONTENT / np.float32(255) if floating else CONTENT
+    exact = np.asarray(stylize(MODEL, content, STYLE, preserve_color=kind))
+    assert np.abs(exact - whole).max() > 0.01
+    options: Any = {"memory": SMALL, "preserve_color": kind}
+    result = stylize_by_windows(MODEL, content, STYLE, **options)
+    np.testing.assert_array_equal(result, exact)
+    levels = stylize_by_windows(MODEL, Lines(content), STYLE, levels=True, **options)
+    np.testing.assert_array_equal(levels, np.rint(exact * 255))
+
+
 def test_a_models_strengths_by_windows_equal_those_of_the_whole_image(style: Style) -> None:
     tempered = dataclasses.replace(MODEL.config, strengths=((3, 0.3), (1, 0.9)))
     model = dataclasses.replace(MODEL, config=tempered)
