@@ -17,7 +17,7 @@ from typing import Literal
 import jax
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 import cdjax
 from cdjax.cli.main import main as command
@@ -74,7 +74,9 @@ def scaled(image: Image.Image, side: int) -> Image.Image:
     return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
-def in_rows(images: Sequence[jax.Array], columns: int, side: int, gap: int = 8) -> Image.Image:
+def in_rows(
+    images: Sequence[jax.Array | NDArray[np.float32]], columns: int, side: int, gap: int = 8
+) -> Image.Image:
     """Square results beside and below each other on white, each `side` pixels wide."""
     rows = -(-len(images) // columns)
     size = (columns * (side + gap) - gap, rows * (side + gap) - gap)
@@ -122,6 +124,32 @@ def style_size(inputs: Inputs) -> None:
         for side in (128, 320, 800)
     ]
     save("style-size", in_rows(results, 3, 400), kilobytes=280)
+
+
+OUTLINE = (
+    *((66, 58), (112, 60), (160, 88), (180, 48), (216, 4), (236, 12), (270, 76), (290, 118)),
+    *((284, 152), (322, 148), (366, 184), (346, 216), (310, 236), (308, 262), (270, 270)),
+    *((222, 264), (150, 266), (118, 236), (80, 150)),
+)
+"""Corners of the butterfly in a picture of 400 x 400 pixels, as (x, y)."""
+
+
+def regions(inputs: Inputs) -> None:
+    """A mask, the background in one style, and the butterfly in another."""
+    model, content = cdjax.load_model("wct-16x"), inputs.butterfly()
+    drawn = Image.new("L", (SIDE, SIDE))
+    ImageDraw.Draw(drawn).polygon([(x * SIDE / 400, y * SIDE / 400) for x, y in OUTLINE], "white")
+    butterfly = np.asarray(drawn.filter(ImageFilter.GaussianBlur(6)))
+    night, other = (
+        cdjax.encode_style(model, inputs.painting(name))
+        for name in ("starry_night", "woman_with_hat_matisse")
+    )
+    results = [
+        np.repeat(butterfly[..., None] / np.float32(255), 3, axis=2),
+        cdjax.stylize(model, content, night, mask=255 - butterfly),
+        cdjax.stylize(model, content, [other, night], masks=[butterfly, 255 - butterfly]),
+    ]
+    save("regions", in_rows(results, 3, 400), kilobytes=220)
 
 
 def methods(inputs: Inputs) -> None:
@@ -259,6 +287,7 @@ DRAW: dict[str, Callable[[Inputs], None]] = {
     "grid": grid,
     "alpha": alpha,
     "style-size": style_size,
+    "regions": regions,
     "methods": methods,
     "textures": textures,
     "colors": colors,

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain, groupby, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Outcome, Settings
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cdjax.io.vips import VipsImage
     from cdjax.model import Model
     from cdjax.transfer.stylize import Style
+
+_Result = TypeVar("_Result")
 
 
 def run(
@@ -84,11 +86,11 @@ def _make_all(
     with ProgressBar("image", guard=guard, quiet=settings.quiet, every=every) as bar:
         bar(Progress("compiling", done, total))
         compile_for(model, settings)
-        for paths, jobs in by_style:
-            style = _style(model, paths, styles, settings, guard)
+        for _, jobs in by_style:
+            used = _used(model, jobs[0], styles, settings, guard)
             for job in jobs:
                 bar(Progress(job.output.name, done, total))
-                outcome = _make(model, job, next(contents), style, settings, guard)
+                outcome = _make(model, job, next(contents), used, settings, guard)
                 with guard.protected():
                     on_outcome(outcome)
                 done += 1
@@ -112,7 +114,7 @@ def _make(
     model: "Model",
     job: Job,
     content: "Reading",
-    style: "Callable[[Picture | VipsImage], Style]",
+    styles: "Callable[[Picture | VipsImage], tuple[Style, ...]]",
     settings: Settings,
     guard: InterruptGuard,
 ) -> Outcome:
@@ -132,7 +134,7 @@ def _make(
         job.check_name()
         picture = content.result()
         height, width = raster(picture).shape[:2]
-        make(model, job, picture, style(picture), settings, guard)
+        make(model, job, picture, styles(picture), settings, guard)
         size = (width, height)
     except ImageError as error:
         if isinstance(error.__cause__, FileExistsError):
@@ -146,27 +148,32 @@ def _make(
     return Outcome(job, "made" if fault is None else "failed", fault, seconds, size)
 
 
-def _style(
+def _used(
     model: "Model",
-    paths: Sequence[Path],
+    job: Job,
     readings: "Iterator[Reading]",
     settings: Settings,
     guard: InterruptGuard,
-) -> "Callable[[Picture | VipsImage], Style]":
-    """From a content to its style: encoded now, or with each content whose colours it gets."""
-    from cdjax.cli.painting import encode, encode_in_turn
+) -> "Callable[[Picture | VipsImage], tuple[Style, ...]]":
+    """From a content to its styles: encoded now, or with each content whose colours they get."""
+    from cdjax.cli.painting import encode, encode_in_turn, used_styles
 
     if settings.preserve_color == "match":
-        pictures = [next(readings) for _ in paths]
-        return partial(encode_in_turn, model, paths, pictures, settings, guard)
-    encoded = [_attempt(encode, model, path, next(readings), settings, guard) for path in paths]
-    style = _attempt(_mixed, model, encoded, settings)
-    return lambda content: style.result()
+        pictures = [next(readings) for _ in job.styles]
+        return partial(encode_in_turn, model, job, pictures, settings, guard)
+    encoded = [
+        _attempt(encode, model, path, mask, next(readings), settings, guard)
+        for path, mask in job.masked_styles
+    ]
+    used = _attempt(
+        lambda: used_styles(model, job, [style.result() for style in encoded], settings)
+    )
+    return lambda content: used.result()
 
 
-def _attempt(function: Callable[..., "Style"], *arguments: Any) -> "Future[Style]":
+def _attempt(function: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
     """The outcome of a function; its `ImageError` or `OSError` is raised by `result`."""
-    outcome: Future[Style] = Future()
+    outcome: Future[_Result] = Future()
     try:
         outcome.set_result(function(*arguments))
     except (ImageError, OSError) as error:
@@ -184,10 +191,3 @@ def _read_ahead(
 
     readings = chain([read(paths[0])], map(read, paths[1:]), [None])
     return (reading for reading, _ in pairwise(readings) if reading)
-
-
-def _mixed(model: "Model", encoded: "Sequence[Future[Style]]", settings: Settings) -> "Style":
-    from cdjax.transfer.mixing import mix_styles
-
-    styles = [outcome.result() for outcome in encoded]
-    return mix_styles(model, styles, weights=settings.style_weights)

@@ -26,11 +26,37 @@ _LONGEST_NAME = 255
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to make of a content and a style, or of several styles to mix."""
+    """One picture to make of a content and a style, or of several styles.
+
+    Attributes:
+        content: the photograph.
+        styles: a style, or several to mix or, with as many masks, for regions of the content.
+        output: what is written.
+        masks: of the content: none, one, or one for each style.
+        style_masks: one for each style, or none.
+    """
 
     content: Path
     styles: tuple[Path, ...]
     output: Path
+    masks: tuple[Path, ...] = ()
+    style_masks: tuple[Path, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All files that are read."""
+        return (self.content, *self.styles, *self.masks, *self.style_masks)
+
+    @property
+    def masked_styles(self) -> list[tuple[Path, Path | None]]:
+        """The styles with their masks."""
+        masks = self.style_masks or (None,) * len(self.styles)
+        return list(zip(self.styles, masks, strict=True))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether several styles are mixed."""
+        return len(self.styles) > 1 and len(self.masks) < 2
 
     def check_name(self) -> None:
         """Raises `ImageError` if no file can have the output's name."""
@@ -165,7 +191,7 @@ def plan(
         contents: files and folders of images.
         styles: the same.
         output: the file or folder to write, or `-` for standard output.
-        mix: whether all styles are mixed, and count as one.
+        mix: whether all styles are used in one picture, and count as one.
         deepzoom: whether `output` is a folder for a single picture.
         on_progress: called with a message about the inputs that are left out.
 

@@ -19,6 +19,7 @@ from cdjax.io import vips_writer
 from cdjax.io.deepzoom import write_deepzoom
 from cdjax.io.digest import sha256
 from cdjax.io.images import Picture, check_size, levels, write_image
+from cdjax.io.masks import opacity, read_mask
 from cdjax.io.streaming import raster, without_metadata
 from cdjax.io.vips import VipsImage
 from cdjax.model import Model
@@ -26,6 +27,7 @@ from cdjax.progress import OnProgress, Progress
 from cdjax.tiling import budget
 from cdjax.tiling.resume import ResumeState, run_key
 from cdjax.tiling.stylize import encode_style_by_windows, stylize_by_windows
+from cdjax.transfer.masks import as_float, fit_mask
 from cdjax.transfer.mixing import mix_styles
 from cdjax.transfer.patches import compile_programs, in_patches
 from cdjax.transfer.stylize import Style, encode_style, stylize
@@ -56,19 +58,20 @@ def compile_for(model: Model, settings: Settings) -> None:
 def encode(
     model: Model,
     path: Path,
+    mask: Path | None,
     reading: Reading,
     settings: Settings,
     guard: InterruptGuard,
     content: Picture | VipsImage | None = None,
 ) -> Style:
-    """The style of the picture at `path`, in the colours of a content if one is given.
+    """The style of the picture at `path` with its mask, in the colours of a content if it is given.
 
     Raises:
         ImageError: as `make`.
     """
     picture = reading.result()
     pixels = raster(picture)
-    options: Any = {"dtype": settings.dtype}
+    options: Any = {"dtype": settings.dtype, "mask": _visible_style(picture, path, mask)}
     pictures = [picture]
     if content is not None:
         options["colors_of"] = raster(content)
@@ -84,30 +87,40 @@ def encode(
 
 def encode_in_turn(
     model: Model,
-    paths: Sequence[Path],
+    job: Job,
     readings: Sequence[Reading],
     settings: Settings,
     guard: InterruptGuard,
     content: Picture | VipsImage,
-) -> Style:
-    """The styles of several pictures in the colours of a content, mixed if they are several."""
+) -> tuple[Style, ...]:
+    """The styles of a job in the colours of a content, mixed if they are to be."""
     styles = [
-        encode(model, path, reading, settings, guard, content)
-        for path, reading in zip(paths, readings, strict=True)
+        encode(model, path, mask, reading, settings, guard, content)
+        for (path, mask), reading in zip(job.masked_styles, readings, strict=True)
     ]
-    return mix_styles(model, styles, weights=settings.style_weights)
+    return used_styles(model, job, styles, settings)
+
+
+def used_styles(
+    model: Model, job: Job, styles: Sequence[Style], settings: Settings
+) -> tuple[Style, ...]:
+    """The styles of a job's regions, or a mixture of all."""
+    if not job.mixed:
+        return tuple(styles)
+    return (mix_styles(model, styles, weights=settings.style_weights),)
 
 
 def make(
     model: Model,
     job: Job,
     content: Picture | VipsImage,
-    style: Style,
+    styles: Sequence[Style],
     settings: Settings,
     guard: InterruptGuard,
 ) -> None:
     """Stylises a content and writes the result; of a large one, continues an interrupted run.
 
+    There is one style, or one for each of the job's masks.
     Finished stages of a large picture are kept beside the output, in a hidden folder named after
     the run, until the result is written.
 
@@ -120,6 +133,8 @@ def make(
         check_size(job.output, height, width)
     names = ("alpha", "transform", "regularization", "dtype")
     common: Any = {name: getattr(settings, name) for name in names}
+    common["opacity"], masks = opacity(content), _masks_of(job, (height, width))
+    common["masks"], style = masks, styles if masks else styles[0]
     if settings.preserve_color == "luminance":  # What else there is decides the style.
         common["preserve_color"] = settings.preserve_color
     # The style's statistics may still be being computed, and fail only here.
@@ -142,6 +157,33 @@ def make(
             _write(job.output, result, content, settings)
             if state:
                 state.clear()
+
+
+def _masks_of(job: Job, size: tuple[int, int]) -> list[Any] | None:
+    """The masks of a job's content, which has this height and width; None if it has none."""
+    return [_fitted(path, size, job.content) for path in job.masks] or None
+
+
+def _visible_style(picture: Picture | VipsImage, path: Path, mask: Path | None) -> Any | None:
+    """How much the pixels of a style count, by its alpha channel and its mask; None: all alike."""
+    seen = opacity(picture)
+    if mask is None:
+        return seen
+    fitted = _fitted(mask, raster(picture).shape[:2], path)
+    if seen is not None:
+        fitted = as_float(fitted[:, :]) * as_float(seen[:, :])
+    if isinstance(fitted, np.ndarray) and not fitted.any():
+        raise ImageError(f"style {path}: mask {mask} is black where the style is visible")
+    return fitted
+
+
+def _fitted(mask: Path, size: tuple[int, ...], picture: Path) -> Any:
+    try:
+        return fit_mask(read_mask(mask), size, f"mask {mask}")
+    except ImageError:
+        raise
+    except ValueError as error:
+        raise ImageError(f"{picture}: {error}") from error
 
 
 def _make_folder(output: Path) -> None:
@@ -190,14 +232,15 @@ def _key(model: Model, job: Job, content: Picture | VipsImage, settings: Setting
     The files count by their content: one that was replaced may have the size and time of the old.
     """
     try:
-        files = [sha256(path) for path in (job.content, *job.styles)]
+        files = [sha256(path) for path in job.inputs]
     except OSError as error:
         raise ImageError(f"{job.content}: cannot be read again ({error.strerror})") from error
     reader = type(content).__name__  # Where Pillow and libvips differ, so do the pixels.
     sizes = (settings.content_size, settings.style_size, settings.style_weights)
     transform = (settings.alpha, settings.transform, settings.regularization)
     options = (transform, settings.preserve_color, settings.dtype)
-    return run_key(model, files, reader, sizes, options, job.output.name)
+    roles = (len(job.styles), len(job.masks))
+    return run_key(model, files, roles, reader, sizes, options, job.output.name)
 
 
 def _write(path: Path, result: Any, content: Picture | VipsImage, settings: Settings) -> None:

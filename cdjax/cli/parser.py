@@ -112,7 +112,7 @@ def add_picture_options(parser: argparse.ArgumentParser, *, leave_out: Sequence[
 
     pixels = within(int, 1, 100_000)
     where = "file or folder to write"
-    add("-o", "--output", required=True, action=_Once, metavar="OUT", help=where)
+    add("-o", "--output", required=True, action=Once, metavar="OUT", help=where)
     add("--content-size", type=pixels, metavar="PX", help="scale content to this shorter side")
     add("--style-size", type=pixels, metavar="PX", help="scale style to this shorter side")
     quality = within(int, 1, 100)
@@ -167,12 +167,13 @@ def add_memory_options(group: Any) -> None:
     group.add_argument("--host-memory", type=size, metavar="SIZE", help=host)
 
 
-class _Once(argparse.Action):
+class Once(argparse.Action):
     """Stores the value of an option that cannot be given twice and is not empty."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
     ) -> None:
+        """Stores the value."""
         if getattr(namespace, self.dest) not in (None, values):
             raise argparse.ArgumentError(self, "given twice")
         if not values:

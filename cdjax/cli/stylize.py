@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdjax.cli.inputs import add_inputs, contents_and_styles, name_skipped
 from cdjax.cli.outputs import already_exists
 from cdjax.cli.parser import (
     BAD_INPUT,
+    Once,
     Parser,
     add_memory_options,
     add_model_options,
     add_picture_options,
     add_style_options,
+    picture_path,
     within,
 )
 from cdjax.errors import UsageError
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 _USAGE = """\
 cdjax stylize CONTENT STYLE -o OUT [OPTIONS]
        cdjax stylize CONTENT... -s STYLE... -o FOLDER [OPTIONS]
-       cdjax stylize CONTENT... -s STYLE... --mix [W...] -o OUT [OPTIONS]"""
+       cdjax stylize CONTENT... -s STYLE... --mix [W...] -o OUT [OPTIONS]
+       cdjax stylize CONTENT... -s STYLE... --masks MASK... -o OUT [OPTIONS]"""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -38,15 +41,20 @@ def run(arguments: Sequence[str]) -> int:
     if options.quiet:
         warnings.simplefilter("ignore")
     from cdjax.cli.jobs import STDIN, plan
+    from cdjax.cli.masks import check_masks, with_masks
     from cdjax.cli.progress import ProgressBar
     from cdjax.cli.standard import read_standard_input, standard_output
 
     contents, styles = contents_and_styles(options, "cdjax stylize", "FOLDER")
-    if STDIN in (*contents, *styles):
+    of_regions, of_styles = options.masks or [], options.style_masks or []
+    masks = of_regions or [path for path in (options.mask,) if path]
+    if STDIN in (*contents, *styles, *masks, *of_styles):
         read_standard_input()
-    mix, deepzoom = options.mix is not None, options.deepzoom
+    check_masks(styles, of_regions, of_styles)
+    mix, deepzoom = options.mix is not None or len(of_regions) > 1, options.deepzoom
     said = ProgressBar(quiet=options.quiet)
     jobs = plan(contents, styles, options.output, mix=mix, deepzoom=deepzoom, on_progress=said)
+    jobs = with_masks(jobs, masks, dict(zip(styles, of_styles, strict=False)))
     _check(options, len(jobs[0].styles))
     single = len(jobs) == 1 and all(path.is_file() for path in (*contents, *styles))
     with standard_output(jobs, json=options.json) as files:
@@ -103,6 +111,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     weight = within(float, 0, 1_000_000)
     mix = "mix all styles into one, with these weights in their order (default: equal ones)"
     add("--mix", type=weight, nargs="*", metavar="W", help=mix)
+    where = "where the style is used: an image, white there and black where CONTENT stays"
+    add("--mask", type=picture_path, action=Once, metavar="MASK", help=where)
+    masks: Any = {"type": picture_path, "nargs": "+", "action": "extend", "metavar": "MASK"}
+    add("--masks", **masks, help="one mask a style, in their order: one picture in all styles")
+    add("--style-masks", **masks, help="one a style: which parts of the paintings count")
     add_style_options(parser)
     deepzoom = "write OUT as a folder with a page that zooms into the result"
     add("--deepzoom", action="store_true", help=deepzoom)
@@ -115,6 +128,8 @@ def _what(jobs: "Sequence[Job]") -> str:
     contents, styles = len({job.content for job in jobs}), len({job.styles for job in jobs})
     mixed = len(jobs[0].styles)
     kind = f"mixture of {mixed} styles" if mixed > 1 else f"style{'s' * (styles > 1)}"
+    if len(jobs[0].masks) > 1:
+        kind = f"picture in {mixed} styles"
     return f"{len(jobs)} pictures: {contents} content{'s' * (contents > 1)} x {styles} {kind}"
 
 
@@ -129,6 +144,10 @@ def _check(options: argparse.Namespace, styles: int) -> None:
         viewer_files()
         if options.overwrite:
             check_replaceable(Path(options.output), overwrite=True)
+    if options.mask and options.masks:
+        raise UsageError("--mask is for one style and --masks for several; give only one of them")
+    if options.masks and options.mix is not None:
+        raise UsageError("--masks and --mix: styles are used in regions or mixed, not both")
     if options.mix and len(options.mix) != styles:
         raise UsageError(f"--mix: {len(options.mix)} weights for {styles} styles")
     if options.mix and not any(options.mix):

@@ -78,16 +78,7 @@ class VipsImage:
             ImageError: if the region is broken, or has samples that are not finite.
             ValueError: if a step is not 1.
         """
-        (top, bottom, down), (left, right, across) = (
-            part.indices(length) for part, length in zip(region, self.shape, strict=False)
-        )
-        if (down, across) != (1, 1):
-            raise ValueError(f"slices must have steps of 1, not {down} and {across}")
-        height, width = max(bottom - top, 0), max(right - left, 0)
-        if not height or not width:
-            return np.empty((height, width, 3), self.dtype)
-        with reported(f"{self.name}: broken image", decoding=True):
-            block = self.colours.crop(left, top, width, height).numpy()
+        block = read_region(self.colours, region, self.name)
         if self.dtype == np.uint8:
             return block
         if not np.isfinite(block).all():
@@ -102,6 +93,30 @@ class VipsImage:
                 alpha = self.alpha.numpy()
             alpha = None if (alpha == 255).all() else alpha
         return Picture(fill_hidden(self[:, :], alpha), alpha, self.metadata)
+
+
+def read_region(image: Any, region: tuple[slice, slice], name: str) -> NDArray[Any]:
+    """The pixels of two slices of a pyvips image, as `VipsImage` reads them; one band has no axis.
+
+    Raises:
+        ImageError: if the region is broken; the file's name is that of the error.
+        ValueError: if a step is not 1.
+    """
+    (top, bottom, down), (left, right, across) = (
+        part.indices(length)
+        for part, length in zip(region, (image.height, image.width), strict=True)
+    )
+    if (down, across) != (1, 1):
+        raise ValueError(f"slices must have steps of 1, not {down} and {across}")
+    height, width = max(bottom - top, 0), max(right - left, 0)
+    if not height or not width:
+        bands = (image.bands,) if image.bands > 1 else ()
+        return np.empty(
+            (height, width, *bands), np.uint8 if image.format == "uchar" else np.float32
+        )
+    with reported(f"{name}: broken image", decoding=True):
+        pixels: NDArray[Any] = image.crop(left, top, width, height).numpy()
+    return pixels
 
 
 def open_image(path: StrPath) -> VipsImage:

@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from numpy.typing import NDArray
 
 _Job = TypeVar("_Job")
+_Input = TypeVar("_Input")
 
 _Numbers = Array | NDArray[Any]
 Made = tuple[_Numbers | None, tuple[_Numbers, ...]]
@@ -23,16 +24,16 @@ _IN_FLIGHT = 2
 
 def execute(
     jobs: Sequence[_Job],
-    read: Callable[[_Job], Any],
-    run: Callable[[_Job, Any], Made],
+    read: Callable[[_Job], _Input],
+    run: Callable[[_Job, _Input], Made],
     write: Callable[[_Job, NDArray[Any] | None], None],
 ) -> list[NDArray[Any]]:
     """Runs every job once, distributed over all devices of all hosts in turn.
 
     Args:
         jobs: at least one; the same list on every host.
-        read: returns the input of a job, an array or a list of arrays; called in a separate thread,
-            ahead of time.
+        read: returns the input of a job, an array or a pytree of arrays; called in a separate
+            thread, ahead of time.
         run: from a job and its input on a device to what it makes. On a GPU, it must only start
             the computation.
         write: stores a job's part; called on every host, in a separate thread.
@@ -47,7 +48,7 @@ def execute(
     mine = [jobs[min(turn * hosts + index, len(jobs) - 1)] for turn in range(rounds)]
     sums: list[Any] = []
 
-    def load(turn: int) -> Any:
+    def load(turn: int) -> _Input:
         return jax.device_put(read(mine[turn]), devices[turn % len(devices)])
 
     def store(turn: int, part: _Numbers | None, numbers: tuple[_Numbers, ...]) -> None:
@@ -59,7 +60,7 @@ def execute(
             write(job, result)
 
     with ThreadPoolExecutor(1, "cdjax-cut") as reader, ThreadPoolExecutor(1, "cdjax-paste") as pen:
-        ahead: deque[Future[Any]] = deque()
+        ahead: deque[Future[_Input]] = deque()
         behind: deque[Future[None]] = deque()
         try:
             for turn in range(rounds):

@@ -4,7 +4,7 @@ The image stays in host memory or in files, and a device holds a few windows of 
 does not grow with the image.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,21 +28,26 @@ from cdjax.transfer.color import (
     color_moments,
     recolored,
 )
-from cdjax.transfer.patches import stage_map
+from cdjax.transfer.masks import Mask
+from cdjax.transfer.patches import Strength, stage_map
 from cdjax.transfer.pixels import check_pixels, check_range, padded_size
+from cdjax.transfer.regions import Regions, one_of, regions_of, styles_of
 from cdjax.transfer.statistics import Moments
-from cdjax.transfer.stylize import Style, check_model, check_style, check_transform
+from cdjax.transfer.stylize import Style, check_model, check_style, check_transform, style_regions
 from cdjax.transfer.transforms import Affine, stage_alpha
 
 
 def stylize_by_windows(
     model: Model,
     content: ArrayLike | Raster,
-    style: ArrayLike | Raster | Style,
+    style: ArrayLike | Raster | Style | Sequence[ArrayLike | Raster | Style],
     *,
     alpha: float = 1.0,
     transform: str | None = None,
     regularization: float = 0.0,
+    mask: ArrayLike | Mask | None = None,
+    masks: Sequence[ArrayLike | Mask] | None = None,
+    opacity: ArrayLike | Mask | None = None,
     preserve_color: PreserveColor | None = None,
     dtype: DTypeLike = jnp.float32,
     memory: int | None = None,
@@ -53,27 +58,27 @@ def stylize_by_windows(
 ) -> NDArray[Any]:
     """Does what `cdjax.stylize` does for one image, in device memory that does not grow with it.
 
-    Windows overlap by the halo within which a cut changes the result. On a CPU in float32 it equals
-    that of `cdjax.stylize` bit for bit. All local devices take part, and all hosts of
-    `jax.distributed`, which must get the same arguments.
+    On a CPU in float32 the result equals that of `cdjax.stylize` bit for bit. All local devices
+    take part, and all hosts of `jax.distributed`, which must get the same arguments.
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
         content: (H, W, 3), RGB, uint8 or floating in [0, 1]: an array, or an object that is read by
             regions (`image[rows, columns]`) as from `cdjax.io.vips.open_image`.
-        style: an image like `content`, of any size, or the result of `cdjax.encode_style` for one.
+        style: an image like `content`, a result of `cdjax.encode_style`, or with `masks` a list.
         alpha: as for `cdjax.stylize`.
         transform: as for `cdjax.stylize`.
         regularization: as for `cdjax.stylize`.
+        mask: as for `cdjax.stylize`, (H, W): an array, or an object read by regions.
+        masks: several of them, as for `cdjax.stylize`.
+        opacity: as for `cdjax.stylize`, in the form of `mask`.
         preserve_color: as for `cdjax.stylize`.
         dtype: float32 or bfloat16, the networks' compute dtype.
         memory: bytes of each device's memory for windows, whose size follows from it. By default
             70% of a GPU's memory, or half of the free memory.
-        host_memory: bytes of host memory that images and features may take; larger ones are mapped
-            onto temporary files. By default half of the free memory.
+        host_memory: bytes for images and features, by default half of the free; more is in files.
         levels: whether to return uint8 grey levels, a quarter of the memory of float32.
-        resume: saves every finished stage, or reports that it cannot, and knows where to continue;
-            clear it once the result is stored.
+        resume: saves every finished stage, if it can; clear it once the result is stored.
         on_progress: called in another thread with pixels over all stages; metric `"stage"`.
 
     Returns:
@@ -81,26 +86,65 @@ def stylize_by_windows(
 
     Raises:
         OSError: if a file cannot be written.
-        TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if the memory does not fit, and as for `cdjax.stylize`.
+        TypeError, ValueError: as for `cdjax.stylize`, or if the memory is too small.
     """
     name = check_transform(model, transform, regularization)
-    check_preserve_color(preserve_color, encoded=isinstance(style, Style))
     config, source = tile_config(memory, host_memory, dtype), _raster(content, "content")
-    if not isinstance(style, Style):
-        options: Any = {"dtype": dtype, "memory": memory, "on_progress": on_progress}
-        options["colors_of"] = source if preserve_color == "match" else None
-        style = encode_style_by_windows(model, style, **options)
-    check_style(model.config, style, source.shape)
-    maps = _maps(model, style, name, alpha, regularization)
-    luminance = preserve_color == "luminance"
-    return _run_stages(model, source, maps, config, levels, luminance, resume, on_progress)
+    masks, style = one_of(mask, masks, style)
+    given, regions = styles_of(style, masks), regions_of(masks, opacity, source.shape)
+    options: Any = {"dtype": dtype, "memory": memory, "on_progress": on_progress}
+    styles = _encoded(model, given, source, preserve_color, options)
+    maps = _maps(model, styles, name, alpha, regularization)
+    shown = _Content(source, regions, preserve_color == "luminance")
+    return _run_stages(model, shown, maps, config, levels, resume, on_progress)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What is stylised.
+
+    Attributes:
+        source: the content.
+        regions: its masks, or None.
+        chroma: whether the result gets its chroma.
+    """
+
+    source: Raster
+    regions: Regions | None
+    chroma: bool
+
+
+def _encoded(
+    model: Model,
+    given: Sequence[Any],
+    content: Raster,
+    preserve_color: PreserveColor | None,
+    options: Mapping[str, Any],
+) -> list[Style]:
+    """The styles, encoded if they are images; errors if they do not fit the content."""
+    check_preserve_color(preserve_color, encoded=any(isinstance(each, Style) for each in given))
+    colors_of = content if preserve_color == "match" else None
+    styles = []
+    for style in given:
+        if not isinstance(style, Style):
+            style = encode_style_by_windows(model, style, colors_of=colors_of, **options)
+        check_style(model.config, style, content.shape)
+        styles.append(_single(style))
+    return styles
+
+
+def _single(style: Style) -> Style:
+    """A style without the axis of a batch of one."""
+    if style.moments[0].mean.ndim == 2:
+        return Style(jax.tree.map(lambda leaf: leaf[0], style.moments))
+    return style
 
 
 def encode_style_by_windows(
     model: Model,
     style: ArrayLike | Raster,
     *,
+    mask: ArrayLike | Mask | None = None,
     colors_of: ArrayLike | Raster | None = None,
     dtype: DTypeLike = jnp.float32,
     memory: int | None = None,
@@ -117,13 +161,13 @@ def encode_style_by_windows(
     if colors_of is not None:
         content = color_moments(_raster(colors_of, "colors_of"))
         model = recolored(model, color_map(color_moments(source), content))
-    size = padded_size(source.shape[:2], specs)
+    size, visible = padded_size(source.shape[:2], specs), style_regions(mask, source.shape)
     reporter = _Reporter("style", len(specs) * size[0] * size[1], on_progress)
     moments = []
     for spec in specs:
-        tiles = StageTiles(spec, size, config, None, partial(reporter.add, spec.stage))
+        tiles = StageTiles(spec, size, config, visible, None, partial(reporter.add, spec.stage))
         params = model.params[f"stage{spec.stage}"]["encoder"]
-        moments.append(encode_pass(params, source, tiles)[0])
+        moments.append(encode_pass(params, source, tiles)[0][0])
     return Style(tuple(moments))
 
 
@@ -143,15 +187,15 @@ class _Reporter:
 
 def _run_stages(
     model: Model,
-    source: Raster,
-    transforms: Sequence[Callable[[Moments], Affine]],
+    content: _Content,
+    maps: Sequence[Callable[[tuple[Moments, ...]], tuple[Affine, ...]]],
     config: TileConfig,
     levels: bool,
-    luminance: bool,
     resume: ResumeState | None,
     on_progress: OnProgress,
 ) -> NDArray[Any]:
-    """Runs the cascade; the transforms of the stages take the moments of their content."""
+    """Runs the cascade; the maps of a stage follow from the moments of its content's regions."""
+    source, regions = content.source, content.regions
     specs, scratch = model.config.specs, Scratch(config.host_memory)
     size = padded_size(source.shape[:2], specs)
     reporter = _Reporter("stylize", 2 * len(specs) * size[0] * size[1], on_progress)
@@ -167,7 +211,8 @@ def _run_stages(
     for index in range(first, len(specs)):
         spec, last = specs[index], index == len(specs) - 1
         networks = model.params[f"stage{spec.stage}"]
-        tiles = StageTiles(spec, size, config, scratch, partial(reporter.add, spec.stage))
+        report = partial(reporter.add, spec.stage)
+        tiles = StageTiles(spec, size, config, regions, scratch, report)
         moments, features = encode_pass(networks["encoder"], image, tiles)
         shape = (*(source.shape[:2] if last else size), 3)
         pixels = np.uint8 if levels and last else np.float32
@@ -175,8 +220,11 @@ def _run_stages(
         # An image of ours of which only the features are needed is overwritten.
         if index == first or features is None or (image.shape, image.dtype) != (shape, pixels):
             target = scratch.empty(shape, pixels, in_memory(features) + in_memory(image))
-        transform, colors = transforms[index](moments), source if last and luminance else None
-        decode_pass(networks, image, features, transform, target, tiles, colors)
+        shown = content.chroma or (regions is not None and regions.masks)
+        decode_pass(
+            networks, image, features, maps[index](moments), target, tiles,
+            source if last and shown else None, last and content.chroma,
+        )  # fmt: skip
         image = target
         del features, target  # The next stage needs their memory.
         if resume is not None and not last and jax.process_index() == 0:
@@ -191,17 +239,26 @@ def _run_stages(
 
 
 def _maps(
-    model: Model, style: Style, name: str, alpha: float, regularization: float
-) -> list[Callable[[Moments], Affine]]:
-    """The transforms of all stages, of the moments of their content."""
-    if style.moments[0].mean.ndim == 2:  # A batch of one style.
-        style = Style(jax.tree.map(lambda leaf: leaf[0], style.moments))
+    model: Model, styles: Sequence[Style], name: str, alpha: float, regularization: float
+) -> list[Callable[[tuple[Moments, ...]], tuple[Affine, ...]]]:
+    """The maps of all stages, from the moments of their content in the region of each style."""
     share, added = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    maps: list[Callable[[Moments], Affine]] = []
-    for spec, of_stage in zip(model.config.specs, style.moments, strict=True):
+    maps: list[Callable[[tuple[Moments, ...]], tuple[Affine, ...]]] = []
+    of_styles = zip(*(style.moments for style in styles), strict=True)
+    for spec, of_stage in zip(model.config.specs, of_styles, strict=True):
         strength = stage_alpha(share, model.config.strength_of(spec.stage)), added
-        maps.append(partial(stage_map, style=of_stage, strength=strength, name=name))
+        maps.append(partial(_stage_maps, styles=of_stage, strength=strength, name=name))
     return maps
+
+
+def _stage_maps(
+    contents: tuple[Moments, ...],
+    styles: tuple[Moments, ...],
+    strength: Strength,
+    name: str,
+) -> tuple[Affine, ...]:
+    pairs = zip(contents, styles, strict=True)
+    return tuple(stage_map(content, style, strength, name=name) for content, style in pairs)
 
 
 def _raster(image: Any, name: str) -> Raster:

@@ -27,7 +27,15 @@ from cdjax.networks.patches import (
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT_SOON, EXACT_SOONEST, is_traced, runs_on_cpu
 from cdjax.transfer.pixels import as_floats, padded_size
-from cdjax.transfer.statistics import Moments, mean_and_scatter, sums64
+from cdjax.transfer.regions import (
+    Regions,
+    map_regions,
+    moments_of,
+    over_content,
+    region_sums,
+    weights_at,
+)
+from cdjax.transfer.statistics import Moments
 from cdjax.transfer.transforms import TRANSFORMS, Affine, stage_alpha
 
 CORES = os.cpu_count() or 1
@@ -52,24 +60,28 @@ def compile_programs(config: ModelConfig, *, dtype: DTypeLike, name: str) -> Non
 
 
 def encode_in_patches(
-    model: Model, image: NDArray[Any], *, dtype: DTypeLike
+    model: Model, image: NDArray[Any], visible: Regions | None, *, dtype: DTypeLike
 ) -> tuple[Moments, ...]:
-    """The moments of a style image (H, W, 3) at every stage; arguments as for `encode_style`."""
-    grid, patches = _patches(image, model.config.specs)
+    """The moments of a style image (H, W, 3) at every stage; arguments as for `encode_style`.
+
+    Regions may say how much each pixel counts.
+    """
+    grid, patches, regions = _patches(image, visible, model.config.specs)
     with ThreadPoolExecutor(CORES, "cdjax-patch") as pool:
         _compile(_encoding(model.config, dtype), pool)
         found = []
         for spec in model.config.specs:
             params = model.params[f"stage{spec.stage}"]["encoder"]
             features = encode_patches(params, spec, patches, grid, pool, dtype=dtype)
-            found.append(_moments(features, spec, grid, pool))
+            found.append(_moments(features, regions, spec, grid, pool)[0])
     return tuple(found)
 
 
 def stylize_in_patches(
     model: Model,
     image: NDArray[Any],
-    style: Sequence[Moments],
+    styles: Sequence[Sequence[Moments]],
+    regions: Regions | None,
     strength: Strength,
     *,
     name: str,
@@ -77,22 +89,29 @@ def stylize_in_patches(
 ) -> NDArray[np.float32]:
     """Stylises an image (H, W, 3) with the transform `name`; arguments as for `stylize`.
 
+    There is one style, or one for each of the regions' masks.
+
     Returns:
         (H, W, 3), float32 in [0, 1].
     """
     config = model.config
-    grid, patches = _patches(image, config.specs)
-    alpha, regularization = strength
+    grid, patches, in_regions = _patches(image, regions, config.specs)
+    content, (alpha, regularization) = patches, strength
     with ThreadPoolExecutor(CORES, "cdjax-patch") as pool:
         _compile([*_encoding(config, dtype), *_decoding(config, dtype, name)], pool)
-        for spec, of_style in zip(config.specs, style, strict=True):
+        for spec, *of_styles in zip(config.specs, *styles, strict=True):
             params = model.params[f"stage{spec.stage}"]
             features = encode_patches(params["encoder"], spec, patches, grid, pool, dtype=dtype)
-            of_content = _moments(features, spec, grid, pool)
+            of_contents = _moments(features, in_regions, spec, grid, pool)
             share = stage_alpha(alpha, config.strength_of(spec.stage))
-            affine = stage_map(of_content, of_style, (share, regularization), name=name)
-            features = transform_patches(affine, features, pool)
+            maps = [
+                stage_map(of_content, of_style, (share, regularization), name=name)
+                for of_content, of_style in zip(of_contents, of_styles, strict=True)
+            ]
+            features = transform_patches(tuple(maps), features, in_regions, pool)
             patches = decode_patches(params["decoder"], spec, features, grid, pool, dtype=dtype)
+        if regions is not None and regions.masks:
+            patches = put_over_content(patches, content, in_regions, pool)
         return np.clip(grid.joined(patches)[: image.shape[0], : image.shape[1]], 0, 1)
 
 
@@ -102,61 +121,91 @@ def stage_map(content: Moments, style: Moments, strength: Strength, *, name: str
     return TRANSFORMS[name](content, style, *strength)
 
 
-def _patches(image: NDArray[Any], specs: Sequence[Spec]) -> tuple[Grid, Patches]:
+RegionPatches = Sequence[Regions | None]
+"""The regions of every patch, (SIDE, SIDE), float32; None if there are none."""
+
+
+def _patches(
+    image: NDArray[Any], regions: Regions | None, specs: Sequence[Spec]
+) -> tuple[Grid, Patches, RegionPatches]:
     """The grid and the patches of an image, continued by reflection to whole positions."""
     size = padded_size(image.shape[:2], specs)
     more = [(0, new - old) for new, old in zip(size, image.shape[:2], strict=True)]
     grid = Grid(size)
-    return grid, grid.cut(np.pad(as_floats(image), [*more, (0, 0)], "symmetric"))
+    grown = jax.tree.map(lambda mask: np.pad(np.asarray(mask), more, "symmetric"), regions)
+    patches = grid.cut(np.pad(as_floats(image), [*more, (0, 0)], "symmetric"))
+    return grid, patches, region_patches(grown, grid)
 
 
-def _moments(features: Patches, spec: Spec, grid: Grid, pool: ThreadPoolExecutor) -> Moments:
+def region_patches(regions: Regions | None, grid: Grid) -> RegionPatches:
+    """The patches of masks of an image's size; none counts beyond the image."""
+    masks, structure = jax.tree.flatten(regions)
+    cut = [grid.cut(as_floats(np.asarray(mask))[..., None]) for mask in masks]
+    return [
+        jax.tree.unflatten(structure, [patches[index][..., 0] for patches in cut])
+        for index in range(len(grid))
+    ]
+
+
+def _moments(
+    features: Patches, regions: RegionPatches, spec: Spec, grid: Grid, pool: ThreadPoolExecutor
+) -> tuple[Moments, ...]:
     size = grid.size[0] // spec.stride, grid.size[1] // spec.stride
-    sums = sum_patches(features, spec, grid, pool, (0, size[0], 0, size[1]))
-    count = size[0] * size[1]
-    found = (count, *mean_and_scatter(count, *sums))
-    return Moments(*(jnp.asarray(np.float32(part)) for part in found))
+    sums = sum_patches(features, regions, grid, pool, (0, size[0], 0, size[1]))
+    return moments_of(sums, regions[0], size[0] * size[1])
 
 
 def sum_patches(
     features: Patches,
-    spec: Spec,
+    regions: RegionPatches,
     grid: Grid,
     pool: ThreadPoolExecutor,
     inside: tuple[int, int, int, int],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The `sums64` of a stage's features over a region.
+) -> tuple[NDArray[np.float64], ...]:
+    """The `region_sums` of a stage's features over a rectangle.
 
-    The region is the first and one past the last of the rows, then of the columns.
+    The rectangle is the first and one past the last of the rows, then of the columns.
     """
-    side = SIDE // spec.stride
+    side = features[0].shape[0]
 
     def of_patch(index: int) -> list[NDArray[np.float64]]:
         row, column = (place * side for place in divmod(index, grid.shape[1]))
-        region = np.array(inside, np.int32) - np.array([row, row, column, column], np.int32)
-        return list(map(np.asarray, _sums(features[index], region)))
+        rectangle = np.array(inside, np.int32) - np.array([row, row, column, column], np.int32)
+        return list(map(np.asarray, _sums(features[index], rectangle, regions[index])))
 
-    total, products = zip(*pool.map(of_patch, range(len(grid))), strict=True)
-    return sum(total[1:], total[0]), sum(products[1:], products[0])
+    numbers = zip(*pool.map(of_patch, range(len(grid))), strict=True)
+    return tuple(sum(values[1:], values[0]) for values in numbers)
 
 
 @partial(jax.jit, compiler_options=dict(EXACT_SOON))
-def _sums(features: Array, region: Array) -> tuple[Array, Array]:
+def _sums(features: Array, rectangle: Array, regions: Regions | None) -> tuple[Array, ...]:
     rows, columns = (jnp.arange(side) for side in features.shape[:2])
-    inside = ((rows >= region[0]) & (rows < region[1]))[:, None] & (
-        (columns >= region[2]) & (columns < region[3])
+    inside = ((rows >= rectangle[0]) & (rows < rectangle[1]))[:, None] & (
+        (columns >= rectangle[2]) & (columns < rectangle[3])
     )
-    return sums64(features, inside)
+    return region_sums(features, weights_at(regions, SIDE // len(features)), inside)
 
 
-def transform_patches(affine: Affine, features: Patches, pool: ThreadPoolExecutor) -> Patches:
-    """Maps the patches of features."""
-    return list(pool.map(partial(_apply, affine), features))
+def transform_patches(
+    maps: tuple[Affine, ...], features: Patches, regions: RegionPatches, pool: ThreadPoolExecutor
+) -> Patches:
+    """Maps the patches of features, with the map of each region."""
+    return list(pool.map(partial(_apply, maps), features, regions))
 
 
 @partial(jax.jit, compiler_options=dict(EXACT_SOON))
-def _apply(affine: Affine, features: Array) -> Array:
-    return affine(features)
+def _apply(maps: tuple[Affine, ...], features: Array, regions: Regions | None) -> Array:
+    return map_regions(features, maps, weights_at(regions, SIDE // len(features)))
+
+
+def put_over_content(
+    images: Patches, content: Patches, regions: RegionPatches, pool: ThreadPoolExecutor
+) -> Patches:
+    """Does what `over_content` does, for every patch."""
+    return list(pool.map(_over_content, images, content, regions))
+
+
+_over_content = jax.jit(over_content, compiler_options=dict(EXACT_SOON))
 
 
 def _encoding(config: ModelConfig, dtype: DTypeLike) -> list[Callable[[], None]]:
@@ -192,7 +241,7 @@ def _compile(tasks: Iterable[Callable[[], None]], pool: ThreadPoolExecutor) -> N
 
 @cache
 def _compile_sums(shape: tuple[int, int, int], dtype: jnp.dtype) -> None:
-    _sums(jnp.zeros(shape, dtype), np.zeros(4, np.int32))
+    _sums(jnp.zeros(shape, dtype), np.zeros(4, np.int32), None)
 
 
 @cache
@@ -201,4 +250,5 @@ def _compile_maps(shape: tuple[int, int, int], dtype: jnp.dtype, name: str) -> N
     mean, scatter = np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32)
     moments = Moments(*map(jnp.asarray, (np.float32(2), mean, scatter)))
     strength = jnp.asarray(1.0, jnp.float32), jnp.asarray(0.0, jnp.float32)
-    _apply(stage_map(moments, moments, strength, name=name), jnp.zeros(shape, dtype))
+    affine = stage_map(moments, moments, strength, name=name)
+    _apply((affine,), jnp.zeros(shape, dtype), None)

@@ -33,8 +33,8 @@ class Moments:
     (`sums64`, `mean_and_scatter`), so windows of an image add up to the moments of the whole.
 
     Attributes:
-        count: (...), float32, the number of vectors.
-        mean: (..., C), float32.
+        count: (...), float32, the number of vectors, or the sum of their weights.
+        mean: (..., C), float32; 0 if the count is 0.
         scatter: (..., C, C), float32, the sum of (f - mean)(f - mean)^T over the vectors.
     """
 
@@ -44,17 +44,24 @@ class Moments:
 
     @property
     def covariance(self) -> Array:
-        """(..., C, C): scatter / (count - 1); zeros for a single vector."""
+        """(..., C, C): scatter / (count - 1), or the scatter for a count of at most 2."""
         return self.scatter / jnp.maximum(self.count - 1, 1)[..., None, None]
 
 
-def moments(features: Array) -> Moments:
+def moments(features: Array, weights: Array | None = None) -> Moments:
     """Statistics of features (..., H, W, C) over H and W, summed in float64, rounded to float32.
 
     Whitening divides by small eigenvalues, which would show the rounding errors of sums in float32.
     Sums in float64 are also the same for every division of an image into windows.
+
+    Args:
+        features: floating-point, of any compute dtype.
+        weights: (..., H, W), float32 from 0, how much each position counts; leading axes are
+            broadcast. By default all count 1.
     """
     values = features.astype(jnp.float32)
+    if weights is not None:
+        return Moments(*_weighted_moments(values, weights))
     count = jnp.full(values.shape[:-3], values.shape[-3] * values.shape[-2], jnp.float32)
     return Moments(count, *_mean_and_scatter(values))
 
@@ -80,8 +87,40 @@ def _mean_and_scatter_jvp(
     return (mean, scatter), (tangents[0].mean((-3, -2)), half + half.swapaxes(-1, -2))
 
 
-def mean_and_scatter(count: int, total: _Array, products: _Array) -> tuple[_Array, _Array]:
-    """Mean, (C,), and scatter, (C, C), from the number of positions and their `sums64`."""
+@jax.custom_jvp
+@partial(jnp.vectorize, signature="(h,w,c),(h,w)->(),(c),(c,c)")
+@jax.custom_batching.sequential_vmap
+def _weighted_moments(features: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Count, mean and scatter."""
+    count, *sums = weighted_sums64(features, weights)
+    with jax.enable_x64(True):
+        found = (count, *mean_and_scatter(count + (count == 0), *sums))
+        count, mean, scatter = (lax.convert_element_type(part, jnp.float32) for part in found)
+    return count, mean, scatter
+
+
+@_weighted_moments.defjvp
+def _weighted_moments_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
+    features, weights = primals
+    moved, gained = tangents
+    count, mean, scatter = _weighted_moments(features, weights)
+    apart = features - mean[..., None, None, :]
+    sums = partial(jnp.einsum, precision="highest")
+    total = sums("...hw,...hwc->...c", weights, moved) + sums("...hw,...hwc->...c", gained, apart)
+    half = sums("...hw,...hwc,...hwd->...cd", weights, apart, moved)
+    more = sums("...hw,...hwc,...hwd->...cd", gained, apart, apart)
+    of_mean = total / (count + (count == 0))[..., None]
+    of_count = jnp.broadcast_to(gained.sum((-2, -1)), count.shape)
+    return (count, mean, scatter), (of_count, of_mean, half + half.swapaxes(-1, -2) + more)
+
+
+def mean_and_scatter(count: int | _Array, total: _Array, products: _Array) -> tuple[_Array, _Array]:
+    """Mean, (C,), and scatter, (C, C), from the number of positions and their `sums64`.
+
+    Of positions with weights, it is the sum of the weights, which must not be 0.
+    """
     mean = total / count
     return mean, products - total[:, None] * mean
 
@@ -118,12 +157,12 @@ def style_loss(taps: Mapping[str, Array], targets: Mapping[str, Array]) -> Array
     return jnp.stack(parts).sum()
 
 
-def sums64(features: Array, inside: Array | None = None) -> tuple[Array, Array]:
+def sums64(features: Array, weights: Array | None = None) -> tuple[Array, Array]:
     """Sums over the positions of one image's features, in float64.
 
     Args:
         features: (H, W, C), float.
-        inside: (H, W), True or 1 at the positions to sum over; by default all of them.
+        weights: (H, W), how much each position counts, or True where it does; by default all do.
 
     Returns:
         The sums of the vectors f, (C,), and of the products f^T f, (C, C), both float64.
@@ -134,12 +173,13 @@ def sums64(features: Array, inside: Array | None = None) -> tuple[Array, Array]:
     def add(start: Array | int, rows: int, sums: tuple[Array, Array]) -> tuple[Array, Array]:
         part = lax.dynamic_slice_in_dim(features, start, rows)
         values = lax.convert_element_type(part, jnp.float64).reshape(-1, channels)
-        if inside is not None:
-            factors = lax.dynamic_slice_in_dim(inside, start, rows).reshape(-1, 1)
-            values = values * lax.convert_element_type(factors, jnp.float64)
+        counted = values
+        if weights is not None:
+            factors = lax.dynamic_slice_in_dim(weights, start, rows).reshape(-1, 1)
+            counted = values * lax.convert_element_type(factors, jnp.float64)
         total, products = sums
-        return total + values.sum(0), products + lax.dot_general(
-            values, values, (((0,), (0,)), ((), ()))
+        return total + counted.sum(0), products + lax.dot_general(
+            counted, values, (((0,), (0,)), ((), ()))
         )
 
     with jax.enable_x64(True):
@@ -147,6 +187,13 @@ def sums64(features: Array, inside: Array | None = None) -> tuple[Array, Array]:
         whole = height // step
         sums = lax.fori_loop(0, whole, lambda i, sums: add(i * step, step, sums), sums)
         return add(whole * step, height % step, sums) if height % step else sums
+
+
+def weighted_sums64(features: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """The sum of the weights, (), and `sums64` with them, in float64."""
+    with jax.enable_x64(True):
+        count = lax.convert_element_type(weights, jnp.float64).sum()
+    return count, *sums64(features, weights)
 
 
 def gram(features: Array) -> Array:

@@ -24,8 +24,22 @@ from cdjax.transfer.color import (
 )
 from cdjax.transfer.patches import encode_in_patches, in_patches, stylize_in_patches
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
+from cdjax.transfer.regions import (
+    Regions,
+    in_memory,
+    map_regions,
+    one_of,
+    over_content,
+    padded,
+    region_moments,
+    region_of,
+    regions_of,
+    styles_of,
+    visible_part,
+    weights_at,
+)
 from cdjax.transfer.stages import encode_stage, run_cascade
-from cdjax.transfer.statistics import Moments, moments
+from cdjax.transfer.statistics import Moments
 from cdjax.transfer.transforms import TRANSFORMS, stage_alpha
 
 
@@ -46,6 +60,7 @@ def encode_style(
     model: Model,
     style: ArrayLike,
     *,
+    mask: ArrayLike | None = None,
     colors_of: ArrayLike | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Style:
@@ -54,6 +69,9 @@ def encode_style(
     Args:
         model: a model of method `"wct"` or `"adain"`.
         style: (H, W, 3) or (N, H, W, 3), RGB, uint8 or floating in [0, 1]; any size from 1 pixel.
+        mask: (H, W) or (N, H, W), how much each pixel counts in the statistics: bool, uint8, where
+            255 is all, or floating in [0, 1], such as the alpha channel of the image. It may have
+            another size with the same aspect ratio, and is resampled. By default all count alike.
         colors_of: an image or a batch like it, whose mean colour and covariance of colours the
             style gets before it is encoded: the content, for `preserve_color="match"` of
             `stylize`. One image serves a whole batch, of styles or of contents.
@@ -63,23 +81,37 @@ def encode_style(
         The `Style`; its statistics are float32 for either dtype.
 
     Raises:
-        TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if the shape, the range, the dtype or the model's method does not fit, or there
-            are N styles and another number of images in `colors_of`.
+        TypeError: if the pixels or the mask are of another dtype.
+        ValueError: if the shape, the range, the mask, the dtype or the model's method does not fit,
+            or there are N styles and another number of images in `colors_of`.
     """
     check_model(model)
+    pixels = as_pixels(style, "style")
     contents = None if colors_of is None else as_pixels(colors_of, "colors_of")
-    return _encoded(model, as_pixels(style, "style"), contents, compute_dtype(dtype))
+    visible = in_memory(style_regions(mask, pixels.shape))
+    return _encoded(model, pixels, visible, contents, compute_dtype(dtype))
+
+
+def style_regions(mask: Any | None, shape: tuple[int, ...]) -> Regions | None:
+    """The mask of a style image of a shape; ValueError if it does not fit, or is 0 everywhere."""
+    regions = visible_part(mask, shape, "the mask of the style")
+    found = None if regions is None else regions.opacity
+    if isinstance(found, np.ndarray) and not found.any():
+        raise ValueError("the mask of the style is 0 everywhere: there is nothing to learn from")
+    return regions
 
 
 def stylize(
     model: Model,
     content: ArrayLike,
-    style: ArrayLike | Style,
+    style: ArrayLike | Style | Sequence[ArrayLike | Style],
     *,
     alpha: ArrayLike = 1.0,
     transform: str | None = None,
     regularization: ArrayLike = 0.0,
+    mask: ArrayLike | None = None,
+    masks: Sequence[ArrayLike] | None = None,
+    opacity: ArrayLike | None = None,
     preserve_color: PreserveColor | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Array:
@@ -94,17 +126,17 @@ def stylize(
     Args:
         model: a model of method `"wct"` or `"adain"`.
         content: (H, W, 3) or (N, H, W, 3), RGB, uint8 or floating in [0, 1]; any size from 1 pixel.
-            Sizes that are not multiples of the deepest stage's stride are padded by reflection
-            and cropped again.
         style: an image like `content`, of any size, or the result of `encode_style`. A batch of N
-            styles is paired with a batch of N contents; one style serves a whole batch.
-        alpha: strength of the style, from 0 (reconstruction) to 1 (as the model was trained). The
-            share of the transform at a stage is alpha times the model's `config.strengths`, at
-            most 1, so alphas above 1 make the style stronger where a strength is below 1.
-        transform: `"wct"`, `"adain"`, or `"ot"` for linear optimal transport, which keeps more of
-            the content's structure. By default the model's method.
+            is paired with N contents; one serves all. With `masks`, a list of styles.
+        alpha: strength of the style, from 0 (reconstruction) to 1. A stage's share is alpha times
+            the model's `config.strengths`, at most 1, so alphas above 1 can make it stronger.
+        transform: `"wct"`, `"adain"` or `"ot"` (linear optimal transport, which keeps more of the
+            structure); by default the model's method.
         regularization: share, from 0, of the mean variance of content and style features that is
             added to the variances of both. It tempers directions in which both vary little.
+        mask: where the style is used and statistics count; where it is 0, the content remains.
+        masks: the same for each of several styles, which share a pixel where the sum exceeds 1.
+        opacity: how much a pixel counts in the content's statistics, as a mask; it hides nothing.
         preserve_color: `"luminance"` keeps only the luminance of the result and takes its chroma
             from the content; `"match"` gives the style the content's mean colour and covariance of
             colours before it is encoded, and takes no encoded style. None: the style's colours.
@@ -114,42 +146,68 @@ def stylize(
         float32 in [0, 1], of exactly the content's shape.
 
     Raises:
-        TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if a shape, the range, the dtype or the model's method does not fit, there is no
-            such transform, or the style was encoded by another model.
+        TypeError, ValueError: if an argument is of a wrong dtype, shape or range, or the style was
+            encoded by another model.
     """
     name = check_transform(model, transform, regularization)
-    check_preserve_color(preserve_color, encoded=isinstance(style, Style))
     pixels, dtype = as_pixels(content, "content"), compute_dtype(dtype)
-    if not isinstance(style, Style):
-        colors_of = pixels if preserve_color == "match" else None
-        style = _encoded(model, as_pixels(style, "style"), colors_of, dtype)
-    check_style(model.config, style, pixels.shape)
+    masks, style = one_of(mask, masks, style)
+    given = styles_of(style, masks)
+    check_preserve_color(preserve_color, encoded=any(isinstance(each, Style) for each in given))
+    colors_of = pixels if preserve_color == "match" else None
+    styles = tuple(_fitting(model, each, pixels.shape, colors_of, dtype) for each in given)
+    regions = in_memory(regions_of(masks, opacity, pixels.shape))
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
-    options: Any = {"name": name, "dtype": dtype}
-    if not in_patches(model, pixels, style, strength):
-        images = _stylize(model, pixels, style, strength, **options)
-    else:
-        images = _in_patches(model, np.asarray(pixels), style, strength, **options)
+    run = _stylize_in_patches if in_patches(model, pixels, styles, strength, regions) else _stylize
+    images = run(model, pixels, styles, regions, strength, name=name, dtype=dtype)
     return with_chroma_of(pixels, images) if preserve_color == "luminance" else images
 
 
-def _in_patches(
-    model: Model, images: np.ndarray[Any, Any], style: Style, strength: Any, **options: Any
+def _fitting(
+    model: Model, style: Any, shape: tuple[int, ...], colors_of: Pixels | None, dtype: jnp.dtype
+) -> Style:
+    """A style, or what an image is encoded to, if it fits a content of this shape."""
+    if not isinstance(style, Style):
+        style = _encoded(model, as_pixels(style, "style"), None, colors_of, dtype)
+    check_style(model.config, style, shape)
+    return style
+
+
+def _stylize_in_patches(
+    model: Model,
+    content: Pixels,
+    styles: tuple[Style, ...],
+    regions: Regions | None,
+    strength: tuple[Array, Array],
+    *,
+    name: str,
+    dtype: jnp.dtype,
 ) -> Array:
-    """Stylises an image or a batch on a CPU."""
-    results = [
-        stylize_in_patches(model, image, _nth(style, index).moments, strength, **options)
-        for index, image in enumerate(images if images.ndim == 4 else images[None])
-    ]
-    # jnp.asarray would compile a program for every shape.
-    return jax.device_put(np.stack(results) if images.ndim == 4 else results[0])
+    """Does what `_stylize` does, image by image."""
+
+    def single(image: np.ndarray[Any, Any], index: int) -> np.ndarray[Any, Any]:
+        used = tuple(_nth(style, index).moments for style in styles)
+        options: Any = {"name": name, "dtype": dtype}
+        return stylize_in_patches(
+            model, image, used, region_of(regions, index), strength, **options
+        )
+
+    images = np.asarray(content)
+    if images.ndim == 3:
+        return jax.device_put(single(images, 0))  # jnp.asarray would compile for every shape.
+    return jax.device_put(np.stack([single(image, index) for index, image in enumerate(images)]))
 
 
-def _encoded(model: Model, style: Pixels, colors_of: Pixels | None, dtype: jnp.dtype) -> Style:
+def _encoded(
+    model: Model,
+    style: Pixels,
+    visible: Regions | None,
+    colors_of: Pixels | None,
+    dtype: jnp.dtype,
+) -> Style:
     """The style of an image or a batch, in its own colours or in those of contents."""
     if colors_of is None:
-        return _encode(model, style, dtype)
+        return _encode(model, style, visible, dtype)
     styles, contents = (x if x.ndim == 4 else x[None] for x in (style, colors_of))
     count = max(len(styles), len(contents))
     if not {len(styles), len(contents)} <= {1, count}:
@@ -158,17 +216,19 @@ def _encoded(model: Model, style: Pixels, colors_of: Pixels | None, dtype: jnp.d
     for index in range(count):
         one, content = styles[index % len(styles)], contents[index % len(contents)]
         colors = color_map(color_moments(one), color_moments(content))
-        encoded.append(_encode(recolored(model, colors), one, dtype))
+        encoded.append(_encode(recolored(model, colors), one, region_of(visible, index), dtype))
     return encoded[0] if style.ndim == colors_of.ndim == 3 else _stacked(encoded)
 
 
-def _encode(model: Model, style: Pixels, dtype: jnp.dtype) -> Style:
-    if not in_patches(model, style):
-        return _encode_style(model, style, dtype=dtype)
+def _encode(model: Model, style: Pixels, visible: Regions | None, dtype: jnp.dtype) -> Style:
+    if not in_patches(model, style, visible):
+        return _encode_style(model, style, visible, dtype=dtype)
     images = np.asarray(style)
-    if images.ndim == 3:
-        return Style(encode_in_patches(model, images, dtype=dtype))
-    return _stacked([Style(encode_in_patches(model, image, dtype=dtype)) for image in images])
+    encoded = [
+        Style(encode_in_patches(model, image, region_of(visible, index), dtype=dtype))
+        for index, image in enumerate(images if images.ndim == 4 else images[None])
+    ]
+    return _stacked(encoded) if images.ndim == 4 else encoded[0]
 
 
 def _stacked(styles: Sequence[Style]) -> Style:
@@ -186,12 +246,18 @@ def _nth(style: Style, index: int) -> Style:
 
 
 @partial(compiled, settings=EXACT, static_argnames="dtype")
-def _encode_style(model: Model, style: Pixels, *, dtype: jnp.dtype) -> Style:
+def _encode_style(
+    model: Model, style: Pixels, visible: Regions | None, *, dtype: jnp.dtype
+) -> Style:
     specs = model.config.specs
-    encoders = [model.params[f"stage{spec.stage}"]["encoder"] for spec in specs]
-    images = pad(_batch(style), specs)
-    features = map(partial(encode_stage, images=images, dtype=dtype), encoders, specs)
-    encoded = Style(tuple(map(moments, features)))
+    images, visible = pad(_batch(style), specs), padded(visible, specs)
+
+    def statistics(spec: Spec) -> Moments:
+        encoder = model.params[f"stage{spec.stage}"]["encoder"]
+        features = encode_stage(encoder, spec, images, dtype=dtype)
+        return region_moments(features, weights_at(visible, spec.stride))[0]
+
+    encoded = Style(tuple(map(statistics, specs)))
     return encoded if style.ndim == 4 else jax.tree.map(lambda leaf: leaf[0], encoded)
 
 
@@ -199,7 +265,8 @@ def _encode_style(model: Model, style: Pixels, *, dtype: jnp.dtype) -> Style:
 def _stylize(
     model: Model,
     content: Pixels,
-    style: Style,
+    styles: tuple[Style, ...],
+    regions: Regions | None,
     strength: tuple[Array, Array],
     *,
     name: str,
@@ -207,15 +274,24 @@ def _stylize(
 ) -> Array:
     specs = model.config.specs
     height, width = content.shape[-3:-1]
-    style_moments = dict(zip(specs, style.moments, strict=True))
+    of_styles = zip(*(style.moments for style in styles), strict=True)
+    style_moments = dict(zip(specs, of_styles, strict=True))
     alpha, regularization = strength
+    start, regions = pad(_batch(content), specs), padded(regions, specs)
 
     def transform(spec: Spec, features: Array) -> Array:
         share = stage_alpha(alpha, model.config.strength_of(spec.stage))
-        of_style = style_moments[spec]
-        return TRANSFORMS[name](moments(features), of_style, share, regularization)(features)
+        weights = weights_at(regions, spec.stride)
+        maps = [
+            TRANSFORMS[name](of_content, of_style, share, regularization)
+            for of_content, of_style in zip(
+                region_moments(features, weights), style_moments[spec], strict=True
+            )
+        ]
+        return map_regions(features, maps, weights)
 
-    images = run_cascade(model.params, specs, pad(_batch(content), specs), transform, dtype=dtype)
+    images = run_cascade(model.params, specs, start, transform, dtype=dtype)
+    images = over_content(images, start, regions)
     images = jnp.clip(images[:, :height, :width], 0, 1)
     return images if content.ndim == 4 else images[0]
 

@@ -49,6 +49,42 @@ def test_moments_equal_numpy() -> None:
     np.testing.assert_allclose(result.covariance, covariance(image), rtol=1e-4)
 
 
+def test_weights_count_as_repetitions_do() -> None:
+    image, times = features(5, 6, 4), np.random.default_rng(1).integers(0, 4, (5, 6))
+    result = moments(jnp.asarray(image), jnp.asarray(times, jnp.float32))
+    repeated = np.repeat(image.reshape(-1, 4), times.ravel(), axis=0)
+    assert result.count == len(repeated)
+    np.testing.assert_allclose(result.mean, repeated.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(result.covariance, covariance(repeated), rtol=1e-4)
+    half = moments(jnp.asarray(image), jnp.asarray(times / 2, jnp.float32))
+    np.testing.assert_allclose(half.mean, result.mean, rtol=1e-6)
+    np.testing.assert_allclose(2 * half.scatter, result.scatter, rtol=1e-6)
+
+
+def test_gradients_of_weighted_moments_equal_those_of_plain_sums() -> None:
+    image, weights = jnp.asarray(features(5, 6, 4)), jnp.asarray(features(5, 6, 1)[..., 0])
+    factor = jnp.asarray(features(1, 4, 4)[0])
+
+    def loss(count: jax.Array, mean: jax.Array, scatter: jax.Array) -> jax.Array:
+        return count**2 + jnp.sum(mean**3) + jnp.sum(factor * scatter)
+
+    def plainly(image: jax.Array, weights: jax.Array) -> jax.Array:
+        count = weights.sum()
+        mean = jnp.einsum("hw,hwc->c", weights, image) / count
+        apart = image - mean
+        return loss(count, mean, jnp.einsum("hw,hwc,hwd->cd", weights, apart, apart))
+
+    def found(image: jax.Array, weights: jax.Array) -> jax.Array:
+        result = moments(image, weights)
+        return loss(result.count, result.mean, result.scatter)
+
+    wanted = jax.grad(plainly, (0, 1))(image, weights)
+    for gradient, expected in zip(jax.grad(found, (0, 1))(image, weights), wanted, strict=True):
+        np.testing.assert_allclose(
+            gradient, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max()
+        )
+
+
 def test_wct_equals_the_formula_and_gives_the_styles_mean_and_covariance() -> None:
     content, style = features(20, 30, 8), features(25, 15, 8, seed=1)
     result = wct(moments(jnp.asarray(content)), moments(jnp.asarray(style)))(jnp.asarray(content))
