@@ -16,6 +16,7 @@ from cdjax.errors import (
     DataError,
     DownloadError,
     EvaluationError,
+    ExportError,
     HostsError,
     ImageError,
     OptimizationError,
@@ -24,6 +25,7 @@ from cdjax.errors import (
     TorchFileError,
     TrainingError,
     UsageError,
+    VideoError,
 )
 
 if TYPE_CHECKING:
@@ -38,8 +40,10 @@ if TYPE_CHECKING:
     from cdjax.optimization.config import Optimization
     from cdjax.optimization.optimize import optimize_image
     from cdjax.tiling.stylize import stylize_by_windows
+    from cdjax.tiling.texture import synthesize_texture
     from cdjax.transfer.mixing import mix_styles
     from cdjax.transfer.stylize import Style, encode_style, stylize
+    from cdjax.video.stylize import stylize_frames
 
 __all__ = [
     "BrokenImageError",
@@ -49,6 +53,7 @@ __all__ = [
     "DataError",
     "DownloadError",
     "EvaluationError",
+    "ExportError",
     "HostsError",
     "ImageError",
     "Model",
@@ -63,6 +68,7 @@ __all__ = [
     "TorchFileError",
     "TrainingError",
     "UsageError",
+    "VideoError",
     "__version__",
     "encode_style",
     "load_model",
@@ -74,6 +80,8 @@ __all__ = [
     "stylize",
     "stylize_by_windows",
     "stylize_file",
+    "stylize_frames",
+    "synthesize_texture",
     "teacher",
     "write_image",
 ]
@@ -88,8 +96,10 @@ _LAZY = {
     "optimization.config": ("Optimization",),
     "optimization.optimize": ("optimize_image",),
     "tiling.stylize": ("stylize_by_windows",),
+    "tiling.texture": ("synthesize_texture",),
     "transfer.mixing": ("mix_styles",),
     "transfer.stylize": ("Style", "encode_style", "stylize"),
+    "video.stylize": ("stylize_frames",),
 }
 
 

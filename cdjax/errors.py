@@ -21,6 +21,10 @@ class ImageError(CdjaxError):
     """An image file that cannot be read or written."""
 
 
+class VideoError(CdjaxError):
+    """A film, or a folder of its frames, that cannot be read or written."""
+
+
 class CheckpointError(CdjaxError):
     """A model that cannot be found, read or written."""
 
@@ -35,6 +39,10 @@ class TorchFileError(CdjaxError):
 
 class PickleFileError(CdjaxError):
     """A pickle that is damaged or holds more than arrays."""
+
+
+class ExportError(CdjaxError):
+    """A model that a format of other runtimes cannot hold."""
 
 
 class DownloadError(CdjaxError):

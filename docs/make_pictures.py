@@ -167,6 +167,18 @@ def methods(inputs: Inputs) -> None:
     save("methods", in_rows(results, 3, 400), kilobytes=260)
 
 
+def textures(inputs: Inputs) -> None:
+    """Textures of three paintings, and a tile of a fourth, laid twice in each direction."""
+    model = cdjax.load_model("wct-16x")
+    results = [
+        cdjax.synthesize_texture(model, inputs.painting(name, 320), size=(304, 304))
+        for name in ("starry_night", "composition_vii", "udnie")
+    ]
+    style = inputs.painting("mondrian", 256)
+    tile = cdjax.synthesize_texture(model, style, size=(160, 160), tileable=True)
+    save("textures", in_rows([*results, np.tile(tile, (2, 2, 1))], 4, 300), kilobytes=220)
+
+
 def colors(inputs: Inputs) -> None:
     """The style's colours, the content's chroma, and the style in the content's colours."""
     model, content = cdjax.load_model("wct-16x"), inputs.butterfly(512)
@@ -277,6 +289,7 @@ DRAW: dict[str, Callable[[Inputs], None]] = {
     "style-size": style_size,
     "regions": regions,
     "methods": methods,
+    "textures": textures,
     "colors": colors,
     "sheet": sheet,
     "forty-megapixels": forty_megapixels,

@@ -27,7 +27,7 @@ class Command:
         size: their sides, in pixels.
     """
 
-    recipe: Annotated[DistillationConfig, tyro.conf.arg(name="")]
+    recipe: Annotated[DistillationConfig, tyro.conf.FlagConversionOff, tyro.conf.arg(name="")]
     output: Path = Path("runs/ablation")
     images: Path | None = None
     count: int = 48

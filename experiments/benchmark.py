@@ -1,7 +1,8 @@
-"""Speed and memory against PyTorch, of folders, windows, optimisation, and the paper's table.
+"""Speed and memory against PyTorch, of folders, films, windows, optimisation; the paper's table.
 
     python -m experiments.benchmark [--method adain] [--sizes 512 1024 2048]
     python -m experiments.benchmark --folder [--runs 3] [--many 200]
+    python -m experiments.benchmark --video [--method adain] [--sizes 720]
     python -m experiments.benchmark --training [--stages 3 5]
     python -m experiments.benchmark --ultra [--megapixels 1 4 16 40 100]
     python -m experiments.benchmark --gatys [--sizes 512 1024]
@@ -22,7 +23,7 @@ from typing import Any
 from cdjax.cli.parser import Parser, new_file, size, within
 from cdjax.cli.report import about, as_json
 from cdjax.io.atomic import write_text
-from experiments.benchmarks import folders, gatys, paper_table, stylization, tiles, training
+from experiments.benchmarks import folders, gatys, paper_table, stylization, tiles, training, video
 from experiments.benchmarks.paper_table import table_report
 from experiments.benchmarks.report import report, say
 from experiments.benchmarks.ways import available
@@ -30,6 +31,7 @@ from experiments.benchmarks.worker import WorkerError
 
 _SUBJECTS: dict[str, Any] = {
     "folder": folders,
+    "video": video,
     "training": training,
     "ultra": tiles,
     "gatys": gatys,
@@ -66,6 +68,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--stages", type=within(int, 1, 5), nargs="+", default=[3, 5], help="(3 5)")
     add("--batch", type=count, default=4, help="crops in a step (%(default)s)")
     add("--crop", type=within(int, 32, 4096), default=128, help="their side in pixels")
+    add = parser.add_argument_group("films").add_argument
+    add("--video", action="store_true", help="measure frames of --sizes lines instead")
+    add("--frames", type=count, default=8, help="of a run (%(default)s)")
     add = parser.add_argument_group("pictures of many megapixels").add_argument
     add("--ultra", action="store_true", help="measure windows and whole pictures instead")
     add("--megapixels", type=within(float, 0, 10_000), nargs="+", default=[1, 4, 16, 40, 100])
@@ -96,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
     [subject] = _chosen(options) or [stylization]
-    if subject in (stylization, training, folders) and "plain" not in available():
+    if subject in (stylization, training, folders, video) and "plain" not in available():
         say("PyTorch is missing (pip install torch): cdjax is measured alone")
     # This process, too, uses the GPU that the workers share.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

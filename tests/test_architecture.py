@@ -13,7 +13,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"ops"}),
     frozenset({"networks"}),
     frozenset({"io", "data", "transfer", "checkpoints"}),
-    frozenset({"tiling", "optimization", "distillation", "evaluation"}),
+    frozenset({"tiling", "video", "optimization", "distillation", "evaluation", "export"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )

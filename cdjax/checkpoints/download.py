@@ -7,6 +7,7 @@ from pathlib import Path
 from cdjax.errors import DownloadError
 from cdjax.io.atomic import StrPath, atomic_file
 from cdjax.io.digest import sha256
+from cdjax.io.leftovers import remove_leftovers
 from cdjax.progress import OnProgress, Progress, ignore_progress
 
 TORCHVISION = {
@@ -38,6 +39,7 @@ def download(
         if path.is_file() and sha256(path).startswith(prefix):
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers([path])
         with atomic_file(path) as part:
             with urllib.request.urlopen(url, timeout=timeout) as response, open(part, "wb") as file:
                 total = int(response.headers.get("Content-Length") or 0) or None

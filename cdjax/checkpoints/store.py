@@ -30,7 +30,7 @@ from cdjax.checkpoints.orbax_file import (
 from cdjax.checkpoints.pickle_interpreter import printable
 from cdjax.checkpoints.safetensors_file import has_suffix, read_safetensors, write_safetensors
 from cdjax.errors import CheckpointError, first_line
-from cdjax.io.atomic import Ours, StrPath, check_space, flush, replace_folder
+from cdjax.io.atomic import Ours, StrPath, check_space, finish_replacing, flush, replace_folder
 from cdjax.io.digest import sha256
 from cdjax.io.processes import barrier, is_first, shared_folder
 from cdjax.model import Model, ModelConfig, Params
@@ -258,15 +258,14 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
     from orbax.checkpoint import v1 as ocp
 
     path = Path(path).resolve()
+    if is_first() and not has_suffix(path):
+        finish_replacing(path, _ours)
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path} already exists; overwriting was not requested")
     if path.exists() and not _is_model(path):
         raise CheckpointError(f"{path} is not a checkpoint of cdjax and is not overwritten")
-    embeddings = [
-        spec.stage
-        for spec in model.config.specs
-        if "embedding" in model.params.get(f"stage{spec.stage}", {})
-    ]
+    stages = [spec.stage for spec in model.config.specs]
+    embeddings = [k for k in stages if "embedding" in model.params.get(f"stage{k}", {})]
     abstract = abstract_params(model.config, embeddings=embeddings)
     check_params(model.params, abstract, what="the model's parameters do not match its specs")
     arrays = jax.tree.map(np.asarray, model.params)
@@ -287,7 +286,8 @@ def save_model(path: StrPath, model: Model, *, overwrite: bool = False) -> None:
         if is_first():
             (new / _SUMS).write_text(_sums(new))
             flush(new)
-            replace_folder(new, path, ours=_ours(path))
+            # Without leave to overwrite, one that another process has made by now stays.
+            replace_folder(new, path, ours=_ours(path)) if overwrite else os.rename(new, path)
 
 
 def _checked_config(about: Mapping[str, Any], what: str) -> tuple[ModelConfig, dict[str, Params]]:

@@ -14,6 +14,7 @@ from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Outcome, Settings
 from cdjax.cli.parser import error_line
 from cdjax.cli.progress import ProgressBar
+from cdjax.cli.quiet import silence_decoders
 from cdjax.errors import ImageError
 from cdjax.io.streaming import open_picture, raster
 from cdjax.progress import Progress
@@ -50,6 +51,7 @@ def run(
     Returns:
         How many pictures could not be made.
     """
+    silence_decoders()
     by_style = [(paths, list(group)) for paths, group in groupby(jobs, key=lambda job: job.styles)]
     with ThreadPoolExecutor(2, "cdjax-read") as pool:
         try:

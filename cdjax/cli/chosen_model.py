@@ -13,7 +13,9 @@ def model_name(options: argparse.Namespace) -> str:
     """The model's name or path; CheckpointError if there is none, before anything is computed."""
     from cdjax.checkpoints.load import find_model
 
-    name: str = options.weights or f"{options.method or 'wct'}-16x"
+    name: str | None = options.weights
+    if name is None:
+        name = f"{options.method or 'wct'}-16x"
     find_model(name)
     return name
 

@@ -50,8 +50,10 @@ def run(arguments: Sequence[str]) -> int:
     from cdjax.checkpoints.layer_table import layer_rows
     from cdjax.checkpoints.store import save_model
     from cdjax.cli.backend import start_backend
+    from cdjax.io.leftovers import remove_leftovers
 
     _check_output(options)
+    remove_leftovers([options.output])
     start_backend()
     model = _read(options.source, options.paths)
     with only_our_lines():

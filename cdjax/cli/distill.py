@@ -5,6 +5,7 @@ Started again with the same folder it continues, and makes nothing twice.
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cdjax.cli.allocator import run_in_calling_thread
 from cdjax.cli.parser import require
-from cdjax.cli.quiet import only_our_lines
+from cdjax.cli.quiet import only_our_lines, silence_decoders
 from cdjax.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def run(arguments: Sequence[str]) -> int:
 
     command = parse(arguments)
     run_in_calling_thread()
+    if command.quiet:
+        warnings.simplefilter("ignore")
     try:
         with only_our_lines():
             _distill(command)
@@ -62,18 +65,20 @@ def _distill(command: "Command") -> None:
     from cdjax.distillation import hosts
     from cdjax.distillation.pipeline import distill
     from cdjax.io.atomic import write_text
+    from cdjax.io.leftovers import remove_leftovers
     from cdjax.io.processes import is_first
 
     hosts.initialize(command.hosts.coordinator, command.hosts.processes, command.hosts.index)
     use_compilation_cache()
     start_backend()
+    silence_decoders()
     output, recipe = command.output, command.recipe
     if any(data.source.startswith("tfds:") for data in (recipe.data, recipe.style_data)):
         require("a source tfds:NAME", "tensorflow_datasets")
     if not is_first():
         distill(recipe, output)
         return
-    watch = Watch()
+    watch = Watch(quiet=command.quiet)
     if command.preset == "quick":
         watch.say(_REAL)
     watch.say(f"teacher {recipe.teacher}, {images_of(recipe)}, output {output}")
@@ -83,6 +88,7 @@ def _distill(command: "Command") -> None:
     except OSError as error:
         raise UsageError(f"output {output}: cannot be made ({error.strerror})") from error
     with _alone_in(output):
+        remove_leftovers([output], within=True)
         write_text(output / _RECIPE, json.dumps(recipe.to_json(), indent=2) + "\n")
         distill(recipe, output, watch)
         path = write_report(output, recipe)

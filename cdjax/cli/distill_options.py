@@ -41,12 +41,14 @@ class Command:
             contains already is not made again.
         recipe: what is done.
         hosts: for a run on several machines.
+        quiet: print errors only.
     """
 
-    recipe: Annotated[DistillationConfig, tyro.conf.arg(name="")]
+    recipe: Annotated[DistillationConfig, tyro.conf.FlagConversionOff, tyro.conf.arg(name="")]
     preset: Preset = "quick"
     output: Path = Path("runs/quick")
     hosts: Hosts = field(default_factory=Hosts)
+    quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(aliases=["-q"])] = False
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -63,7 +65,4 @@ def parse(arguments: Sequence[str]) -> Command:
 
 def parse_like(default: _Command, arguments: Sequence[str], program: str) -> _Command:
     """A dataclass with the options on a command line in place of its own values."""
-    config = (tyro.conf.FlagConversionOff,)
-    return tyro.cli(
-        type(default), args=list(arguments), default=default, prog=program, config=config
-    )
+    return tyro.cli(type(default), args=list(arguments), default=default, prog=program)

@@ -33,10 +33,12 @@ def run(arguments: Sequence[str]) -> int:
     from cdjax.cli.compilation_cache import use_compilation_cache
     from cdjax.cli.evaluation_report import report
     from cdjax.cli.progress import ProgressBar
+    from cdjax.cli.quiet import silence_decoders
     from cdjax.cli.report import about, as_json
 
     use_compilation_cache()
     start_backend()
+    silence_decoders()
     with ProgressBar(quiet=options.quiet) as on_progress:
         found, pictures = _measure(options, on_progress)
     results = about("cdjax evaluate", arguments) | found
@@ -54,8 +56,10 @@ def _write(options: argparse.Namespace, figures: str, pictures: "dict[str, Image
     from cdjax.cli.picture_grid import picture_grid
     from cdjax.io.atomic import write_text
     from cdjax.io.images import Picture, write_image
+    from cdjax.io.leftovers import remove_leftovers
 
     overwrite: bool = options.overwrite
+    remove_leftovers(path for path in (options.json, options.sheet) if path)
     try:
         if options.json:
             write_text(options.json, figures, overwrite=overwrite)

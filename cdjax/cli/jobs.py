@@ -122,6 +122,7 @@ class Settings:
         strip: whether results keep no metadata of their contents.
         quiet: whether only errors are printed.
         overwrite: whether an output that exists by the time it is written is replaced.
+        on_progress: called with the progress of pictures that are made in windows, even if `quiet`.
     """
 
     alpha: float = 1.0
@@ -139,6 +140,7 @@ class Settings:
     strip: bool = False
     quiet: bool = False
     overwrite: bool = False
+    on_progress: OnProgress = ignore_progress
 
 
 def images_in(path: Path, role: str) -> list[Path]:
@@ -222,7 +224,7 @@ def plan(
         if target.suffix.lower() in FORMATS and not target.exists() and not output.endswith("/"):
             many = f"{len(jobs)} pictures need" if len(jobs) > 1 else "results of a folder need"
             raise UsageError(f"output {output}: {many} a folder; end it with / if it is one")
-        _check_folder(target)
+        check_folder(target)
     _check_outputs(jobs)
     return jobs
 
@@ -292,7 +294,7 @@ def check_file(target: Path, *, deepzoom: bool = False) -> None:
         check_suffix(target)
     if not target.parent.is_dir():
         raise UsageError(f"output {target}: the folder {target.parent} does not exist")
-    _check_folder(target.parent)
+    check_folder(target.parent)
 
 
 def files_in(paths: Sequence[Path], role: str) -> list[Path]:
@@ -310,8 +312,8 @@ def _labels(paths: Sequence[Path]) -> dict[Path, str]:
     return {path: _both(path)[stems[path.stem] > 1] for path in paths}
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuses, before anything is computed, a folder that cannot be made or written to."""
+def check_folder(folder: Path) -> None:
+    """Raises `UsageError` for a folder that cannot be made or written to."""
     paths = (folder, *folder.parents)
     existing = next(path for path in paths if os.path.lexists(path))
     if existing.is_symlink() and not existing.exists():

@@ -26,10 +26,14 @@ from cdjax.errors import TrainingError, first_line
 COMMANDS = {
     "stylize": "repaint photographs in the style of paintings",
     "sheet": "show every photograph in every style on one picture, for choosing",
+    "video": "repaint films, without flicker where nothing moves",
+    "texture": "make a texture of a painting from noise",
     "optimize": "repaint a photograph by optimising its pixels (Gatys et al.); much slower",
     "distill": "compress a style-transfer network by collaborative distillation",
     "evaluate": "measure models against their teacher on photographs",
     "convert": "convert PyTorch weights, or combine models, into a checkpoint",
+    "export": "write a model as a program for other runtimes: ONNX or StableHLO",
+    "serve": "open a page on which photographs are painted",
     "models": "list the models that can be loaded by name",
     "samples": "make a landscape and a painting to try it on",
     "cache": "show or clear the folder of compiled programs",
@@ -37,10 +41,8 @@ COMMANDS = {
 """The subcommands and what they do."""
 
 _TUNABLES = {
-    "stylize": STYLISATION,
-    "sheet": STYLISATION,
-    "optimize": TRAINING,
-    "distill": TRAINING,
+    **dict.fromkeys(("stylize", "serve", "sheet", "video", "texture"), STYLISATION),
+    **dict.fromkeys(("optimize", "distill"), TRAINING),
 }
 _TRAINING_FAILED = 1
 _INTERRUPTED = 130

@@ -143,11 +143,15 @@ def _optimize(
     from cdjax.cli.painting import within_memory
     from cdjax.cli.preview import PreviewFile
     from cdjax.cli.progress import ProgressBar
+    from cdjax.cli.quiet import silence_decoders
     from cdjax.io.images import Picture, check_size, write_image
+    from cdjax.io.leftovers import remove_leftovers
     from cdjax.io.metadata import NO_METADATA
     from cdjax.io.streaming import read_picture
     from cdjax.optimization.optimize import optimize_image
 
+    remove_leftovers([job.output])
+    silence_decoders()
     use_compilation_cache()
     start_backend()
     model = load_model(options.model)

@@ -204,12 +204,13 @@ def _fits_in_memory(model: Model, picture: Picture | VipsImage, settings: Settin
 def _reported(
     result: Path, source: Path, settings: Settings, guard: InterruptGuard
 ) -> Iterator[OnProgress]:
-    """Shows progress with the name of the result; errors name the source."""
+    """Shows and reports progress with the name of the result; errors name the source."""
     with ProgressBar("px", guard=guard, quiet=settings.quiet) as bar:
 
         def report(progress: Progress) -> None:
             message = progress.message and f"cdjax: {result}: {progress.message}"
             bar(replace(progress, task=f"{result.name}, {progress.task}", message=message))
+            settings.on_progress(progress)
 
         try:
             yield report

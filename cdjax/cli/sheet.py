@@ -51,7 +51,9 @@ def run(arguments: Sequence[str]) -> int:
     from cdjax.cli.chosen_model import model_name
     from cdjax.cli.interrupts import run_interruptibly
     from cdjax.cli.jobs import STDIN, files_in
+    from cdjax.cli.quiet import silence_decoders
     from cdjax.cli.standard import print_outcome, read_standard_input
+    from cdjax.io.leftovers import remove_leftovers
 
     given = contents_and_styles(options, "cdjax sheet", options.output)
     if STDIN in (*given[0], *given[1]):
@@ -59,6 +61,8 @@ def run(arguments: Sequence[str]) -> int:
     contents, styles = files_in(given[0], "content"), files_in(given[1], "style")
     _check(options, contents, styles)
     model_name(options)  # Raises if there is none, before anything is read or computed.
+    remove_leftovers([options.output])
+    silence_decoders()
     skipped = name_skipped((*given[0], *given[1]), quiet=options.quiet)
     outcomes = run_interruptibly(partial(_make, options, contents, styles))
     for outcome in outcomes if options.json else ():

@@ -74,7 +74,9 @@ def _make(
     from cdjax.cli.chosen_model import model_name
     from cdjax.cli.progress import print_line
     from cdjax.cli.standard import already_there, print_outcome
+    from cdjax.io.leftovers import remove_leftovers
 
+    remove_leftovers(job.output for job in jobs)
     todo = [job for job in jobs if options.overwrite or not os.path.lexists(job.output)]
     model_name(options)  # Raises if there is none, before anything is read or computed.
     if options.json:
@@ -161,7 +163,8 @@ def _stylize(jobs: "Sequence[Job]", options: argparse.Namespace, single: bool) -
     from cdjax.cli.standard import print_outcome
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}
-    settings = Settings(**{field.name: chosen[field.name] for field in fields(Settings)})
+    names = [field.name for field in fields(Settings) if field.name in chosen]
+    settings = Settings(**{name: chosen[name] for name in names})
     found: Counter[str] = Counter()
 
     def count(outcome: Outcome) -> None:

@@ -29,15 +29,20 @@ _SHOWN = ("loss", "images_per_second", "embedding", "pixel", "perceptual", "cont
 
 
 class Watch(Observer):
-    """Prints messages to stderr, after the seconds since the start, and logs phases."""
+    """Prints messages to stderr, after the seconds since the start, and logs phases.
 
-    def __init__(self) -> None:
-        self._began = time.monotonic()
+    Args:
+        quiet: whether nothing is printed.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._began, self._quiet = time.monotonic(), quiet
 
     def say(self, line: str) -> None:
         """Prints a line, above the progress bar if there is one."""
         seconds = time.monotonic() - self._began
-        print_line(f"[{seconds:6.0f} s] {line}")
+        if not self._quiet:
+            print_line(f"[{seconds:6.0f} s] {line}")
 
     def on_progress(self, progress: Progress) -> None:
         """Prints the message of a report."""
@@ -49,7 +54,7 @@ class Watch(Observer):
         """A progress bar, `log.jsonl`, TensorBoard's events and `pictures/` of a phase."""
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
         with (
-            ProgressBar(keep=True) as bar,
+            ProgressBar(keep=True, quiet=self._quiet) as bar,
             closing(_Board(folder / "tensorboard")) as board,
             open(folder / "log.jsonl", "a+b") as log,
         ):

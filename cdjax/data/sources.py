@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.errors import BrokenImageError, DataError, first_line
-from cdjax.io.decoding import opened
+from cdjax.io.decoding import opened, reason
 from cdjax.io.folders import is_junk
 from cdjax.io.formats import FORMATS, READABLE
 from cdjax.io.images import decoded, resize
@@ -67,7 +67,7 @@ class Folder:
         try:
             return decode(self._root / name, shorter_side=shorter_side)
         except _BROKEN as error:
-            raise BrokenImageError(f"{name}: {first_line(error)}") from error
+            raise BrokenImageError(f"{name}: {reason(error)}") from error
 
 
 class TfdsImages:
@@ -111,7 +111,7 @@ class TfdsImages:
             return decode(io.BytesIO(example[self._key]), shorter_side=shorter_side)
         except _BROKEN as error:
             name = f"{self._full_name} {self._split} {index}"
-            raise BrokenImageError(f"{name}: {first_line(error)}") from error
+            raise BrokenImageError(f"{name}: {reason(error)}") from error
 
     def _open(self) -> None:
         import tensorflow_datasets as tfds
@@ -171,8 +171,7 @@ def decode(file: Path | io.BytesIO, *, shorter_side: int) -> NDArray[np.uint8]:
         OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, RuntimeError: if it
             is not an image, broken, too large (178 megapixels), or very long and narrow.
     """
-    with warnings.catch_warnings(), opened(file) as image:
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), opened(file) as image:
         if image.header.pixels > _MOST_PIXELS:
             raise ValueError("too many megapixels")
         height, width = image.header.size

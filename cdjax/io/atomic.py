@@ -4,26 +4,26 @@ Everything that cdjax writes goes to a hidden temporary name in the folder of th
 renamed at the end. Symbolic links stay links: what they point to is replaced.
 """
 
+import ctypes
 import errno
+import hashlib
 import os
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from cdjax.io.leftovers import claimed, locked_folder, temporary_beside, temporary_file
 
 StrPath = str | os.PathLike[str]
 """A path as an argument."""
 
 Ours = Callable[[Path], bool]
 """Whether cdjax made the file at a path relative to a folder that it wrote."""
-
-
-def temporary_beside(path: Path) -> Path:
-    """A hidden path that nobody else can guess, in the same folder and thus on the same disk."""
-    return path.with_name(f".cdjax-{secrets.token_hex(8)}.part")
 
 
 @contextmanager
@@ -44,10 +44,8 @@ def atomic_file(path: StrPath, *, overwrite: bool = True) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))
     old = _replaceable(path, overwrite)
-    temporary = temporary_beside(path)
-    try:
-        # Nobody may read the new content who may not read the old one.
-        temporary.touch(0o666 if old is None else 0o600, exist_ok=False)
+    # Nobody may read the new content who may not read the old one.
+    with temporary_file(path, 0o666 if old is None else 0o600) as temporary:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -57,9 +55,6 @@ def atomic_file(path: StrPath, *, overwrite: bool = True) -> Iterator[Path]:
             os.replace(temporary, path)
         else:
             _rename_to_new(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _replaceable(path: Path, overwrite: bool) -> os.stat_result | None:
@@ -126,23 +121,19 @@ def check_space(folder: Path, size: int) -> None:
 
     For files written by libraries that end badly on a full disk.
     """
-    probe = temporary_beside(folder / "probe")
-    try:
-        with open(probe, "xb") as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, max(size, 1))
-            elif shutil.disk_usage(folder).free < size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-    finally:
-        with suppress(OSError):
-            probe.unlink()
+    with temporary_file(folder / "probe", 0o600) as probe, open(probe, "rb+") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+        elif shutil.disk_usage(folder).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def replace_folder(source: Path, target: Path, *, ours: Ours) -> None:
     """Renames a folder to `target`; of a folder that is there, only what cdjax made is replaced.
 
     Everything else in the old folder is moved to the new one, which keeps the old one's mode. If
-    its place is taken there, it stays in a hidden folder beside `target`.
+    its place is taken there, it stays in a hidden folder beside `target`. If the process is killed
+    in between, `finish_replacing` does what is left to do.
 
     Raises:
         OSError: if the folder cannot be renamed; `target` is then what it was.
@@ -151,33 +142,81 @@ def replace_folder(source: Path, target: Path, *, ours: Ours) -> None:
     if not target.exists():
         os.rename(source, target)
         return
-    old = temporary_beside(target).with_suffix(".old")
+    old = _old_name(target)
     shutil.copymode(target, source)
-    os.rename(target, old)
-    try:
-        os.rename(source, target)
-    except BaseException:
-        os.rename(old, target)
-        raise
-    _remove_ours(old, target, old, ours)
+    with locked_folder(source), locked_folder(target):
+        os.rename(source, old)
+        if not _exchange(old, target):  # There is no folder for a moment.
+            aside = temporary_beside(target)
+            os.rename(old, aside)
+            os.rename(target, old)
+            try:
+                os.rename(aside, target)
+            except BaseException:
+                os.rename(old, target)
+                os.rename(aside, source)
+                raise
+        _empty(old, target, ours)
 
 
-def _remove_ours(folder: Path, target: Path, top: Path, ours: Ours) -> None:
-    """Removes what cdjax made in a folder of `top`, and moves the rest to its place in `target`."""
+def finish_replacing(target: Path, ours: Callable[[Path], Ours]) -> None:
+    """Ends, or undoes, what `replace_folder` did when its process was killed.
+
+    Args:
+        target: the folder that was being replaced.
+        ours: what recognises the files of cdjax, made from the old folder.
+    """
+    target = Path(os.path.realpath(target))
+    name = _old_name(target).name
+    for old in target.parent.glob(f"{name[: name.rindex('-')]}-*.old"):
+        with suppress(OSError), claimed(old) as unused:
+            if unused and target.exists():
+                _empty(old, target, ours(old))
+            elif unused:
+                os.rename(old, target)
+
+
+def _old_name(target: Path) -> Path:
+    """A hidden name beside a folder; its first half is the same every time."""
+    of_target = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    return target.with_name(f".cdjax-{of_target}-{secrets.token_hex(8)}.old")
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges the names of two folders at once; False where the system cannot."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
+    names = os.fsencode(one), os.fsencode(other)
+    return rename is not None and rename(here, names[0], here, names[1], exchange) == 0
+
+
+def _empty(old: Path, target: Path, ours: Ours) -> None:
+    """Moves what is not ours from an old folder to its place in the new one; removes the rest."""
+    _move_others(old, target, old, ours)
+    if all(ours(path.relative_to(old)) for path in old.rglob("*") if not _is_folder(path)):
+        # Under this name a later run removes what is left of it if this one is killed.
+        left = temporary_beside(target)
+        os.rename(old, left)
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _move_others(folder: Path, target: Path, top: Path, ours: Ours) -> None:
+    """Moves what is not ours in a folder of `top` to its place in `target`."""
     for path in list(folder.iterdir()):
         within = path.relative_to(top)
         into = target / within
         with suppress(OSError):
-            is_folder = path.is_dir() and not path.is_symlink()
-            if is_folder and (os.path.lexists(into) or _has_ours(path, top, ours)):
-                _remove_ours(path, target, top, ours)
-            elif not is_folder and ours(within):
-                path.unlink()
-            elif not os.path.lexists(into):
+            if _is_folder(path) and (os.path.lexists(into) or _has_ours(path, top, ours)):
+                _move_others(path, target, top, ours)
+            elif not os.path.lexists(into) and (_is_folder(path) or not ours(within)):
                 into.parent.mkdir(parents=True, exist_ok=True)
                 os.rename(path, into)
-    with suppress(OSError):  # Not empty: something could not be moved, and is kept.
-        folder.rmdir()
 
 
 def _has_ours(folder: Path, top: Path, ours: Ours) -> bool:
@@ -205,11 +244,12 @@ def atomic_folder(path: StrPath, *, ours: Ours | None = None) -> Iterator[Path]:
     temporary = temporary_beside(path)
     try:
         temporary.mkdir()
-        yield temporary
-        flush(temporary)
-        if ours is not None:
-            replace_folder(temporary, path, ours=ours)
-        else:
-            os.rename(temporary, path)
+        with locked_folder(temporary):
+            yield temporary
+            flush(temporary)
+            if ours is not None:
+                replace_folder(temporary, path, ours=ours)
+            else:
+                os.rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -21,7 +21,7 @@ _INCH = 0.0254
 _BLOCK = 2**24
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
 _SIZES = frozenset([*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)])
-_PROGRESSIVE, _ARITHMETIC = (0xC2, 0xC6, 0xCA, 0xCE), range(0xC9, 0xD0)
+_SEQUENTIAL, _PROGRESSIVE, _ARITHMETIC = (0xC0, 0xC1), (0xC2, 0xC6, 0xCA, 0xCE), range(0xC9, 0xD0)
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 
 
@@ -202,8 +202,7 @@ def _jpeg(file: IO[bytes], header: bool) -> Container:
         if marker in _SIZES:
             part.size = struct.unpack_from(">HH", body, 1)
             part.progressive = marker in _PROGRESSIVE
-            # At least one bit a block of 8 by 8 pixels, unless arithmetic coding is used.
-            part.densest = 64 * 64 * 8.0 if marker in _ARITHMETIC else 64 * 8.0
+            part.densest = _densest(marker, body)
         if marker == 0xDA:
             if not header:
                 part.scans = _scans(data, at)
@@ -219,6 +218,18 @@ def _jpeg(file: IO[bytes], header: bool) -> Container:
         part.info["icc_profile"] = b"".join(profile[number] for number in sorted(profile))
     part.pixels = b"".join(kept)
     return part
+
+
+def _densest(marker: int, body: bytes) -> float:
+    """Pixels that a byte of a JPEG file can hold at most, from the header of its frame."""
+    if marker in _ARITHMETIC:
+        return 64 * 64 * 8.0
+    # Of every block of 8 by 8 samples, a scan has a bit at least; a sequential one has two, for the
+    # mean and for the end. The samples of a colour may be fewer than the pixels.
+    factors = [(body[at] >> 4, body[at] & 15) for at in range(7, 6 + 3 * body[5], 3)]
+    most = max((x for x, _ in factors), default=0) * max((y for _, y in factors), default=0)
+    blocks = sum(x * y for x, y in factors) / most if most else 0
+    return 64 * 8.0 / ((blocks or 1) * (2 if marker in _SEQUENTIAL else 1))
 
 
 def _needed(marker: int, body: bytes) -> bool:

@@ -210,4 +210,6 @@ def reason(error: Exception) -> str:
             return "does not fit in memory"
         case OSError(errno=int()):
             return f"cannot be read ({error.strerror})"
+        case ImageError():
+            return first_line(error)
     return f"broken image ({first_line(error)})"

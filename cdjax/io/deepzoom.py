@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.errors import ImageError, first_line
-from cdjax.io.atomic import Ours, StrPath, atomic_folder, replace_folder
+from cdjax.io.atomic import Ours, StrPath, atomic_folder, finish_replacing, replace_folder
 from cdjax.io.cache import cache_folder
 from cdjax.io.digest import sha256
 from cdjax.io.vips import VipsImage, reported
@@ -157,6 +157,7 @@ def write_deepzoom(
         ValueError: if their shape is not (H, W, 3), or `like` has alpha and another size.
     """
     folder = Path(folder)
+    finish_replacing(folder, lambda _: _ours(viewer_files()))
     replaces = check_replaceable(folder, overwrite)
     image = image_of(pixels, like, flat=True)
     viewer = viewer_files()

@@ -13,6 +13,13 @@ MAX_PIXELS = 2**29
 MAX_ASPECT = 200
 """The longer side of an image whose longer side is above `_LONG` is at most this many shorter."""
 
+MAX_DENSITY = 500
+"""Pixels for each byte of the file of a large image, at most.
+
+Photographs have a tenth of it or fewer, and JPEG files of one colour half of it.
+"""
+
+_LARGE = 2**24  # pixels
 _LONG = 2**14
 _MEMORY = 3 * 2**29  # bytes that decoding may take, whatever the size of the file
 _MEMORY_PER_BYTE = 50  # and of a large file, for each of its bytes
@@ -65,6 +72,25 @@ def check_header(header: Header) -> None:
         raise header.refuse(
             f"too long and narrow: sides of more than {_LONG} pixels may be at most "
             f"{MAX_ASPECT} times the other; cut it into pieces"
+        )
+
+
+def check_density(header: Header, *, scaled: bool) -> None:
+    """Raises `ImageError` for a large image in so few bytes that it is hardly a picture.
+
+    A few kilobytes can be pixels of one colour that take hours to stylise.
+
+    Args:
+        header: of the image.
+        scaled: whether it is scaled down when it is read; then only those above `MAX_PIXELS` are
+            refused.
+    """
+    large = MAX_PIXELS if scaled else _LARGE
+    if header.pixels > max(large, MAX_DENSITY * header.file_bytes):
+        remedy = "cut it into pieces" if scaled else "scale it with --content-size or --style-size"
+        raise header.refuse(
+            f"but {header.file_bytes:,} bytes, at most one for {MAX_DENSITY} pixels: hardly a "
+            f"picture; {remedy}, or save it as JPEG"
         )
 
 

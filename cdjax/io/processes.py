@@ -4,12 +4,14 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from cdjax.io.leftovers import locked_folder
 
 
 def is_first() -> bool:
@@ -33,7 +35,8 @@ def shared_folder(target: Path) -> Iterator[Path]:
         folder.mkdir(parents=True)
     barrier(f"{folder} made")
     try:
-        yield folder
+        with locked_folder(folder) if is_first() else nullcontext():
+            yield folder
     finally:
         barrier(f"{folder} used")
         if is_first():

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from cdjax.io.atomic import temporary_beside
 from cdjax.io.cache import cache_folder
+from cdjax.io.leftovers import temporary_file
 
 LIMIT = 500_000_000
 """Bytes of all programs together; a program of a picture's size takes less than one million."""
@@ -71,14 +71,11 @@ class ProgramCache:
         file = self._file(key)
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = temporary_beside(file)
             # Unlike `atomic_file`, this does not wait for the disk: what a power cut leaves behind
             # is found damaged.
-            try:
+            with temporary_file(file, 0o666) as temporary:
                 temporary.write_bytes(self._checksum(key, value) + value)
                 os.replace(temporary, file)
-            finally:
-                temporary.unlink(missing_ok=True)
             self._count(len(value))
 
     def _file(self, key: str) -> Path:

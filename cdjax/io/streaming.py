@@ -9,7 +9,14 @@ from cdjax.errors import ImageError
 from cdjax.io import decoding, vips
 from cdjax.io.atomic import StrPath
 from cdjax.io.images import Picture, read_image, resize, resized, scaled_size
-from cdjax.io.limits import MAX_PIXELS, Header, LimitError, check_memory, check_pixels
+from cdjax.io.limits import (
+    MAX_PIXELS,
+    Header,
+    LimitError,
+    check_density,
+    check_memory,
+    check_pixels,
+)
 from cdjax.io.metadata import NO_METADATA
 from cdjax.io.vips import VipsImage
 
@@ -29,6 +36,7 @@ def open_picture(path: StrPath, shorter_side: int | None = None) -> Picture | Vi
     """
     header = decoding.read_header(path)
     if header is not None and header.pixels > STREAMED_PIXELS and not shorter_side:
+        check_density(header, scaled=False)
         if vips.available():
             try:
                 return vips.open_image(path)
@@ -55,6 +63,8 @@ def read_picture(
         ImageError: as `open_picture`.
     """
     header = header or decoding.read_header(path)
+    if header is not None:
+        check_density(header, scaled=bool(shorter_side))
     try:
         if header and shorter_side and header.pixels > STREAMED_PIXELS:
             return _reduced(path, shorter_side, header)

@@ -221,7 +221,7 @@ def convolve(
     at_once = upsampled and algorithm == "winograd" and upsample.is_supported(kernel)
     if upsampled and not at_once:
         images = upsample.upsample(images)
-    if padding == "reflect" and not at_once and min(images.shape[1:3]) < 2:
+    if padding == "reflect" and not at_once and any(length < 2 for length in images.shape[1:3]):
         raise ValueError(f"reflection padding needs 2 rows and columns, not {images.shape[1:3]}")
     return _convolution(images, kernel, bias, _Options(padding, algorithm, rectified, at_once))
 

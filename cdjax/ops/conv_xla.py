@@ -17,6 +17,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array, lax
 
+from cdjax.ops.sizes import is_known
+
 _FEWEST = 17
 """Channels of inputs or outputs from which XLA uses YNNPACK."""
 _HALF_VECTOR = 8
@@ -64,7 +66,7 @@ def convolve_exactly(images: Array, kernel: Array, padding: str) -> Array:
         kernel = jnp.pad(kernel, (_NONE, _NONE, more, _NONE))
     if features_out < _HALF_VECTOR:
         kernel = jnp.pad(kernel, (_NONE, _NONE, _NONE, (0, _HALF_VECTOR - features_out)))
-    if padding == "SAME" and (parts := _parts(images, kernel)) > 1:
+    if padding == "SAME" and is_known(images) and (parts := _parts(images, kernel)) > 1:
         return _side_by_side(images, kernel, parts)[..., :features_out]
     return convolve_plainly(images, kernel, padding)[..., :features_out]
 

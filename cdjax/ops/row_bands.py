@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from cdjax.ops.sizes import is_known
+
 _BYTES = 2**24
 """Bytes of a band's largest features, which fit in a CPU's last cache with those that follow."""
 
@@ -34,6 +36,8 @@ def by_bands(
     Returns:
         `function(images)`, bit for bit if the convolutions do not depend on the height.
     """
+    if not is_known(images):
+        return function(images)
     height = images.shape[1]
     # Lower bands would compute too many rows twice.
     rows = max(_BYTES // row_bytes // step * step, 8 * halo)

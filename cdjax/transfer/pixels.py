@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from cdjax.networks.spec import Spec
+from cdjax.ops.sizes import is_known
 
 Pixels = Array | np.ndarray[Any, Any]
 
@@ -100,12 +101,22 @@ def padded_size(size: Sequence[int], specs: Sequence[Spec]) -> tuple[int, int]:
     """Height and width grown to whole positions of the deepest features, at least 2 by 2."""
     stride = max(spec.stride for spec in specs)
     # The deepest convolution needs 2 positions to pad by reflection.
-    height, width = (max(-(-length // stride), 2) * stride for length in size)
+    height, width = (jax.core.max_dim(-(-length // stride), 2) * stride for length in size)
     return height, width
 
 
 def pad(images: Array, specs: Sequence[Spec]) -> Array:
     """Continues images (N, H, W, 3) by reflection at the bottom and right to `padded_size`."""
     grown = padded_size(images.shape[1:3], specs)
+    if not is_known(images):
+        for axis, length in enumerate(grown, 1):
+            images = jnp.take(images, _mirrored(images.shape[axis], length), axis)
+        return images
     more = [(0, new - old) for new, old in zip(grown, images.shape[1:3], strict=True)]
     return jnp.pad(images, [(0, 0), *more, (0, 0)], "symmetric")
+
+
+def _mirrored(length: int, grown: int) -> Array:
+    """The numbers of rows or columns that `pad` repeats, where a size is known only later."""
+    forth = jnp.arange(grown) % (2 * length)
+    return jnp.minimum(forth, 2 * length - 1 - forth)

@@ -12,6 +12,7 @@ from jax import Array, lax
 from numpy.typing import NDArray
 
 from cdjax.ops.matmul import mean_squared_error
+from cdjax.ops.sizes import is_known
 
 _POSITIONS_AT_ONCE = 2**13
 """Positions converted to float64 at a time. All of an image would need twice the memory of the
@@ -167,7 +168,7 @@ def sums64(features: Array, weights: Array | None = None) -> tuple[Array, Array]
         The sums of the vectors f, (C,), and of the products f^T f, (C, C), both float64.
     """
     height, width, channels = features.shape
-    step = max(1, min(height, _POSITIONS_AT_ONCE // width))
+    step = max(1, min(height, _POSITIONS_AT_ONCE // width)) if is_known(features) else 1
 
     def add(start: Array | int, rows: int, sums: tuple[Array, Array]) -> tuple[Array, Array]:
         part = lax.dynamic_slice_in_dim(features, start, rows)

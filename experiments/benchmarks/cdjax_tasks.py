@@ -54,6 +54,21 @@ def stylizer(task: Mapping[str, Any]) -> Work:
     return _work(run)
 
 
+def filmer(task: Mapping[str, Any]) -> Work:
+    """Stylises frames, (N, H, W, 3) uint8, with a style; the result is the last of them."""
+    from cdjax import stylize_frames
+
+    model, dtype = load_model(task["model"]), task["dtype"]
+
+    def run(frames: NDArray[np.uint8], style: NDArray[np.uint8]) -> Run:
+        result = frames[0]
+        for result in stylize_frames(model, frames, style, dtype=dtype):  # noqa: B007
+            pass
+        return {}, lambda: result
+
+    return _work(run)
+
+
 def trainer(task: Mapping[str, Any]) -> Work:
     """Makes steps of the encoder of the task's `stage` on a batch of images."""
     from cdjax.cli.allocator import run_in_calling_thread

@@ -185,6 +185,19 @@ def stylizer(task: Mapping[str, Any]) -> Work:
     return _work(task, run)
 
 
+def filmer(task: Mapping[str, Any]) -> Work:
+    """Stylises frames, (N, H, W, 3) uint8, one by one; the result is the last of them."""
+    encode, stylize = stylization(task)
+
+    def run(frames: NDArray[np.uint8], style: NDArray[np.uint8]) -> Run:
+        encoded = encode(style)
+        for pixels in frames:
+            result = stylize(pixels, encoded)
+        return {}, lambda: result
+
+    return _work(task, run)
+
+
 def _taps(encoder: nn.Module, image: Tensor) -> list[Tensor]:
     """relu1_1, relu2_1 and so on, the first ReLU of each block; the last is the output."""
     taps: dict[int, Tensor] = {}

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cdjax.checkpoints import store
 from cdjax.checkpoints.load import load_model
 from cdjax.checkpoints.pytorch import convert_paper_16x
-from cdjax.checkpoints.store import FORMAT_VERSION, abstract_params, save_model
+from cdjax.checkpoints.store import FORMAT_VERSION, abstract_params, checkpoint_size, save_model
 from cdjax.errors import CheckpointError
+from cdjax.io import atomic
 from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec, student
 from tests.checkpoints.stored import random_model
@@ -195,3 +197,42 @@ def test_the_published_model_comes_back(shared: Path, tmp_path: Path) -> None:
     model = convert_paper_16x(shared / "reference/wct16x")
     save_model(tmp_path / "model", model)
     assert same(load_model(tmp_path / "model"), model)
+
+
+def test_a_checkpoint_that_appears_during_the_work_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, path = random_model(seed=1), random_model(seed=2), tmp_path / "model"
+
+    def slow(arrays: Any) -> int:
+        monkeypatch.undo()
+        save_model(path, first)  # As another process does.
+        return checkpoint_size(arrays)
+
+    monkeypatch.setattr(store, "checkpoint_size", slow)
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        save_model(path, second)
+    assert same(load_model(path), first)
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_replacement_that_was_cut_short_is_put_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, path = [random_model(seed=seed) for seed in range(3)], tmp_path / "model"
+    save_model(path, models[0])
+    (path / "notes.txt").write_text("mine")
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(atomic, "_empty", end)
+        with pytest.raises(KeyboardInterrupt):
+            save_model(path, models[1], overwrite=True)
+    assert same(load_model(path), models[1])
+    with pytest.raises(CheckpointError, match="already exists"):
+        save_model(path, models[2])
+    assert same(load_model(path), models[1])
+    assert (path / "notes.txt").read_text() == "mine"
+    assert os.listdir(tmp_path) == ["model"]

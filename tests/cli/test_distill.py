@@ -18,6 +18,7 @@ from PIL import Image
 
 from cdjax import encode_style, load_model, stylize
 from cdjax.cli import training_log
+from cdjax.cli.distill_options import parse
 from cdjax.cli.distill_report import read_log
 from cdjax.cli.main import main
 from cdjax.cli.training_log import Watch, picture_grid
@@ -174,6 +175,19 @@ def test_a_phase_that_goes_on_appends(tmp_path: Path) -> None:
             log.write('{"st')  # As a run that is killed may leave it.
     assert [record["step"] for record in read_log(tmp_path / "log.jsonl")] == [1, 2, 3]
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_quiet_prints_nothing_and_logs_everything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], quiet: bool
+) -> None:
+    assert parse(["-q"] if quiet else []).quiet == quiet
+    watching, task = Watch(quiet=quiet), phase_of(1)
+    watching.on_progress(Progress("teacher", message="teacher: normalising"))
+    with watching.phase(task, tmp_path, batch=4) as phase:
+        phase.on_progress(Progress(task.name, 1, 1, {"loss": 1.0}))
+    assert bool(capsys.readouterr().err) != quiet
+    assert len(read_log(tmp_path / "log.jsonl")) == 1
 
 
 def test_a_full_disk_ends_the_log_with_an_error(tmp_path: Path) -> None:

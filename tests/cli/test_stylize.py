@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -467,3 +468,34 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     ]:
         assert f"--{option} " in text
     assert "default wct-16x" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("damage", ["pixels", "samples per pixel"])
+def test_libraries_do_not_print_what_is_said_in_one_line(
+    pair: Path,
+    weights: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    damage: str,
+) -> None:
+    path = pair / "broken.tif"
+    Image.fromarray(random_image(*SIZE)).save(path, compression="tiff_adobe_deflate")
+    data = path.read_bytes()
+    if damage == "pixels":
+        path.write_bytes(data[:20] + bytes(100) + data[120:])
+    else:
+        tag = struct.pack("<HHI", 277, 3, 1)
+        path.write_bytes(data.replace(tag + b"\3\0", tag + b"\0\1", 1))
+    assert run(weights, "broken.tif", "s.png", "-o", "out.png") == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("cdjax: error: broken.tif: ")
+    assert not caplog.records  # Without pytest, they would be on stderr.
+
+
+def test_what_killed_runs_have_left_is_removed(pair: Path, weights: Path) -> None:
+    (pair / "out").mkdir()
+    (pair / "out" / ".cdjax-0123456789abcdef.part").write_text("half a picture")
+    (pair / "out" / ".mine").write_text("mine")
+    assert run(weights, "c.png", "s.png", "-o", "out/") == 0
+    assert names(pair / "out") == [".mine", "c__s.png"]

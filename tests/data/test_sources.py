@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,9 +19,9 @@ from PIL import Image, ImageCms
 
 from cdjax.data.loader import Batches, DataConfig
 from cdjax.data.pairs import Pairs
-from cdjax.data.sources import decode
+from cdjax.data.sources import Folder, decode
 from cdjax.distillation.config import DistillationConfig, Styles
-from cdjax.errors import DataError
+from cdjax.errors import BrokenImageError, DataError
 from tests.pictures import encoded, numbers, picture
 
 COUNT = 10
@@ -210,3 +211,11 @@ def test_tfds_that_cannot_be_had(tfds_dir: Path, tmp_path: Path) -> None:
     shard.unlink()
     with pytest.raises(DataError, match=f"{shard.name} is missing"):
         Batches(coco(copy))
+
+
+def test_a_broken_image_is_told_in_one_line_and_nothing_else(tmp_path: Path) -> None:
+    """Warnings are errors here: in a process that reads ahead, Pillow's would be printed."""
+    path = tmp_path / "broken.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<IHHHII", 8, 2, 0x100, 4, 1, 2**31) + bytes(4))
+    with pytest.raises(BrokenImageError, match=r"^broken\.tif: not an image, or broken, or not"):
+        Folder(tmp_path).read(0, shorter_side=32)

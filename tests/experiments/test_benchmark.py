@@ -12,7 +12,7 @@ import pytest
 
 from cdjax import Model, Spec, save_model, student, teacher
 from experiments import benchmark
-from experiments.benchmarks import gatys, stylization, tiles, training, ways
+from experiments.benchmarks import gatys, stylization, tiles, training, video, ways
 from experiments.benchmarks.inputs import read_pairs
 from experiments.benchmarks.report import report
 from experiments.benchmarks.worker import ROOT, worker
@@ -68,10 +68,13 @@ def test_pytorch_stands_beside_cdjax_with_the_tuned_ratio_first(
     monkeypatch.setattr(ways, "available", lambda: ways.NAMES)
     monkeypatch.setattr(stylization, "available", lambda: ways.NAMES)
     monkeypatch.setattr(training, "available", lambda: ways.NAMES)
+    monkeypatch.setattr(video, "available", lambda: ways.NAMES)
+    monkeypatch.setattr(video, "_flicker", lambda model, smoothing: 1.0 / smoothing)
     heads = ["tuned PyTorch / cdjax", "plain PyTorch / cdjax"]
     sizes = ["--weights", "small", "--sizes", "32", "48", "--runs", "1"]
     steps = ["--training", "--stages", "2", "--crop", "32", "--batch", "2"]
-    for options, names in ((sizes, ["32", "48"]), (steps, ["2"])):
+    film = ["--video", "--weights", "small", "--sizes", "32", "--runs", "1", "--frames", "6"]
+    for options, names in ((film, ["64 x 32"]), (sizes, ["32", "48"]), (steps, ["2"])):
         assert benchmark.main(options) == 0
         found = tables(capsys.readouterr().out)
         for heading, values in (

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from cdjax.io.atomic import atomic_file, atomic_folder, check_space, write_bytes, write_text
+from cdjax.io import atomic
+from cdjax.io.atomic import (
+    atomic_file,
+    atomic_folder,
+    check_space,
+    finish_replacing,
+    write_bytes,
+    write_text,
+)
 
 
 def test_a_file_is_written_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -163,3 +171,71 @@ def test_space_is_checked_and_given_back(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"space|large"):
         check_space(tmp_path, 2**60)
     assert os.listdir(tmp_path) == []
+
+
+def killed_in_replacing(folder: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Replaces a folder up to a step, as far as a process would get that is killed there."""
+
+    def end(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def replace() -> None:
+        with atomic_folder(folder, ours=is_ours) as temporary:
+            (temporary / "page").write_text("new")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(atomic, where, end)
+        with pytest.raises(KeyboardInterrupt):
+            replace()
+
+
+def is_ours(path: Path) -> bool:
+    return path.name == "page"
+
+
+@pytest.mark.parametrize(
+    ("step", "page"), [("_exchange", "old"), ("_empty", "new"), ("_move_others", "new")]
+)
+def test_a_folder_whose_replacement_was_cut_short_is_put_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, page: str
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "page").write_text("old")
+    (folder / "mine").write_text("mine")
+    killed_in_replacing(folder, monkeypatch, step)
+    assert len(os.listdir(tmp_path)) == 2
+    assert (folder / "page").read_text() == page
+    finish_replacing(tmp_path / "another", lambda _: is_ours)
+    assert len(os.listdir(tmp_path)) == 2
+    finish_replacing(folder, lambda _: is_ours)
+    assert os.listdir(tmp_path) == ["out"]
+    assert (folder / "page").read_text() == page
+    assert (folder / "mine").read_text() == "mine"
+
+
+def test_a_folder_that_was_away_for_a_moment_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, away = tmp_path / "out", []
+    folder.mkdir()
+    (folder / "page").write_text("old")
+    rename = os.rename
+
+    def note(source: Path, target: Path) -> None:
+        rename(source, target)
+        if not folder.exists():
+            away.append(target)
+
+    # Where two names cannot be exchanged, the folder has another one for a moment.
+    monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    monkeypatch.setattr(os, "rename", note)
+    with atomic_folder(folder, ours=is_ours) as temporary:
+        (temporary / "page").write_text("new")
+    assert (folder / "page").read_text() == "new"
+    assert os.listdir(tmp_path) == ["out"]
+    (name,) = away
+    rename(folder, name)  # As if the process had been killed then.
+    finish_replacing(folder, lambda _: is_ours)
+    assert os.listdir(tmp_path) == ["out"]
+    assert (folder / "page").read_text() == "new"

@@ -132,6 +132,8 @@ def test_what_costs_more_than_it_is_worth_is_refused(
     else:
         monkeypatch.setattr(limits, "_MEMORY", 2**20)
         message = r"\d+x\d+ pixels, would take .* GiB to decode"
+        if name == "claims.qoi" and size is None:
+            message = "20000x20000 pixels, but 64 bytes, .* hardly a picture; scale it"
         if name == "large.webp":
             image(path, "RGB", 3000, 3000)
         else:
@@ -139,6 +141,33 @@ def test_what_costs_more_than_it_is_worth_is_refused(
     with pytest.raises(ImageError, match=rf"{name}: {message}") as caught:
         open_picture(path, size)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [None, 64])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_file_has_some_bits_for_every_block(
+    tmp_path: Path, size: int | None, progressive: bool
+) -> None:
+    path = image(tmp_path / "flat.jpg", "L", 4200, 4200)
+    Image.open(path).save(path, optimize=True, progressive=progressive)
+    assert read_picture(path, 64).pixels.shape == (64, 64, 3)
+    # So many pixels that each block of 64 has fewer bits than any picture could have.
+    side = int((path.stat().st_size * (520 if progressive else 260)) ** 0.5)
+    claimed = path.read_bytes().replace(
+        struct.pack(">HH", 4200, 4200), struct.pack(">HH", side, side), 1
+    )
+    path.write_bytes(claimed)
+    with pytest.raises(ImageError, match=r"flat\.jpg: .* more than its [\d,]+ bytes can hold"):
+        open_picture(path, size)
+
+
+def test_large_pictures_in_few_bytes_are_read_only_if_they_are_scaled(tmp_path: Path) -> None:
+    path = image(tmp_path / "page.png", "1", 5000, 5000)
+    with pytest.raises(ImageError, match=r"page\.png: 5000x5000 pixels, but .* hardly a picture"):
+        open_picture(path)
+    assert raster(open_picture(path, 64)).shape == (64, 64, 3)
+    flat = image(tmp_path / "flat.png", "RGB", 4200, 4200)
+    assert raster(open_picture(flat)).shape == (4200, 4200, 3)
 
 
 def test_large_one_bit_pictures_are_reduced_in_little_memory(

@@ -1,0 +1,180 @@
+"""`cdjax video`: a film, or a folder of its frames, repainted in the style of a painting."""
+
+import argparse
+import os
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cdjax.cli.outputs import already_exists, is_an_input
+from cdjax.cli.parser import (
+    Parser,
+    add_model_options,
+    add_picture_options,
+    add_style_options,
+    within,
+)
+from cdjax.errors import UsageError
+
+if TYPE_CHECKING:
+    from cdjax.cli.filming import Source
+    from cdjax.cli.interrupts import InterruptGuard
+    from cdjax.cli.jobs import Job
+    from cdjax.cli.progress import ProgressBar
+
+_RATE = Fraction(25)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit status."""
+    options = _parse(arguments)
+    if options.quiet:
+        warnings.simplefilter("ignore")
+    from cdjax.cli.chosen_model import model_name
+    from cdjax.cli.interrupts import run_interruptibly
+    from cdjax.cli.jobs import Outcome
+    from cdjax.cli.standard import already_there, print_outcome
+
+    job = _job(options)
+    if _exists(job.output) and not options.overwrite:
+        if options.json:
+            print_outcome(already_there(job))
+        raise already_exists(job.output)
+    model_name(options)
+    began = time.monotonic()
+    try:
+        size = run_interruptibly(partial(_film, options, job))
+    except (ValueError, OSError) as error:
+        if options.json:
+            print_outcome(Outcome(job, "failed", str(error), time.monotonic() - began))
+        raise
+    if options.json:
+        print_outcome(Outcome(job, "made", None, time.monotonic() - began, size))
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(
+        prog="cdjax video",
+        description="Repaint FILM in the style of STYLE. FILM is a film or a folder of pictures, "
+        "one a frame, in the order of their names. OUT is a film (.mp4, .mov, .mkv) or a folder, "
+        "which gets the frames as PNG. The audio is kept as it is.",
+    )
+    add = parser.add_argument
+    add("film", type=Path, metavar="FILM", help="a film, or a folder of frames")
+    add("style", type=Path, metavar="STYLE", help="an image")
+    add_picture_options(parser, leave_out=("--quality",))
+    crf = "constant rate factor of H.264, 0 (no loss, large) to 51 (%(default)s)"
+    add("--crf", type=within(int, 0, 51), default=18, metavar="N", help=crf)
+    add("--rate", type=_rate, metavar="R", help="frames a second of a folder of frames (25)")
+    add_style_options(parser)
+    frames = "frames over which statistics are averaged; 1: every frame by itself (%(default)s)"
+    add("--smoothing", type=within(int, 1, 1000), default=8, metavar="N", help=frames)
+    add_model_options(parser)
+    return parser.parse_args(arguments)
+
+
+def _rate(text: str) -> Fraction:
+    """Frames a second, from `25`, `29.97` or `30000/1001`."""
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not Fraction(1, 10) <= rate <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate from 0.1 to 1000, such as 25")
+    return rate.limit_denominator(1001)
+
+
+def _job(options: argparse.Namespace) -> "Job":
+    """The film to make, as far as it can be checked without reading a file."""
+    from cdjax.cli.jobs import Job, check_folder, images_in
+    from cdjax.video.encoding import CONTAINERS, check_container
+
+    film, style, output = options.film, options.style, Path(options.output)
+    images_in(film, "film") if film.is_dir() else _check_file(film, "film")
+    _check_file(style, "style")
+    if options.rate is not None and not film.is_dir():
+        raise UsageError("--rate: is for folders of frames; a film has a rate")
+    if output.resolve() in {film.resolve(), style.resolve()}:
+        raise is_an_input(output)
+    if output.suffix and not output.is_dir() and not options.output.endswith(("/", os.sep)):
+        check_container(output)
+    is_folder = output.suffix.lower() not in CONTAINERS
+    if output.is_file() if is_folder else output.is_dir():
+        raise UsageError(f"output {output}: is {'a file' if is_folder else 'a folder'}")
+    if not output.parent.is_dir():
+        raise UsageError(f"output {output}: the folder {output.parent} does not exist")
+    check_folder(output.parent)
+    return Job(film, (style,), output)
+
+
+def _check_file(path: Path, role: str) -> None:
+    if not path.is_file():
+        reason = "is not a file" if path.exists() else "no such file or folder"
+        raise UsageError(f"{role} {path}: {reason}")
+
+
+def _exists(output: Path) -> bool:
+    """Whether there is anything in the output's place; an empty folder is nothing."""
+    return os.path.lexists(output) and not (output.is_dir() and not any(output.iterdir()))
+
+
+def _film(options: argparse.Namespace, job: "Job", guard: "InterruptGuard") -> tuple[int, int]:
+    """Makes the film; returns its width and height."""
+    from cdjax.cli.chosen_model import load_chosen
+    from cdjax.cli.filming import FilmSettings, frame_size, make_film, read_frames
+    from cdjax.cli.painting import within_memory
+    from cdjax.cli.progress import ProgressBar
+    from cdjax.io.digest import sha256
+    from cdjax.io.streaming import read_picture
+    from cdjax.tiling.resume import run_key
+    from cdjax.transfer.stylize import encode_style
+    from cdjax.video.segments import SEGMENT, SegmentFolder
+    from cdjax.video.stylize import FrameSettings
+
+    given = vars(options)
+    with ProgressBar("frame", guard=guard, keep=True, quiet=options.quiet) as bar:
+        source = _source(options, bar)
+        size = frame_size(source, options.content_size)
+        model = load_chosen(options)
+        painting = read_picture(job.styles[0], options.style_size)
+        frames = FrameSettings(**{f.name: given[f.name] for f in fields(FrameSettings)})
+        settings = FilmSettings(frames, size, options.crf, options.strip, options.overwrite)
+        files = [sha256(path) for path in (*source.paths, job.styles[0])]
+        # What only the last step needs may be another when the run is continued.
+        key = replace(settings, strip=False, overwrite=False)
+        made_of = (files, key, options.style_size, source.rate, SEGMENT, job.output.name)
+        kept = SegmentFolder(job.output.resolve().parent, run_key(model, *made_of))
+        what = f"{job.content}: {size[1]}x{size[0]} pixels"
+        with kept.made(), within_memory(what, "--content-size"):
+            colors_of = None
+            if options.preserve_color == "match":
+                colors_of, _ = next(read_frames(source, size, bar))
+                settings = replace(settings, frames=replace(frames, preserve_color=None))
+            pixels = painting.pixels
+            style = encode_style(model, pixels, dtype=options.dtype, colors_of=colors_of)
+            make_film(model, source, style, job.output, settings, kept, guard, bar)
+    return size[1], size[0]
+
+
+def _source(options: argparse.Namespace, bar: "ProgressBar") -> "Source":
+    from cdjax.cli.jobs import images_in
+    from cdjax.video.encoding import CONTAINERS, check_audio
+    from cdjax.video.films import open_film
+    from cdjax.video.frame_folder import open_folder
+    from cdjax.video.libav import library
+
+    output = Path(options.output)
+    if output.suffix.lower() in CONTAINERS:
+        library()
+    if options.film.is_dir():
+        return open_folder(images_in(options.film, "film"), options.rate or _RATE)
+    film = open_film(options.film, bar)
+    if output.suffix.lower() in CONTAINERS:
+        check_audio(film, output)
+    return film

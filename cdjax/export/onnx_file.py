@@ -1,0 +1,69 @@
+"""A model -> an ONNX file that stylises pictures of any size."""
+
+import json
+
+from cdjax.checkpoints.store import config_to_json
+from cdjax.errors import ExportError
+from cdjax.export import onnx_networks as networks
+from cdjax.export.graph import Graph
+from cdjax.model import Model
+from cdjax.transfer.stylize import check_transform
+
+TOLERANCE = 1e-3
+"""The largest difference between a pixel, in [0, 1], of onnxruntime on a CPU and of cdjax."""
+
+_ABOUT = """\
+Style transfer by AdaIN. Inputs: content (N, H, W, 3) and style (1 or N, h, w, 3), float32, RGB in \
+[0, 1], of any size from 1 pixel; alpha, a float32 number, the strength of the style. Output: \
+result, float32 in [0, 1], of the content's shape."""
+
+
+def to_onnx(model: Model, *, transform: str | None = None) -> bytes:
+    """The file of a graph that computes `cdjax.stylize` by AdaIN.
+
+    Its inputs are `content` (N, H, W, 3) and `style` (1 or N, h, w, 3), float32, RGB in [0, 1], and
+    `alpha`, a float32 scalar; its output `result` is float32 in [0, 1], of the content's shape. All
+    lengths but the last may differ from call to call. Pixels differ from those of cdjax by at most
+    `TOLERANCE`.
+
+    Args:
+        model: any model that stylises.
+        transform: `"adain"`; by default the model's method.
+
+    Raises:
+        ExportError: if the transform is another one. ONNX has no decompositions of matrices.
+        ValueError: if the model cannot stylise or there is no such transform.
+    """
+    name = check_transform(model, transform, 0.0)
+    if name != "adain":
+        raise ExportError(
+            f"ONNX has no decompositions of matrices, which {name} needs; write a .stablehlo file, "
+            "or take the transform adain"
+        )
+    graph, specs = Graph(), model.config.specs
+    stride = max(spec.stride for spec in specs)
+    content, style = (
+        graph.add("Transpose", name, perm=[0, 3, 1, 2]) for name in ("content", "style")
+    )
+    height, width = networks.lengths(graph, content)
+    images, style = (networks.pad(graph, each, stride) for each in (content, style))
+    for spec in specs:
+        params = model.params[f"stage{spec.stage}"]
+        strength = graph.constant(float(model.config.strength_of(spec.stage)))
+        share = graph.add("Min", graph.add("Mul", "alpha", strength), graph.constant(1.0))
+        features, of_style = (
+            networks.encode(graph, params["encoder"], spec, each) for each in (images, style)
+        )
+        features = networks.adain(graph, features, of_style, share)
+        images = networks.decode(graph, params["decoder"], spec, features)
+    images = networks.crop(graph, images, height, width)
+    images = graph.add("Clip", images, graph.constant(0.0), graph.constant(1.0))
+    result = graph.add("Transpose", images, perm=[0, 2, 3, 1])
+    shape = ("batch", "height", "width", 3)
+    return graph.to_model(
+        {"content": shape, "style": ("styles", "style_height", "style_width", 3), "alpha": ()},
+        {"result": (result, shape)},
+        name="stylize",
+        about=_ABOUT,
+        metadata={"cdjax": json.dumps(config_to_json(model.config, embeddings=()))},
+    )

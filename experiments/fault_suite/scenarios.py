@@ -1,0 +1,155 @@
+"""Runs of commands that are killed, run out of disk or meet each other, and what they should make.
+
+Each has a folder of its own for every try: inputs are outside of it, results are in it.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+from cdjax.checkpoints.orbax_file import array_names, open_array, read_array
+from cdjax.cli.distill_report import read_log
+from experiments.fault_suite.processes import NO_LIMITS, Command, Ended, Limits
+from experiments.fault_suite.verdicts import files_in
+
+SECONDS = 300
+"""In which every run ends."""
+_MODEL = ("--weights", "{inputs}/model")
+_PAIR = ("{inputs}/c.png", "{inputs}/s.png")
+_ONCE = ("--scales", "1", "--model", "{inputs}/model", "--content-layers", "relu2_1")
+_STYLE_LAYERS = ("--style-layers", "relu1_1", "relu2_1")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command and its results.
+
+    Attributes:
+        name: for messages.
+        arguments: of `cdjax`, with `{inputs}` for the folder of the inputs.
+        results: from the folder to what has to be the same in every run, by name.
+        before: the arguments of a run before, for results that are replaced.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    results: Callable[[Path], Mapping[str, str]] = files_in
+    before: tuple[str, ...] = ()
+
+    def start(
+        self,
+        context: ForkServerContext,
+        inputs: Path,
+        folder: Path,
+        limits: Limits = NO_LIMITS,
+        *,
+        first: bool = False,
+    ) -> Command:
+        """Starts the command, or the one before, in a folder."""
+        arguments = self.before if first else self.arguments
+        given = [argument.replace("{inputs}", str(inputs)) for argument in arguments]
+        return Command(context, given, folder, limits)
+
+    def run(
+        self,
+        context: ForkServerContext,
+        inputs: Path,
+        folder: Path,
+        limits: Limits = NO_LIMITS,
+        *,
+        first: bool = False,
+    ) -> Ended:
+        """Runs it to its end, however long that takes within `SECONDS`."""
+        return self.start(context, inputs, folder, limits, first=first).wait(SECONDS)
+
+
+def models_in(folder: Path) -> dict[str, str]:
+    """The arrays of every checkpoint below a folder; the bytes of its files differ every time."""
+    found = {}
+    for sums in sorted(folder.rglob("SHA256SUMS")):
+        name, digest = sums.parent.relative_to(folder).as_posix(), hashlib.sha256()
+        try:
+            for array in sorted(array_names(sums.parent / "params")):
+                values = read_array(open_array(sums.parent / "params", array))
+                digest.update(f"{array} {values.shape}".encode() + values.tobytes())
+            found[name] = digest.hexdigest()
+        except Exception as error:  # TensorStore's are of many kinds.
+            found[name] = f"damaged: {error}"
+    return found
+
+
+def distilled(folder: Path) -> dict[str, str]:
+    """The models of a distillation, and the loss of every step."""
+    found = models_in(folder)
+    for log in sorted(folder.glob("run/**/log.jsonl")):
+        losses = [f"{record['step']}: {record['loss']!r}" for record in read_log(log)]
+        found[log.relative_to(folder).as_posix()] = "\n".join(losses)
+    return found
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a relative path is of a temporary file."""
+    return any(part.startswith(".cdjax") or "orbax-checkpoint-tmp" in part for part in
+               Path(name).parts)  # fmt: skip
+
+
+STYLIZE = (
+    Scenario("batch", ("stylize", "{inputs}/contents", "{inputs}/s.png", "-o", "out", *_MODEL)),
+    Scenario(
+        "batch that overwrites",
+        ("stylize", "{inputs}/contents", "{inputs}/s.png", "-o", "out", "--overwrite", *_MODEL),
+        before=(
+            *("stylize", "{inputs}/contents", "{inputs}/c.png", "-o", "out", "--alpha", "0.5"),
+            *_MODEL,
+        ),
+    ),
+    Scenario(
+        "windows",
+        (
+            *("stylize", "{inputs}/large.png", "{inputs}/s.png", "-o", "out.png"),
+            *("--memory", "2MB", *_MODEL),
+        ),
+    ),
+)
+OPTIMIZE = (
+    Scenario(
+        "optimize",
+        (
+            *("optimize", *_PAIR, "-o", "out.png", "--steps", "40", "--preview-every", "2"),
+            *(*_ONCE, *_STYLE_LAYERS),
+        ),
+    ),
+)
+DISTILL = (
+    Scenario(
+        "distill",
+        (
+            *(
+                "distill",
+                "--quiet",
+                "--output",
+                "run",
+                "--teacher",
+                "{inputs}/teacher",
+                "--stages",
+                "1",
+            ),
+            *("--data.crop", "32", "--data.batch", "2", "--start.method", "random"),
+            *("--start.images", "4", "--start.crop", "32", "--start.decoder-images", "4"),
+            *("--start.positions", "600", "--student-autoencoder.whitened", "False"),
+            *("--student-decoder.whitened", "False", "--student-autoencoder.steps", "4"),
+            *("--student-decoder.steps", "4", "--save-every", "2", "--pictures-every", "4"),
+        ),
+        distilled,
+    ),
+)
+CONVERT = (
+    Scenario(
+        "convert a checkpoint",
+        ("convert", "{inputs}/model", "-o", "out", "--overwrite"),
+        models_in,
+        before=("convert", "{inputs}/teacher", "-o", "out"),
+    ),
+)

@@ -1,0 +1,144 @@
+"""Provokes faults: damaged files, kills, full disks, forbidden files, two processes in one folder.
+
+    python -m experiments.faults [--mutants 1200] [--kills 200] [--kinds KIND ...] [--seed 0]
+    python -m experiments.faults --slice
+
+Commands of cdjax run in processes of their own. For each kind of fault a row of a table has the
+tries, those that made their result, those that were refused in one line, and what was wrong. The
+exit status is 1 if anything was.
+"""
+
+import argparse
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+from PIL import Image
+
+from cdjax.cli.parser import Parser, within
+from cdjax.cli.report import about, document, facts, table
+from experiments.benchmarks.report import say
+from experiments.fault_suite import samples, scenarios
+from experiments.fault_suite.full_disk import full_disk
+from experiments.fault_suite.kills import Kills
+from experiments.fault_suite.mutants import Mutants
+from experiments.fault_suite.permissions import permissions
+from experiments.fault_suite.processes import Worker, server
+from experiments.fault_suite.two_processes import two_processes
+from experiments.fault_suite.verdicts import FAULTS, Tally
+
+_KINDS = (
+    *("pictures", "weights", "stylize", "optimize", "distill", "convert"),
+    *("disk", "permissions", "pairs"),
+)
+_SHARES = {"stylize": 0.5, "optimize": 0.2, "distill": 0.2, "convert": 0.1}
+_KILLED = {
+    "stylize": scenarios.STYLIZE,
+    "optimize": scenarios.OPTIMIZE,
+    "distill": scenarios.DISTILL,
+    "convert": scenarios.CONVERT,
+}
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog="python -m experiments.faults", description=__doc__)
+    add, count = parser.add_argument, within(int, 1, 10**6)
+    add("--mutants", type=count, metavar="N", help="damaged files (1200; with --slice 120)")
+    kills = "killed commands (200; 8); a third as often disks are full, a tenth as often two meet"
+    add("--kills", type=count, metavar="N", help=kills)
+    add("--slice", action="store_true", help="a tenth of it, without large pictures")
+    what = "what to try: damaged pictures and weights, kills of four commands, and so on (all)"
+    add("--kinds", nargs="+", choices=_KINDS, default=_KINDS, metavar="KIND", help=what)
+    seed = within(int, 0, 10**6)
+    add("--seed", type=seed, default=0, metavar="N", help="of what is chosen at random (0)")
+    add("--first", type=seed, default=0, metavar="N", help="number of the first damaged file (0)")
+    keep = "folder for the files of tries in which something was wrong"
+    add("--keep", type=Path, metavar="FOLDER", help=keep)
+    options = parser.parse_args(arguments)
+    options.mutants = options.mutants or (120 if options.slice else 1200)
+    options.kills = options.kills or (8 if options.slice else 200)
+    return options
+
+
+def _write_inputs(context: ForkServerContext, folder: Path) -> None:
+    (folder / "contents").mkdir(parents=True)
+    samples.write_models(context, folder)
+    for name, seed in (("c", 1), ("s", 2), *((f"contents/{n}", n) for n in range(6))):
+        size = samples.WIDTH, samples.HEIGHT
+        Image.fromarray(samples.painted(*size, seed)).save(folder / f"{name}.png")
+    Image.fromarray(samples.painted(150, 140, 9)).save(folder / "large.png")
+
+
+def _tallies(options: argparse.Namespace, folder: Path) -> Iterator[Tally]:
+    """Every kind, one after the other."""
+    kinds, seed = options.kinds, options.seed
+    train = {"distill", "disk", "permissions", "pairs"} & set(kinds)
+    context = server(folder / "cache", train=bool(train) and options.kills > 1)
+    inputs, work = folder / "inputs", folder / "work"
+    _write_inputs(context, inputs)
+    numbers = range(options.first, options.first + options.mutants)
+    damaged = -(-options.mutants * 2 // 3) if "weights" in kinds else options.mutants
+    damaged = damaged if "pictures" in kinds else 0
+    with Worker(context) as worker:
+        mutants = Mutants(worker, inputs, seed, options.keep)
+        if "pictures" in kinds:
+            (folder / "pictures").mkdir()
+            pictures = samples.write_pictures(folder / "pictures", large=not options.slice)
+            yield mutants.pictures(pictures, numbers[:damaged])
+        if "weights" in kinds:
+            yield mutants.weights(numbers[damaged:])
+    kills = Kills(context, inputs, work, seed)
+    for name in _KILLED:
+        if name in kinds:
+            count = math.ceil(options.kills * _SHARES[name])
+            yield kills.run(f"kills of {name}", _KILLED[name], count)
+    if "disk" in kinds:
+        yield full_disk(context, inputs, work, math.ceil(options.kills / 3), seed)
+    if "permissions" in kinds:
+        yield permissions(context, inputs, work)
+    if "pairs" in kinds:
+        yield two_processes(context, inputs, work, math.ceil(options.kills / 10), seed)
+
+
+def _report(tallies: Sequence[Tally], command: Sequence[str], seconds: float) -> str:
+    rows = [
+        [
+            tally.kind,
+            str(tally.tries),
+            str(tally.made),
+            str(tally.refused),
+            *(str(tally.faults[name]) for name in FAULTS),
+        ]
+        for tally in tallies
+    ]
+    head = ["kind", "tries", "made", "refused in one line", *FAULTS]
+    notes = "".join(f"\n{tally.kind}: {tally.note}\n" for tally in tallies if tally.note)
+    known = about("python -m experiments.faults", command)
+    known["settings"] = {"seconds": f"{seconds:.0f}"}
+    return document("Faults", facts(known), {"Kinds": table(head, rows) + notes})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the suite; returns the exit status: 0; 1 if there was a fault."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options, began = _parse(arguments), time.monotonic()
+    tallies: list[Tally] = []
+    with ExitStack() as stack:
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="cdjax-faults-", ignore_cleanup_errors=True)
+        )
+        for tally in _tallies(options, Path(folder)):
+            tallies.append(tally)
+            taken, found = time.monotonic() - began, sum(tally.faults.values())
+            say(f"[{taken:6.0f} s] {tally.kind}: {tally.tries} tries, {found} faults")
+    print(_report(tallies, arguments, time.monotonic() - began), end="")
+    return int(any(tally.faults for tally in tallies))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
