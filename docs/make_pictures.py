@@ -149,7 +149,7 @@ def regions(inputs: Inputs) -> None:
         cdjax.stylize(model, content, night, mask=255 - butterfly),
         cdjax.stylize(model, content, [other, night], masks=[butterfly, 255 - butterfly]),
     ]
-    save("regions", in_rows(results, 3, 400), kilobytes=220)
+    save("regions", in_rows(results, 3, 260), kilobytes=44)
 
 
 def methods(inputs: Inputs) -> None:

@@ -49,9 +49,9 @@ def test_every_picture_is_its_pair_s_and_a_style_is_encoded_once(
     encoded = []
     encode = painting.encode_style
 
-    def counted(model: Model, pixels: NDArray[np.uint8], *, dtype: str) -> object:
+    def counted(model: Model, pixels: NDArray[np.uint8], **options: Any) -> object:
         encoded.append(pixels)
-        return encode(model, pixels, dtype=dtype)
+        return encode(model, pixels, **options)
 
     monkeypatch.setattr(painting, "encode_style", counted)
     assert run(jobs, lambda: model, Settings(alpha=0.5), InterruptGuard()) == 0
