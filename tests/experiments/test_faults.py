@@ -116,7 +116,7 @@ def test_a_slice_of_the_suite_finds_nothing() -> None:
     sizes = (
         "--slice",
         "--mutants",
-        "30",
+        "12",
         "--kills",
         "1",
         "--kinds",
