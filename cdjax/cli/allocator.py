@@ -6,8 +6,8 @@ import sys
 _KEEPING = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.hugetlb=1"
 """GLIBC_TUNABLES with which glibc keeps freed memory and takes it in huge pages."""
 
-STYLISATION = f"{_KEEPING}:glibc.malloc.arena_max=1"
-"""For windows: with more arenas, glibc maps what is too large for one and unmaps it again."""
+STYLISATION = _KEEPING
+"""For patches, which threads allocate at the same time, each from its own arena."""
 TRAINING = f"{_KEEPING}:glibc.malloc.top_pad={2**28}"
 """For training steps, whose threads allocate many small pieces at once, each from its own arena.
 In a single arena they would wait for each other during searches, which take long once a compiler
