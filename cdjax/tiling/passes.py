@@ -104,11 +104,7 @@ def _encode(
     Of regions, the sums of each, after that of its weights.
     """
     features = encode_stage(params, spec, to_float(piece.source)[None], dtype=dtype)[0]
-    rows, columns = (jnp.arange(size) for size in features.shape[:2])
-    inside = ((rows >= core[0]) & (rows < core[1]))[:, None] & (
-        (columns >= core[2]) & (columns < core[3])
-    )
-    sums = region_sums(features, weights_at(piece.regions, spec.stride), inside)
+    sums = region_sums(features, weights_at(piece.regions, spec.stride), core)
     return features if keep else None, sums
 
 

@@ -162,10 +162,7 @@ def sum_patches(
     pool: ThreadPoolExecutor,
     inside: tuple[int, int, int, int],
 ) -> tuple[NDArray[np.float64], ...]:
-    """The `region_sums` of a stage's features over a rectangle.
-
-    The rectangle is the first and one past the last of the rows, then of the columns.
-    """
+    """The `region_sums` of a stage's features over a rectangle."""
     side = features[0].shape[0]
 
     def of_patch(index: int) -> list[NDArray[np.float64]]:
@@ -179,11 +176,7 @@ def sum_patches(
 
 @partial(jax.jit, compiler_options=dict(EXACT_SOON))
 def _sums(features: Array, rectangle: Array, regions: Regions | None) -> tuple[Array, ...]:
-    rows, columns = (jnp.arange(side) for side in features.shape[:2])
-    inside = ((rows >= rectangle[0]) & (rows < rectangle[1]))[:, None] & (
-        (columns >= rectangle[2]) & (columns < rectangle[3])
-    )
-    return region_sums(features, weights_at(regions, SIDE // len(features)), inside)
+    return region_sums(features, weights_at(regions, SIDE // len(features)), rectangle)
 
 
 def transform_patches(

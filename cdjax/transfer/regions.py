@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from cdjax.networks.spec import Spec
 from cdjax.transfer.masks import fit_mask, is_full
@@ -178,11 +179,17 @@ def region_moments(features: Array, weights: Weights | None) -> tuple[Moments, .
     return tuple(moments(features, counts) for counts in weights.counts)
 
 
-def region_sums(features: Array, weights: Weights | None, inside: Array) -> tuple[Array, ...]:
-    """Sums over the positions of features (h, w, C), in float64, where `inside`, (h, w), is True.
+def region_sums(
+    features: Array, weights: Weights | None, rectangle: ArrayLike
+) -> tuple[Array, ...]:
+    """Sums over the positions of features (h, w, C) in a rectangle, in float64.
 
-    Those of `sums64`; with weights, of `weighted_sums64` for each region, one after the other.
+    Those of `sums64`; with weights, of `weighted_sums64` for each region, one after the other. The
+    rectangle is the first and one past the last of the rows, then of the columns.
     """
+    top, bottom, left, right = jnp.asarray(rectangle)
+    rows, columns = (jnp.arange(size) for size in features.shape[:2])
+    inside = ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))
     if weights is None:
         return sums64(features, inside)
     parts = (weighted_sums64(features, counts * inside) for counts in weights.counts)
