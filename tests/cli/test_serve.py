@@ -71,6 +71,7 @@ def server(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def client(server: Server, tmp_path: Path) -> Iterator[Any]:
     from gradio_client import Client
 
+    wait(lambda: not server.files(), "the files of earlier clients are removed")
     found = Client(server.url, verbose=False, download_files=tmp_path / "downloads")
     yield found
     found.close()
