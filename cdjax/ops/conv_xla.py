@@ -54,10 +54,13 @@ def convolve_plainly(
     )
 
 
-def convolve_exactly(images: Array, kernel: Array, padding: str) -> Array:
+def convolve_exactly(
+    images: Array, kernel: Array, padding: str, *, on_all_cores: bool = True
+) -> Array:
     """A 3x3 convolution for CPUs whose last bits do not depend on how an image was cut.
 
-    As `convolve_plainly`, with `"SAME"` or `"VALID"` padding.
+    As `convolve_plainly`, with `"SAME"` or `"VALID"` padding. `on_all_cores` is for a convolution
+    that runs alone: where several run at the same time, it only copies more.
     """
     features_out = kernel.shape[3]
     if max(kernel.shape[2:]) < _FEWEST:
@@ -66,7 +69,8 @@ def convolve_exactly(images: Array, kernel: Array, padding: str) -> Array:
         kernel = jnp.pad(kernel, (_NONE, _NONE, more, _NONE))
     if features_out < _HALF_VECTOR:
         kernel = jnp.pad(kernel, (_NONE, _NONE, _NONE, (0, _HALF_VECTOR - features_out)))
-    if padding == "SAME" and is_known(images) and (parts := _parts(images, kernel)) > 1:
+    alone = on_all_cores and padding == "SAME" and is_known(images)
+    if alone and (parts := _parts(images, kernel)) > 1:
         return _side_by_side(images, kernel, parts)[..., :features_out]
     return convolve_plainly(images, kernel, padding)[..., :features_out]
 

@@ -7,6 +7,7 @@ computed, and read by nothing that is inside.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -76,10 +77,11 @@ def convolve_patch(
     if upsampled:
         images = upsample.upsample(images)[:, 1:-1, 1:-1]
     # With zero padding, because XLA runs it faster than a convolution without.
+    convolve = partial(convolve_exactly, on_all_cores=False)
     if kernel.shape[2] <= NARROW:
-        features = convolve_same(images, kernel, convolve_exactly)
+        features = convolve_same(images, kernel, convolve)
     else:
-        features = convolve_exactly(images, kernel, "SAME")
+        features = convolve(images, kernel, "SAME")
     features = jax.nn.relu(features[:, 1:-1, 1:-1] + bias)
     return (max_pool(features) if pooled else features)[0]
 
