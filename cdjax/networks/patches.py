@@ -181,7 +181,8 @@ def decode_patches(
 def compile_layer(layer: Layer) -> None:
     """Compiles the program of a layer, once in a process. Programs can be compiled in parallel."""
     side = SIDE >> layer.level_before
-    patch = jnp.zeros((side, side, layer.widths[0]), layer.dtype)
+    # Made by NumPy: JAX would compile a program for every shape of zeros.
+    patch = jax.device_put(np.zeros((side, side, layer.widths[0]), layer.dtype))
     kernel, bias = (
         np.zeros((3, 3, *layer.widths), np.float32),
         np.zeros(layer.widths[1], np.float32),

@@ -64,15 +64,20 @@ def convolve_exactly(
     """
     features_out = kernel.shape[3]
     if max(kernel.shape[2:]) < _FEWEST:
-        more = (0, _FEWEST - kernel.shape[2])
-        images = jnp.pad(images, (_NONE, _NONE, _NONE, more))
-        kernel = jnp.pad(kernel, (_NONE, _NONE, more, _NONE))
+        more = _FEWEST - kernel.shape[2]
+        images, kernel = _with_zeros(images, 3, more), _with_zeros(kernel, 2, more)
     if features_out < _HALF_VECTOR:
-        kernel = jnp.pad(kernel, (_NONE, _NONE, _NONE, (0, _HALF_VECTOR - features_out)))
+        kernel = _with_zeros(kernel, 3, _HALF_VECTOR - features_out)
     alone = on_all_cores and padding == "SAME" and is_known(images)
     if alone and (parts := _parts(images, kernel)) > 1:
         return _side_by_side(images, kernel, parts)[..., :features_out]
     return convolve_plainly(images, kernel, padding)[..., :features_out]
+
+
+def _with_zeros(array: Array, axis: int, count: int) -> Array:
+    """An array with zeros behind it along an axis; faster to lower than `jnp.pad`."""
+    ends = [(0, count if each == axis else 0, 0) for each in range(array.ndim)]
+    return lax.pad(array, jnp.zeros((), array.dtype), ends)
 
 
 def _parts(images: Array, kernel: Array) -> int:

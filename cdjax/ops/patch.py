@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-import jax
+import jax.numpy as jnp
 from jax import Array, lax
 
 from cdjax.ops import upsample
@@ -75,27 +75,39 @@ def convolve_patch(
     """
     images = _surrounded(neighbours, borders)[None]
     if upsampled:
-        images = upsample.upsample(images)[:, 1:-1, 1:-1]
+        images = _inner(upsample.upsample(images))
     # With zero padding, because XLA runs it faster than a convolution without.
     convolve = partial(convolve_exactly, on_all_cores=False)
     if kernel.shape[2] <= NARROW:
         features = convolve_same(images, kernel, convolve)
     else:
         features = convolve(images, kernel, "SAME")
-    features = jax.nn.relu(features[:, 1:-1, 1:-1] + bias)
-    return (max_pool(features) if pooled else features)[0]
+    features = jnp.maximum(_inner(features) + bias, 0)
+    return lax.squeeze(max_pool(features) if pooled else features, [0])
 
 
 def _surrounded(neighbours: Sequence[Array], borders: Array) -> Array:
     """A patch with one more line on every side."""
-    rows = []
-    for i, part in enumerate((slice(-1, None), slice(None), slice(0, 1))):
-        left, middle, right = (patch[part] for patch in neighbours[3 * i : 3 * i + 3])
-        rows.append(lax.concatenate([left[:, -1:], middle, right[:, :1]], 1))
+    # Of primitive operations: those of jax.numpy take several times as long to trace and lower.
+    (height, width), rows = neighbours[4].shape[:2], []
+    for i, (top, bottom) in enumerate(((height - 1, height), (0, height), (0, 1))):
+        left, middle, right = neighbours[3 * i : 3 * i + 3]
+        columns = (left, width - 1, width), (middle, 0, width), (right, 0, 1)
+        parts = [lax.slice(a, (top, b, 0), (bottom, e, a.shape[2])) for a, b, e in columns]
+        rows.append(lax.concatenate(parts, 1))
     patch = lax.concatenate(rows, 0)
     for axis in (0, 1):
-        before, place, behind = borders[axis]
+        numbers = (lax.slice(borders, (axis, i), (axis + 1, i + 1)) for i in range(3))
+        before, place, behind = (lax.squeeze(number, [0, 1]) for number in numbers)
         for source, target in ((before, 0), (behind, place)):
-            line = lax.dynamic_slice_in_dim(patch, source, 1, axis)
-            patch = lax.dynamic_update_slice_in_dim(patch, line, target, axis)
+            line = lax.dynamic_slice_in_dim(patch, source, 1, axis, allow_negative_indices=False)
+            patch = lax.dynamic_update_slice_in_dim(
+                patch, line, target, axis, allow_negative_indices=False
+            )
     return patch
+
+
+def _inner(images: Array) -> Array:
+    """Images (N, H, W, C) without the lines on every side."""
+    n, height, width, channels = images.shape
+    return lax.slice(images, (0, 1, 1, 0), (n, height - 1, width - 1, channels))

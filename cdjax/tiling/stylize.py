@@ -34,7 +34,7 @@ from cdjax.transfer.pixels import check_pixels, check_range, padded_size
 from cdjax.transfer.regions import Regions, one_of, regions_of, styles_of
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.stylize import Style, check_model, check_style, check_transform, style_regions
-from cdjax.transfer.transforms import Affine, stage_alpha
+from cdjax.transfer.transforms import Affine
 
 
 def stylize_by_windows(
@@ -242,12 +242,13 @@ def _maps(
     model: Model, styles: Sequence[Style], name: str, alpha: float, regularization: float
 ) -> list[Callable[[tuple[Moments, ...]], tuple[Affine, ...]]]:
     """The maps of all stages, from the moments of their content in the region of each style."""
-    share, added = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
+    strength = jax.device_put(np.float32(alpha)), jax.device_put(np.float32(regularization))
     maps: list[Callable[[tuple[Moments, ...]], tuple[Affine, ...]]] = []
     of_styles = zip(*(style.moments for style in styles), strict=True)
     for spec, of_stage in zip(model.config.specs, of_styles, strict=True):
-        strength = stage_alpha(share, model.config.strength_of(spec.stage)), added
-        maps.append(partial(_stage_maps, styles=of_stage, strength=strength, name=name))
+        share = model.config.strength_of(spec.stage)
+        map_stage = partial(_stage_maps, strength=strength, share=share, name=name)
+        maps.append(partial(map_stage, styles=of_stage))
     return maps
 
 
@@ -255,10 +256,11 @@ def _stage_maps(
     contents: tuple[Moments, ...],
     styles: tuple[Moments, ...],
     strength: Strength,
+    share: float,
     name: str,
 ) -> tuple[Affine, ...]:
     pairs = zip(contents, styles, strict=True)
-    return tuple(stage_map(content, style, strength, name=name) for content, style in pairs)
+    return tuple(stage_map(*pair, strength, share, name=name) for pair in pairs)
 
 
 def _raster(image: Any, name: str) -> Raster:

@@ -188,7 +188,7 @@ def color_moments(image: Any) -> Moments:
         total += values.sum(0)
         products += values.T @ values
     found = (height * width, *mean_and_scatter(height * width, total, products))
-    return Moments(*(jnp.asarray(np.float32(part)) for part in found))
+    return Moments(*(jax.device_put(np.float32(part)) for part in found))
 
 
 @jax.jit

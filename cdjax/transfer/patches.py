@@ -96,16 +96,16 @@ def stylize_in_patches(
     """
     config = model.config
     grid, patches, in_regions = _patches(image, regions, config.specs)
-    content, (alpha, regularization) = patches, strength
+    content = patches
     with ThreadPoolExecutor(CORES, "cdjax-patch") as pool:
         _compile([*_encoding(config, dtype), *_decoding(config, dtype, name)], pool)
         for spec, *of_styles in zip(config.specs, *styles, strict=True):
             params = model.params[f"stage{spec.stage}"]
             features = encode_patches(params["encoder"], spec, patches, grid, pool, dtype=dtype)
             of_contents = _moments(features, in_regions, spec, grid, pool)
-            share = stage_alpha(alpha, config.strength_of(spec.stage))
+            share = config.strength_of(spec.stage)
             maps = [
-                stage_map(of_content, of_style, (share, regularization), name=name)
+                stage_map(of_content, of_style, strength, share, name=name)
                 for of_content, of_style in zip(of_contents, of_styles, strict=True)
             ]
             features = transform_patches(tuple(maps), features, in_regions, pool)
@@ -116,9 +116,12 @@ def stylize_in_patches(
 
 
 @partial(jax.jit, static_argnames="name", compiler_options=dict(EXACT_SOONEST))
-def stage_map(content: Moments, style: Moments, strength: Strength, *, name: str) -> Affine:
-    """The map of a stage; `strength` is the share of the transform and the regularization."""
-    return TRANSFORMS[name](content, style, *strength)
+def stage_map(
+    content: Moments, style: Moments, strength: Strength, share: float, *, name: str
+) -> Affine:
+    """The map of a stage of a model; `share` is its `ModelConfig.strength_of`."""
+    alpha, regularization = strength
+    return TRANSFORMS[name](content, style, stage_alpha(alpha, share), regularization)
 
 
 RegionPatches = Sequence[Regions | None]
@@ -234,14 +237,14 @@ def _compile(tasks: Iterable[Callable[[], None]], pool: ThreadPoolExecutor) -> N
 
 @cache
 def _compile_sums(shape: tuple[int, int, int], dtype: jnp.dtype) -> None:
-    _sums(jnp.zeros(shape, dtype), np.zeros(4, np.int32), None)
+    _sums(jax.device_put(np.zeros(shape, dtype)), np.zeros(4, np.int32), None)
 
 
 @cache
 def _compile_maps(shape: tuple[int, int, int], dtype: jnp.dtype, name: str) -> None:
     channels = shape[-1]
     mean, scatter = np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32)
-    moments = Moments(*map(jnp.asarray, (np.float32(2), mean, scatter)))
-    strength = jnp.asarray(1.0, jnp.float32), jnp.asarray(0.0, jnp.float32)
-    affine = stage_map(moments, moments, strength, name=name)
-    _apply((affine,), jnp.zeros(shape, dtype), None)
+    moments = Moments(*map(jax.device_put, (np.float32(2), mean, scatter)))
+    strength = jax.device_put(np.float32(1)), jax.device_put(np.float32(0))
+    affine = stage_map(moments, moments, strength, 1.0, name=name)
+    _apply((affine,), jax.device_put(np.zeros(shape, dtype)), None)

@@ -203,7 +203,7 @@ def moments_of(sums: Sequence[Any], regions: Regions | None, positions: int) -> 
     found = []
     for count, *rest in zip(*(iter(sums),) * 3, strict=True):
         parts = (count, *mean_and_scatter(count + (count == 0), *rest))
-        found.append(Moments(*(jnp.asarray(np.float32(part)) for part in parts)))
+        found.append(Moments(*(jax.device_put(np.float32(part)) for part in parts)))
     return tuple(found)
 
 
