@@ -9,23 +9,23 @@ from cdjax.model import Model, ModelConfig
 def combine_models(models: Sequence[Model]) -> Model:
     """One model of the stages of several; stages of later models replace those of earlier ones.
 
-    Each stage of WCT encodes, transforms and decodes by itself, so that stages may come from
-    different teachers; the new configuration says which.
+    Each stage encodes, transforms and decodes by itself, so that stages may come from different
+    teachers; the new configuration says which.
 
     Args:
-        models: of one method, `"wct"` or `"encoder"`.
+        models: of one method.
 
     Returns:
         The combined model; its parameters are shared with `models`.
 
     Raises:
-        CheckpointError: if there are no models, or their methods differ or are `"adain"`.
+        CheckpointError: if there are no models, or their methods differ.
     """
     methods = {model.config.method for model in models}
-    if not methods or len(methods) > 1 or "adain" in methods:
+    if len(methods) != 1:
         found = ", ".join(sorted(methods)) or "none"
         raise CheckpointError(
-            f"only models of one method, wct or encoder, can be combined; these are of {found}"
+            f"only models of one method can be combined; these are of {found}"
         )
     origins = {spec.stage: (spec, model) for model in models for spec in model.config.specs}
     stages = sorted(origins, reverse=True)

@@ -216,7 +216,7 @@ class DistillationConfig:
         method: the transform that the networks are for: `"wct"` or `"adain"`.
         data: the images to train on, and the seed of everything random.
         styles: the second image of every pair (AdaIN and `student_transfer` only).
-        stages: which networks are made; AdaIN has one.
+        stages: which networks are made; the paper's AdaIN has one.
         strengths: of the transform at each stage, deepest first, from 0 to 1; by default those
             of `start.model`, or 1 everywhere. They are a part of the model, and `student_transfer`
             trains with them.
@@ -260,8 +260,6 @@ class DistillationConfig:
         wrong = [stage for stage in self.stages if not 1 <= stage <= 5]
         if wrong or not self.stages or len(set(self.stages)) < len(self.stages):
             raise ValueError(f"stages must be different numbers from 1 to 5, not {self.stages}")
-        if self.method == "adain" and len(self.stages) > 1:
-            raise ValueError(f"adain has one stage, the paper's is 4, not {self.stages}")
         if len(self.strengths) not in (0, len(self.stages)):
             raise ValueError(f"{len(self.stages)} stages need as many strengths, or none")
         check_strengths(self.strengths)

@@ -66,11 +66,17 @@ def test_one_teacher_is_named_once() -> None:
     assert combine_models([one, model_of("other", DEEP, seed=3)]).config.teacher == "other"
 
 
-def test_only_stages_of_one_method_that_stand_alone_are_combined() -> None:
+def test_stages_of_adain_are_combined() -> None:
+    deep, shallow = (random_model((spec,), method="adain") for spec in (DEEP, SHALLOW))
+    config = combine_models([shallow, deep]).config
+    assert (config.method, config.specs) == ("adain", (DEEP, SHALLOW))
+
+
+def test_only_stages_of_one_method_are_combined() -> None:
     adain = random_model((DEEP,), method="adain")
     for models, found in (
         ([], "none"),
-        ([adain, adain], "adain"),
+        ([adain, random_model((SHALLOW,))], "adain, wct"),
         ([random_model(), random_model((DEEP,), method="encoder")], "encoder, wct"),
     ):
         with pytest.raises(CheckpointError, match=f"can be combined; these are of {found}$"):

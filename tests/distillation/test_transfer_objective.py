@@ -43,7 +43,7 @@ WEIGHTS = Weights(pixel=100.0, content=3.0, style=1.0, sliced=1.0)
 DEPTHS = (1, 1, 1, 1, 1)
 CASCADES = {
     "wct": (Spec(2, (3, 4), DEPTHS), Spec(1, (3,), DEPTHS)),
-    "adain": (Spec(1, (4,), DEPTHS),),
+    "adain": (Spec(2, (4, 3), DEPTHS), Spec(1, (4,), DEPTHS)),
 }
 PAIRS = np.stack([models.random_image(4, 16, 16, seed=seed) for seed in (5, 6)], axis=1)
 
