@@ -24,9 +24,7 @@ def combine_models(models: Sequence[Model]) -> Model:
     methods = {model.config.method for model in models}
     if len(methods) != 1:
         found = ", ".join(sorted(methods)) or "none"
-        raise CheckpointError(
-            f"only models of one method can be combined; these are of {found}"
-        )
+        raise CheckpointError(f"only models of one method can be combined; these are of {found}")
     origins = {spec.stage: (spec, model) for model in models for spec in model.config.specs}
     stages = sorted(origins, reverse=True)
     teachers = {stage: origins[stage][1].config.teacher_of(stage) for stage in stages}

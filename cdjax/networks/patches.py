@@ -1,14 +1,15 @@
-"""Encoders and decoders on a CPU, patch by patch and layer by layer: one program for every size.
+"""Encoders and decoders on a CPU, patch by patch and block by block: one program for every size.
 
-An image is a grid of patches of `SIDE` pixels, at every layer. All patches pass through a layer
-before the next one runs, so nothing is computed twice. A layer is compiled once, for images of all
-sizes and for all networks that have a layer of its widths.
+An image is a grid of patches of `SIDE` pixels, at every layer. All patches pass through a block of
+one or two layers before the next one runs, so hardly anything is computed twice. A block is
+compiled once, for images of all sizes and for all networks that have layers of its widths.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +29,8 @@ SIDE = 128
 """Height and width of a patch, in pixels of the image: a multiple of every stride."""
 
 _DEEP = 2
-"""Level from which what is left to XLA's code generator takes little of the time."""
+"""Level from which features of a patch are small, and what is left to XLA's code generator takes
+little of the time."""
 
 Patches = Sequence[Array | NDArray[Any]]
 """Of an image or of a layer's features: (h, w, C) each, row by row."""
@@ -89,22 +91,22 @@ class Grid:
         return found
 
 
-class Layer(NamedTuple):
-    """What the program of a layer depends on.
+class Block(NamedTuple):
+    """What the program of one or two layers depends on.
 
     Attributes:
-        widths: input and output channels.
+        widths: channels of the input and behind every layer.
         level: log2 of the image pixels per position where it runs.
         pooled: whether 2x2 max-pooling follows.
         upsampled: whether nearest upsampling by 2 precedes.
-        dtype: float32 or bfloat16, in which it computes.
+        dtypes: of every layer, float32 or bfloat16, in which it computes.
     """
 
-    widths: tuple[int, int]
+    widths: tuple[int, ...]
     level: int
     pooled: bool
     upsampled: bool
-    dtype: DTypeLike
+    dtypes: tuple[DTypeLike, ...]
 
     @property
     def level_before(self) -> int:
@@ -112,20 +114,27 @@ class Layer(NamedTuple):
         return self.level + self.upsampled
 
 
-def _layer(conv: Conv, dtype: DTypeLike, *, pooled: bool) -> Layer:
+def blocks(convs: Sequence[Conv], dtype: DTypeLike) -> dict[tuple[str, ...], Block]:
+    """The layers of an encoder or a decoder in blocks: names, in order, and what runs them."""
+    groups: list[list[Conv]] = []
+    for conv in convs:
+        last = groups[-1][-1] if groups else conv
+        # A level with two layers is followed or preceded by one of half the size, so the last
+        # patches have at least two rows and columns of it.
+        together = groups and len(groups[-1]) == 1 and conv.level == last.level < _DEEP
+        if together and not last.pooled:
+            groups[-1].append(conv)
+        else:
+            groups.append([conv])
+    return {tuple(conv.name for conv in group): _block(group, dtype) for group in groups}
+
+
+def _block(convs: Sequence[Conv], dtype: DTypeLike) -> Block:
+    first, last = convs[0], convs[-1]
+    widths = first.features_in, *(conv.features_out for conv in convs)
     # As in `run_layers`: conv1_1 reads or makes the image, whose grey levels bfloat16 would round.
-    compute = jnp.dtype(jnp.float32 if conv.name == "conv1_1" else dtype)
-    return Layer((conv.features_in, conv.features_out), conv.level, pooled, conv.upsampled, compute)
-
-
-def encoder_layers(spec: Spec, dtype: DTypeLike) -> list[Layer]:
-    """The layers of an encoder, in order."""
-    return [_layer(conv, dtype, pooled=conv.pooled) for conv in spec.encoder]
-
-
-def decoder_layers(spec: Spec, dtype: DTypeLike) -> list[Layer]:
-    """The layers of a decoder, in order."""
-    return [_layer(conv, dtype, pooled=False) for conv in spec.decoder]
+    dtypes = (jnp.dtype(jnp.float32 if conv.name == "conv1_1" else dtype) for conv in convs)
+    return Block(widths, first.level, last.pooled, first.upsampled, tuple(dtypes))
 
 
 def encode_patches(
@@ -151,8 +160,8 @@ def encode_patches(
         The patches of the features relu{stage}_1, of that dtype.
     """
     params = params | {"conv1_1": _folded(params["conv0"], params["conv1_1"])}
-    for conv, layer in zip(spec.encoder, encoder_layers(spec, dtype), strict=True):
-        patches = _run_layer(layer, params[conv.name], patches, grid, pool)
+    for names, block in blocks(spec.encoder, dtype).items():
+        patches = _run_block(block, [params[name] for name in names], patches, grid, pool)
     return patches if spec.stage > 1 else [patch.astype(dtype) for patch in patches]
 
 
@@ -172,59 +181,71 @@ def decode_patches(
     Returns:
         The patches of the image, (SIDE, SIDE, 3), float32, at least 0 and not clipped above.
     """
-    for conv, layer in zip(spec.decoder, decoder_layers(spec, dtype), strict=True):
-        patches = _run_layer(layer, params[conv.name], patches, grid, pool)
+    for names, block in blocks(spec.decoder, dtype).items():
+        patches = _run_block(block, [params[name] for name in names], patches, grid, pool)
     return patches
 
 
 @cache
-def compile_layer(layer: Layer) -> None:
-    """Compiles the program of a layer, once in a process. Programs can be compiled in parallel."""
-    side = SIDE >> layer.level_before
+def compile_block(block: Block) -> None:
+    """Compiles the program of a block, once in a process. Programs can be compiled in parallel."""
+    side = SIDE >> block.level_before
     # Made by NumPy: JAX would compile a program for every shape of zeros.
-    patch = jax.device_put(np.zeros((side, side, layer.widths[0]), layer.dtype))
-    kernel, bias = (
-        np.zeros((3, 3, *layer.widths), np.float32),
-        np.zeros(layer.widths[1], np.float32),
-    )
-    _run_layer(layer, {"kernel": kernel, "bias": bias}, [patch], Grid((SIDE, SIDE)), None)
+    patch = jax.device_put(np.zeros((side, side, block.widths[0]), block.dtypes[0]))
+    layers = [
+        {"kernel": np.zeros((3, 3, *widths), np.float32), "bias": np.zeros(widths[1], np.float32)}
+        for widths in pairwise(block.widths)
+    ]
+    _run_block(block, layers, [patch], Grid((SIDE, SIDE)), None)
 
 
-def _run_layer(
-    layer: Layer,
-    parameters: Params,
+def _run_block(
+    block: Block,
+    layers: Sequence[Params],
     patches: Patches,
     grid: Grid,
     pool: ThreadPoolExecutor | None,
 ) -> Patches:
-    run = _run_deep if layer.level >= _DEEP else _run_shallow
-    borders = _borders(grid, layer.level_before, layer.upsampled)
+    run = _run_deep if block.level >= _DEEP else _run_shallow
+    borders = _borders(grid, block)
 
     def one(index: int) -> Array:
         around = [patches[place] for place in grid.neighbours[index]]
-        return run(around, parameters, borders[index], layer=layer).block_until_ready()
+        return run(around, layers, borders[index], block=block).block_until_ready()
 
     return list((map if pool is None else pool.map)(one, range(len(grid))))
 
 
 @lru_cache(maxsize=64)
-def _borders(grid: Grid, level: int, upsampled: bool) -> list[NDArray[np.int32]]:
-    """Of every patch, `Extent.borders` of its rows and its columns."""
-    ends = partial(Extent.borders, size=SIDE >> level, upsampled=upsampled)
-    extents = (grid.extents(index, level) for index in range(len(grid)))
-    return [np.array([ends(rows), ends(columns)], np.int32) for rows, columns in extents]
+def _borders(grid: Grid, block: Block) -> list[NDArray[np.int32]]:
+    """Of every patch and layer, `Extent.borders` of its rows and its columns."""
+    places = [(block.level_before, block.upsampled), (block.level, False)][: len(block.dtypes)]
+    return [
+        np.array(
+            [
+                [
+                    extent.borders(SIDE >> level, upsampled=upsampled)
+                    for extent in grid.extents(index, level)
+                ]
+                for level, upsampled in places
+            ],
+            np.int32,
+        )
+        for index in range(len(grid))
+    ]
 
 
-def _run(patches: Patches, parameters: Params, borders: Array, *, layer: Layer) -> Array:
-    kernel, bias = (jnp.asarray(parameters[name], layer.dtype) for name in ("kernel", "bias"))
-    cast = [jnp.asarray(patch, layer.dtype) for patch in patches]
-    return convolve_patch(
-        cast, kernel, bias, borders, pooled=layer.pooled, upsampled=layer.upsampled
-    )
+def _run(patches: Patches, layers: Sequence[Params], borders: Array, *, block: Block) -> Array:
+    given = [
+        (jnp.asarray(layer["kernel"], dtype), jnp.asarray(layer["bias"], dtype))
+        for layer, dtype in zip(layers, block.dtypes, strict=True)
+    ]
+    cast = [jnp.asarray(patch, block.dtypes[0]) for patch in patches]
+    return convolve_patch(cast, given, borders, pooled=block.pooled, upsampled=block.upsampled)
 
 
 _run_shallow, _run_deep = (
-    jax.jit(_run, static_argnames="layer", compiler_options=dict(settings))
+    jax.jit(_run, static_argnames="block", compiler_options=dict(settings))
     for settings in (EXACT_SOON, EXACT_SOONEST)
 )
 _folded = jax.jit(fold_colour, compiler_options=dict(EXACT_SOONEST))

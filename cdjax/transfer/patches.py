@@ -18,11 +18,10 @@ from cdjax.networks.patches import (
     SIDE,
     Grid,
     Patches,
-    compile_layer,
+    blocks,
+    compile_block,
     decode_patches,
-    decoder_layers,
     encode_patches,
-    encoder_layers,
 )
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT_SOON, EXACT_SOONEST, is_traced, runs_on_cpu
@@ -208,8 +207,8 @@ def _encoding(config: ModelConfig, dtype: DTypeLike) -> list[Callable[[], None]]
     """What must be compiled to encode, each thing once, what is needed first at the front."""
     found: dict[Any, Callable[[], None]] = {}
     for spec in config.specs:
-        for layer in encoder_layers(spec, dtype):
-            found.setdefault(layer, partial(compile_layer, layer))
+        for block in blocks(spec.encoder, dtype).values():
+            found.setdefault(block, partial(compile_block, block))
         found.setdefault(_shape(spec), partial(_compile_sums, _shape(spec), jnp.dtype(dtype)))
     return list(found.values())
 
@@ -220,8 +219,8 @@ def _decoding(config: ModelConfig, dtype: DTypeLike, name: str) -> list[Callable
     for spec in config.specs:
         maps = partial(_compile_maps, _shape(spec), jnp.dtype(dtype), name)
         found.setdefault(_shape(spec), maps)
-        for layer in decoder_layers(spec, dtype):
-            found.setdefault(layer, partial(compile_layer, layer))
+        for block in blocks(spec.decoder, dtype).values():
+            found.setdefault(block, partial(compile_block, block))
     return list(found.values())
 
 
