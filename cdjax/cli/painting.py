@@ -165,7 +165,7 @@ def _masks_of(job: Job, size: tuple[int, int]) -> list[Any] | None:
 
 
 def _visible_style(picture: Picture | VipsImage, path: Path, mask: Path | None) -> Any | None:
-    """How much the pixels of a style count, by its alpha channel and its mask; None: all alike."""
+    """How much each pixel of a style counts, by its alpha and its mask; None if all count 1."""
     seen = opacity(picture)
     if mask is None:
         return seen

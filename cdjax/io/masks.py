@@ -58,14 +58,18 @@ def brightness(pixels: NDArray[Any], alpha: NDArray[np.uint8] | None = None) -> 
 
 
 @dataclass(frozen=True)
-class _Brightness:
-    """The brightness of a picture that is read by regions."""
+class _ByRegions:
+    """An array (H, W) that is made of a picture region by region."""
 
     image: VipsImage
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.image.shape[:2]
+
+
+class _Brightness(_ByRegions):
+    """The brightness of a picture."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -76,15 +80,8 @@ class _Brightness:
         return brightness(self.image[region], alpha)
 
 
-@dataclass(frozen=True)
-class _Opacity:
-    """The alpha channel of a picture that is read by regions."""
-
-    image: VipsImage
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.image.shape[:2]
+class _Opacity(_ByRegions):
+    """The alpha channel of a picture."""
 
     @property
     def dtype(self) -> np.dtype[Any]:

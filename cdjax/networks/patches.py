@@ -63,7 +63,7 @@ class Grid:
         return list(blocks.swapaxes(1, 2).reshape(rows * columns, side, side, -1))
 
     def joined(self, patches: Patches, level: int = 0) -> NDArray[Any]:
-        """The image or the features of a level of which these are the patches."""
+        """The image, or the features of a level, that the patches make up."""
         (rows, columns), side = self.shape, SIDE >> level
         blocks = np.stack(list(map(np.asarray, patches))).reshape(rows, columns, side, side, -1)
         whole = blocks.swapaxes(1, 2).reshape(rows * side, columns * side, -1)

@@ -27,7 +27,8 @@ _PIECE = 8192
 _THIN, _WIDE = 16, 64
 """Input channels below which copies cost more than they gain; channels of inputs and outputs from
 which pieces are shorter, so that no copies are needed."""
-_CORES = os.cpu_count() or 1
+CORES = os.cpu_count() or 1
+"""Of the machine."""
 _LOWEST = 32
 """Rows of a part below which the rows that parts share cost too much."""
 _NONE = (0, 0)
@@ -85,7 +86,7 @@ def _parts(images: Array, kernel: Array) -> int:
     height, width, channels = images.shape[1:]
     if channels < _THIN or min(kernel.shape[2:]) >= _WIDE:
         return 1
-    return max(1, min(-(-_CORES * _PIECE // (channels * width)), height // _LOWEST))
+    return max(1, min(-(-CORES * _PIECE // (channels * width)), height // _LOWEST))
 
 
 def _side_by_side(images: Array, kernel: Array, parts: int) -> Array:

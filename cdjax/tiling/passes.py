@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cdjax.model import Params
 from cdjax.networks.patches import Grid, decode_patches, encode_patches
 from cdjax.networks.spec import Spec
+from cdjax.ops.conv_xla import CORES
 from cdjax.ops.jit import EXACT, compiled
 from cdjax.tiling.budget import TileConfig
 from cdjax.tiling.buffers import Raster, Scratch, cut, in_memory
@@ -23,7 +24,6 @@ from cdjax.tiling.executor import Made, execute
 from cdjax.tiling.plan import Window, choose_sides, plan_windows
 from cdjax.transfer.color import with_chroma_of
 from cdjax.transfer.patches import (
-    CORES,
     put_over_content,
     region_patches,
     sum_patches,

@@ -1,6 +1,5 @@
 """The cascade in patches: style transfer of whole images on a CPU, compiled once for every size."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -24,6 +23,7 @@ from cdjax.networks.patches import (
     encode_patches,
 )
 from cdjax.networks.spec import Spec
+from cdjax.ops.conv_xla import CORES
 from cdjax.ops.jit import EXACT_SOON, EXACT_SOONEST, is_traced, runs_on_cpu
 from cdjax.transfer.pixels import as_floats, padded_size
 from cdjax.transfer.regions import (
@@ -36,8 +36,6 @@ from cdjax.transfer.regions import (
 )
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.transforms import TRANSFORMS, Affine, stage_alpha
-
-CORES = os.cpu_count() or 1
 
 Strength = tuple[Array, Array]
 """Alpha and the regularization, float32."""

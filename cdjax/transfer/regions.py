@@ -82,7 +82,7 @@ def regions_of(
 
 
 def visible_part(mask: Any | None, shape: tuple[int, ...], name: str) -> Regions | None:
-    """Regions of a picture of which a mask says only how much each pixel counts; None: all alike.
+    """Regions in which a mask says how much each pixel counts; None if each counts 1.
 
     The mask has a name in errors, which are those of `regions_of`.
     """
