@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from numpy.typing import NDArray
 
 from cdjax import Spec, save_model
-from cdjax.io.images import Picture, write_image
+from cdjax.io.images import Picture, read_image, write_image
 from tests.models import random_image, random_model
 
 SIZE = (24, 32)
@@ -40,6 +42,13 @@ def own_cache(folder: Path) -> Iterator[None]:
     compilation_cache.reset_cache()
 
 
+def draw(path: Path, seed: int = 1) -> NDArray[np.uint8]:
+    path.parent.mkdir(exist_ok=True)
+    pixels = random_image(*SIZE, seed=seed)
+    write_image(path, Picture(pixels))
+    return read_image(path).pixels
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of two stages."""
@@ -52,9 +61,20 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder of a test, with c.png and s.png in it."""
     for seed, name in enumerate(("c.png", "s.png"), 1):
-        write_image(tmp_path / name, Picture(random_image(*SIZE, seed=seed)))
+        draw(tmp_path / name, seed)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def folders(pair: Path) -> Path:
+    """Two contents in the folder `in`, two styles in the folder `styles`."""
+    for seed, name in enumerate(("in/a.png", "in/b.jpg", "styles/x.png", "styles/y.png")):
+        draw(pair / name, seed)
+    (pair / "in" / "notes.txt").write_text("no image")
+    (pair / "in" / ".hidden.png").write_text("no image")
+    (pair / "in" / "deeper").mkdir()
+    return pair
 
 
 @pytest.fixture

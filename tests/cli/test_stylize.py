@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import signal
-import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +13,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cdjax import Model, ModelConfig, Spec, load_model, save_model, stylize
+from cdjax import load_model, stylize
 from cdjax.cli.main import main
 from cdjax.io.images import Picture, read_image, resize, write_image
-from tests.cli.conftest import SIZE, own_cache
-from tests.models import random_image, random_model
+from tests.cli.conftest import SIZE, draw, own_cache
+from tests.cli.stylizing import error, names, run
+from tests.models import random_image
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,44 +28,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def draw(path: Path, seed: int = 1) -> NDArray[np.uint8]:
-    path.parent.mkdir(exist_ok=True)
-    pixels = random_image(*SIZE, seed=seed)
-    write_image(path, Picture(pixels))
-    return read_image(path).pixels
-
-
-@pytest.fixture
-def folders(pair: Path) -> Path:
-    """Two contents in the folder `in`, two styles in the folder `styles`."""
-    for seed, name in enumerate(("in/a.png", "in/b.jpg", "styles/x.png", "styles/y.png")):
-        draw(pair / name, seed)
-    (pair / "in" / "notes.txt").write_text("no image")
-    (pair / "in" / ".hidden.png").write_text("no image")
-    (pair / "in" / "deeper").mkdir()
-    return pair
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 def levels(image: jax.Array) -> NDArray[np.uint8]:
     return np.rint(np.asarray(image) * 255).astype(np.uint8)
-
-
-def run(weights: Path, *arguments: str) -> int:
-    return main(["stylize", *arguments, "--weights", str(weights)])
-
-
-def error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("cdjax: error: ")
-    assert err.count("\n") == 1
-    assert err.endswith("\n")
-    return err
 
 
 def test_a_pair_is_what_the_library_makes_of_it(
@@ -346,113 +308,6 @@ def test_metadata_is_kept_unless_it_is_stripped(folders: Path, weights: Path) ->
         assert b"Somebody" not in Path(f"bare.{suffix}").read_bytes()
 
 
-def test_an_output_that_cannot_be_written_is_reported_and_the_rest_goes_on(
-    folders: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # No WebP can be so wide.
-    Image.new("RGB", (16384, 99)).save("in/wide.png")
-    (folders / "in/wide.png").rename(folders / "in/wide.webp")
-    assert run(weights, "in", "styles/x.png", "-o", "out") == 2
-    err = capsys.readouterr().err
-    assert "wide__x.webp: 16384x99 pixels, but WEBP is limited to 16383" in err
-    assert err.endswith("cdjax: 2 written, 1 failed\n")
-
-
-PAIR = ["stylize", "c.png", "s.png", "-o", "o.png"]
-WRONG = {
-    "no style": (["stylize", "c.png", "-o", "o.png"], "a style is missing: cdjax stylize CONTENT"),
-    "no output": (PAIR[:3], "required: -o/--output"),
-    "no content": (["stylize", "none.png", *PAIR[2:]], "content none.png: no such file"),
-    "unknown option": ([*PAIR, "--x"], "arguments: --x"),
-    "unknown suffix": ([*PAIR[:4], "o.gif"], "written as .jpg"),
-    "alpha above 2": ([*PAIR, "--alpha", "2.1"], "0 to 2"),
-    "alpha below 0": ([*PAIR, "--alpha", "-1"], "0 to 2"),
-    "alpha nan": ([*PAIR, "--alpha", "nan"], "0 to 2"),
-    "alpha text": ([*PAIR, "--alpha", "x"], "'x' is not a number"),
-    "empty output": ([*PAIR[:4], ""], "-o/--output: is empty"),
-    "two outputs": ([*PAIR, "-o", "p.png"], "-o/--output: given twice"),
-    "empty content": (["stylize", "", *PAIR[2:]], "CONTENT: an empty name"),
-    "no value": ([*PAIR[:4], "--overwrite"], "-o/--output: expected one argument"),
-    "two to stdout": (["stylize", ".", "s.png", "-o", "-"], "standard output takes one picture"),
-    "json and a picture": ([*PAIR[:4], "-", "--json"], "--json: standard output takes the picture"),
-    "no weights' name": ([*PAIR, "--weights", ""], "cdjax: error: "),
-    "size": ([*PAIR, "--style-size", "0"], "whole number"),
-    "size text": ([*PAIR, "--content-size", "1.5"], "'1.5'"),
-    "quality": ([*PAIR, "--quality", "101"], "1 to 100"),
-    "dtype": ([*PAIR, "--dtype", "int8"], "'int8'"),
-    "no weights": (
-        [*PAIR, "--weights", "w"],
-        "w: no such file or folder; models",
-    ),
-    "a file as weights": ([*PAIR, "--weights", "c.png"], "c.png: not a PyTorch file"),
-    "other weights": ([*PAIR, "--weights", "empty"], "empty: not a checkpoint"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "message"), WRONG.values(), ids=WRONG)
-def test_wrong_use_is_one_line(
-    pair: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    (pair / "empty").mkdir()
-    assert main(arguments) == 2
-    assert message in error(capsys)
-    assert names(pair) == ["c.png", "empty", "s.png"]
-
-
-@pytest.mark.parametrize("broken", ["c.png", "s.png"])
-def test_a_broken_file_of_a_pair_is_one_line(
-    pair: Path, weights: Path, capsys: pytest.CaptureFixture[str], broken: str
-) -> None:
-    Path(broken).write_bytes(Path(broken).read_bytes()[:100])
-    assert run(weights, "c.png", "s.png", "-o", "out.png") == 2
-    assert f"{broken}: broken image" in error(capsys)
-    assert not Path("out.png").exists()
-
-
-def test_sizes_that_cannot_be_are_one_line(
-    pair: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(weights, "c.png", "s.png", "-o", "out.png", "--content-size", "50000") == 2
-    assert "c.png: a shorter side of 50000 would make it 66667x50000" in error(capsys)
-
-
-def test_a_model_that_cannot_stylise_is_one_line(
-    pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = random_model((Spec(1, (4,)),))
-    params = {"stage1": {"encoder": model.params["stage1"]["encoder"]}}
-    save_model(
-        tmp_path / "encoder", Model(params, ModelConfig("encoder", model.config.specs, "tiny"))
-    )
-    assert run(tmp_path / "encoder", "c.png", "s.png", "-o", "out.png") == 2
-    assert "tiny encoder and cannot stylise" in error(capsys)
-
-
-def test_after_an_interruption_nothing_is_written(
-    folders: Path,
-    weights: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answered = threading.Event()
-    main_thread = threading.get_ident()
-    finished: list[threading.Thread] = []
-
-    def interrupted(model: Model, content: NDArray[np.uint8], *_: object, **__: object) -> object:
-        if Path("out").exists() and not finished:
-            finished.append(threading.current_thread())
-            signal.pthread_kill(main_thread, signal.SIGINT)
-            assert answered.wait(60)
-        return content
-
-    monkeypatch.setattr("cdjax.cli.painting.stylize", interrupted)
-    assert run(weights, "in", "styles", "-o", "out") == 130
-    assert capsys.readouterr().err.endswith("\ncdjax: interrupted\n")
-    answered.set()
-    finished[0].join(60)
-    assert len(names(folders / "out")) == 1
-
-
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stylize", "--help"]) == 0
     text = capsys.readouterr().out
@@ -468,29 +323,6 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     ]:
         assert f"--{option} " in text
     assert "default wct-16x" in " ".join(text.split())
-
-
-@pytest.mark.parametrize("damage", ["pixels", "samples per pixel"])
-def test_libraries_do_not_print_what_is_said_in_one_line(
-    pair: Path,
-    weights: Path,
-    capfd: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-    damage: str,
-) -> None:
-    path = pair / "broken.tif"
-    Image.fromarray(random_image(*SIZE)).save(path, compression="tiff_adobe_deflate")
-    data = path.read_bytes()
-    if damage == "pixels":
-        path.write_bytes(data[:20] + bytes(100) + data[120:])
-    else:
-        tag = struct.pack("<HHI", 277, 3, 1)
-        path.write_bytes(data.replace(tag + b"\3\0", tag + b"\0\1", 1))
-    assert run(weights, "broken.tif", "s.png", "-o", "out.png") == 2
-    said = capfd.readouterr().err
-    assert said.count("\n") == 1
-    assert said.startswith("cdjax: error: broken.tif: ")
-    assert not caplog.records  # Without pytest, they would be on stderr.
 
 
 def test_what_killed_runs_have_left_is_removed(pair: Path, weights: Path) -> None:
