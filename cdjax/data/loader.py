@@ -28,7 +28,7 @@ from cdjax.errors import BrokenImageError, DataError
 
 _MOST_NAMED = 10  # Broken images whose names are kept.
 _MOST_TRIED = 64  # Broken images in a row after which the run ends.
-_ORDER, _REPLACEMENT, _CROP, _SCALE = range(4)  # Independent random streams of a seed.
+_ORDER, _REPLACEMENT, _CROP, _SCALE, _COLORS = range(5)  # Independent random streams of a seed.
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class DataConfig:
         data_dir: where TensorFlow Datasets has prepared it; `None` for its default.
         scales: lowest and highest factor of `shorter_side`, drawn log-uniformly for every crop.
             The scaled side is never smaller than the crop.
+        colors: whether every crop gets other colours: `recolored`, at random.
 
     Raises:
         DataError: if a number is out of range.
@@ -65,6 +66,7 @@ class DataConfig:
     split: str = "train"
     data_dir: str | None = None
     scales: tuple[float, float] = (1.0, 1.0)
+    colors: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("crop", 1), ("batch", 1), ("seed", 0), ("workers", 0)):
@@ -284,6 +286,9 @@ class _Photographs:
         rng = np.random.default_rng([self.config.seed, _CROP, position])
         top, left = rng.integers(0, [image.shape[0] - crop + 1, image.shape[1] - crop + 1])
         image = image[top : top + crop, left : left + crop]
+        if self.config.colors:
+            seeds = [self.config.seed, _COLORS, position]
+            image = recolored(image, np.random.default_rng(seeds))
         return image[:, ::-1] if rng.random() < 0.5 and self.config.flip else image
 
     def _image(self, position: int, side: int, broken: list[tuple[int, str]]) -> NDArray[np.uint8]:
@@ -299,6 +304,19 @@ class _Photographs:
                 broken.append((index, str(error)))
         found = f"{len(places)} images in a row are broken; the last: {broken[-1][1]}"
         raise DataError(f"{self.config.source}: {found}")
+
+
+def recolored(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """An image (H, W, 3), uint8, with exchanged channels and another saturation and gradation.
+
+    What is drawn are the order of the channels, for each of them an exponent of 0.6 to 1.7 of its
+    values in [0, 1], and a factor of 0.5 to 1.5 of their differences from grey.
+    """
+    exponents = np.exp(rng.uniform(np.log(0.6), np.log(1.7), 3))
+    values = (image[..., rng.permutation(3)] / np.float32(255)) ** exponents.astype(np.float32)
+    grey = values.mean(-1, keepdims=True)
+    values = grey + np.float32(rng.uniform(0.5, 1.5)) * (values - grey)
+    return np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
 
 
 def _open(config: DataConfig) -> _DeadLeaves | _Photographs:

@@ -21,7 +21,7 @@ class Pairs(Iterator[NDArray[np.uint8]], AbstractContextManager["Pairs"]):
         contents: the images on the first side.
         styles: those on the second side; crop and batch size must be those of `contents`.
         contents_as_styles: share of the styles that are drawn from the source of `contents`
-            instead, at the scales of `styles`.
+            instead, with the scales and `colors` of `styles`.
         process_index, process_count: as for `cdjax.data.loader.Batches`.
 
     Raises:
@@ -43,9 +43,9 @@ class Pairs(Iterator[NDArray[np.uint8]], AbstractContextManager["Pairs"]):
             raise DataError(f"the share of contents must be from 0 to 1, not {contents_as_styles}")
         configs = {"contents": contents, "styles": styles}
         if contents_as_styles:
-            # The contents' source with the styles' scales, in another order.
+            # The contents' source as the styles are drawn, in another order.
             configs["contents as styles"] = replace(
-                contents, seed=styles.seed + 1, scales=styles.scales
+                contents, seed=styles.seed + 1, scales=styles.scales, colors=styles.colors
             )
         hosts = {"process_index": process_index, "process_count": process_count}
         self._sides = {name: Batches(config, **hosts) for name, config in configs.items()}

@@ -160,7 +160,7 @@ class Styles:
     """The style images of pairs; everything else is as for the contents.
 
     Attributes:
-        source, split, data_dir, scales: as for `DataConfig`.
+        source, split, data_dir, scales, colors: as for `DataConfig`.
         contents: share of the styles that are drawn from the contents' source instead.
     """
 
@@ -168,6 +168,7 @@ class Styles:
     split: str = "train"
     data_dir: str | None = None
     scales: tuple[float, float] = (1.0, 1.0)
+    colors: bool = False
     contents: float = 0.0
 
 

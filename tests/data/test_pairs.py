@@ -64,6 +64,22 @@ def test_one_source_on_both_sides_gives_no_pair_of_equals(recipe: DistillationCo
     assert apart.min() > 5
 
 
+def test_styles_get_other_colours_and_keep_what_is_light_and_dark(
+    recipe: DistillationConfig,
+) -> None:
+    plain = taken(recipe, 10)
+    recipe = replace(recipe, styles=replace(recipe.styles, colors=True))
+    varied = taken(recipe, 10)
+    np.testing.assert_array_equal(taken(recipe, 10), varied)
+    np.testing.assert_array_equal(varied[:, 0], plain[:, 0])
+    before, after = (images[:, 1].reshape(len(images), -1, 3) for images in (plain, varied))
+    colours = after.mean(1)
+    assert np.abs(colours - before.mean(1)).mean() > 10
+    assert np.ptp(colours, axis=0).min() > 50
+    grey = zip(before.mean(-1), after.mean(-1), strict=True)
+    assert np.median([np.corrcoef(*pair)[0, 1] for pair in grey]) > 0.5
+
+
 def test_a_position_is_found_again(recipe: DistillationConfig) -> None:
     with pairs(recipe) as data:
         list(islice(data, 3))
