@@ -1,10 +1,10 @@
 """Making the pictures of a command line: read ahead, stylise, write, report what failed."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain, groupby, pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ from cdjax.cli.parser import error_line
 from cdjax.cli.progress import ProgressBar
 from cdjax.cli.quiet import silence_decoders
 from cdjax.errors import ImageError
+from cdjax.io.remote import lexists
 from cdjax.io.streaming import open_picture, raster
 from cdjax.progress import Progress
 
@@ -26,7 +27,48 @@ if TYPE_CHECKING:
     from cdjax.model import Model
     from cdjax.transfer.stylize import Style
 
+Make = Callable[
+    [Sequence[Job], Callable[[], "Model"], Settings, InterruptGuard],
+    AbstractContextManager[Iterator[Outcome]],
+]
+"""Makes pictures as `here` does, and yields their outcomes in the order of the jobs."""
+
 _Result = TypeVar("_Result")
+
+
+@contextmanager
+def here(
+    jobs: Sequence[Job], load: Callable[[], "Model"], settings: Settings, guard: InterruptGuard
+) -> Iterator[Iterator[Outcome]]:
+    """Yields the outcomes of jobs, which are done one after the other by this process.
+
+    Args:
+        jobs: at least one; those of a style follow each other, so that it is encoded once.
+        load: returns the model; called while the first files are being read.
+        settings: how every picture is made.
+        guard: under which they are written.
+    """
+    from cdjax.cli.painting import compile_for
+
+    by_style = [(paths, list(group)) for paths, group in groupby(jobs, key=lambda job: job.styles)]
+
+    def outcomes() -> Iterator[Outcome]:
+        for _, group in by_style:
+            used = styles_of(model, group[0], styles, settings, guard)
+            for job in group:
+                yield make_one(model, job, next(contents), used, settings, guard)
+
+    with ThreadPoolExecutor(2, "cdjax-read") as pool:
+        try:
+            contents = _read_ahead([job.content for job in jobs], settings.content_size, pool)
+            paths = [path for mixture, _ in by_style for path in mixture]
+            styles = _read_ahead(paths, settings.style_size, pool)
+            model = load()
+            compile_for(model, settings)
+            yield outcomes()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def run(
@@ -35,16 +77,18 @@ def run(
     settings: Settings,
     guard: InterruptGuard,
     *,
+    make: Make = here,
     strict: bool = False,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> int:
-    """Makes the pictures, all of a style in a row, so that it is encoded once.
+    """Makes the pictures and reports them.
 
     Args:
-        jobs: at least one; those of a style follow each other.
-        load: returns the model; called while the first files are being read.
-        settings: how every picture is made.
-        guard: under which they are written.
+        jobs: as for `here`, as are `load`, `settings` and `guard`.
+        load: see there.
+        settings: see there.
+        guard: see there; what is printed is, too.
+        make: who makes the pictures.
         strict: whether the first failure raises `ImageError`; otherwise it is printed in one line.
         on_outcome: called under the guard with the outcome of every job.
 
@@ -52,49 +96,19 @@ def run(
         How many pictures could not be made.
     """
     silence_decoders()
-    by_style = [(paths, list(group)) for paths, group in groupby(jobs, key=lambda job: job.styles)]
-    with ThreadPoolExecutor(2, "cdjax-read") as pool:
-        try:
-            contents = _read_ahead([job.content for job in jobs], settings.content_size, pool)
-            paths = [path for mixture, _ in by_style for path in mixture]
-            styles = _read_ahead(paths, settings.style_size, pool)
-            return _make_all(
-                load(), by_style, contents, styles, settings, guard, strict, on_outcome
-            )
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _make_all(
-    model: "Model",
-    by_style: Sequence[tuple[tuple[Path, ...], Sequence[Job]]],
-    contents: "Iterator[Reading]",
-    styles: "Iterator[Reading]",
-    settings: Settings,
-    guard: InterruptGuard,
-    strict: bool,
-    on_outcome: Callable[[Outcome], None],
-) -> int:
-    from cdjax.cli.painting import compile_for
-
     reported: set[str] = set()
-    done, failed = 0, 0
-    total = sum(len(jobs) for _, jobs in by_style)
+    failed, total = 0, len(jobs)
     # Of a single picture, only the windows count.
     every = math.inf if strict else 0
     with ProgressBar("image", guard=guard, quiet=settings.quiet, every=every) as bar:
-        bar(Progress("compiling", done, total))
-        compile_for(model, settings)
-        for _, jobs in by_style:
-            used = _used(model, jobs[0], styles, settings, guard)
-            for job in jobs:
-                bar(Progress(job.output.name, done, total))
-                outcome = _make(model, job, next(contents), used, settings, guard)
+        bar(Progress("compiling", 0, total))
+        with make(jobs, load, settings, guard) as outcomes:
+            for done, job in enumerate(jobs):
+                name = job.output.name
+                bar(Progress(name, done, total))
+                outcome = next(outcomes)
                 with guard.protected():
                     on_outcome(outcome)
-                done += 1
-                name = job.output.name
                 if strict and outcome.status == "already there":
                     raise ImageError(f"output {job.output}: already exists by now and is kept")
                 if outcome.error is not None:
@@ -106,11 +120,11 @@ def _make_all(
                     if outcome.error not in reported:
                         reported.add(outcome.error)
                         bar.error(error_line(outcome.error))
-                bar(Progress(name, done, total))
+                bar(Progress(name, done + 1, total))
     return failed
 
 
-def _make(
+def make_one(
     model: "Model",
     job: Job,
     content: "Reading",
@@ -126,7 +140,7 @@ def _make(
     from cdjax.cli.painting import make
     from cdjax.cli.standard import already_there
 
-    if not settings.overwrite and os.path.lexists(job.output):
+    if not settings.overwrite and lexists(job.output):
         return already_there(job)
     began = time.monotonic()
     size: tuple[int, int] | None = None
@@ -148,7 +162,7 @@ def _make(
     return Outcome(job, "made" if fault is None else "failed", fault, seconds, size)
 
 
-def _used(
+def styles_of(
     model: "Model",
     job: Job,
     readings: "Iterator[Reading]",
@@ -156,22 +170,33 @@ def _used(
     guard: InterruptGuard,
 ) -> "Callable[[Picture | VipsImage], tuple[Style, ...]]":
     """From a content to its styles: encoded now, or with each content whose colours they get."""
-    from cdjax.cli.painting import encode, encode_in_turn, used_styles
+    from cdjax.cli.painting import encode_in_turn
 
     if settings.preserve_color == "match":
         pictures = [next(readings) for _ in job.styles]
         return partial(encode_in_turn, model, job, pictures, settings, guard)
-    encoded = [
-        _attempt(encode, model, path, mask, next(readings), settings, guard)
-        for path, mask in job.masked_styles
-    ]
-    used = _attempt(
-        lambda: used_styles(model, job, [style.result() for style in encoded], settings)
-    )
+    used = attempt(encode_all, model, job, readings, settings, guard)
     return lambda content: used.result()
 
 
-def _attempt(function: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
+def encode_all(
+    model: "Model",
+    job: Job,
+    readings: "Iterator[Reading]",
+    settings: Settings,
+    guard: InterruptGuard,
+) -> "tuple[Style, ...]":
+    """The styles of a job; as many readings are taken, even if one of them fails."""
+    from cdjax.cli.painting import encode, used_styles
+
+    encoded = [
+        attempt(encode, model, path, mask, next(readings), settings, guard)
+        for path, mask in job.masked_styles
+    ]
+    return used_styles(model, job, [style.result() for style in encoded], settings)
+
+
+def attempt(function: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
     """The outcome of a function; its `ImageError` or `OSError` is raised by `result`."""
     outcome: Future[_Result] = Future()
     try:

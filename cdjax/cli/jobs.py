@@ -14,6 +14,7 @@ from cdjax.errors import ImageError, UsageError
 from cdjax.io.folders import describe, list_folder
 from cdjax.io.formats import FORMATS
 from cdjax.io.images import check_suffix
+from cdjax.io.remote import Address, path_of
 from cdjax.progress import OnProgress, Progress, ignore_progress
 
 STANDARD = Path("-")
@@ -190,7 +191,7 @@ def plan(
     Args:
         contents: files and folders of images.
         styles: the same.
-        output: the file or folder to write, or `-` for standard output.
+        output: the file or folder to write, an address, or `-` for standard output.
         mix: whether all styles are used in one picture, and count as one.
         deepzoom: whether `output` is a folder for a single picture.
         on_progress: called with a message about the inputs that are left out.
@@ -201,7 +202,7 @@ def plan(
             same file.
         ImageError: if a single output's suffix names no format.
     """
-    target = Path(output)
+    target = path_of(output)
     images, files = _without_results(
         files_in(contents, "content"), files_in(styles, "style"), target, on_progress
     )
@@ -292,7 +293,7 @@ def check_file(target: Path, *, deepzoom: bool = False) -> None:
         )
     if not deepzoom:
         check_suffix(target)
-    if not target.parent.is_dir():
+    if not isinstance(target, Address) and not target.parent.is_dir():
         raise UsageError(f"output {target}: the folder {target.parent} does not exist")
     check_folder(target.parent)
 
@@ -314,6 +315,10 @@ def _labels(paths: Sequence[Path]) -> dict[Path, str]:
 
 def check_folder(folder: Path) -> None:
     """Raises `UsageError` for a folder that cannot be made or written to."""
+    if isinstance(folder, Address):  # Whether it can be written shows when a picture is.
+        if folder.is_file():
+            raise UsageError(f"output {folder}: must be a folder, but is a file")
+        return
     paths = (folder, *folder.parents)
     existing = next(path for path in paths if os.path.lexists(path))
     if existing.is_symlink() and not existing.exists():

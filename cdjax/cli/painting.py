@@ -20,6 +20,7 @@ from cdjax.io.deepzoom import write_deepzoom
 from cdjax.io.digest import sha256
 from cdjax.io.images import Picture, check_size, levels, write_image
 from cdjax.io.masks import opacity, read_mask
+from cdjax.io.remote import Address, stored
 from cdjax.io.streaming import raster, without_metadata
 from cdjax.io.vips import VipsImage
 from cdjax.model import Model
@@ -122,12 +123,13 @@ def make(
 
     There is one style, or one for each of the job's masks.
     Finished stages of a large picture are kept beside the output, in a hidden folder named after
-    the run, until the result is written.
+    the run, until the result is written; not so if a file is at an address.
 
     Raises:
         ImageError: if the memory is too small or a file cannot be written.
     """
     pixels, state = raster(content), None
+    local = not any(isinstance(path, Address) for path in (job.output, *job.inputs))
     height, width = pixels.shape[:2]
     if not settings.deepzoom:
         check_size(job.output, height, width)
@@ -145,7 +147,8 @@ def make(
         if _fits_in_memory(model, content, settings):
             result = np.asarray(stylize(model, pixels, style, **common))
         else:
-            state = ResumeState(job.output.parent, _key(model, job, content, settings))
+            if local:
+                state = ResumeState(job.output.parent, _key(model, job, content, settings))
             limits: Any = {"memory": settings.memory, "host_memory": settings.host_memory}
             with _reported(job.output, job.content, settings, guard) as on_progress:
                 result = stylize_by_windows(
@@ -153,8 +156,9 @@ def make(
                     on_progress=on_progress,
                 )  # fmt: skip
         with guard.protected():
-            _make_folder(job.output)
-            _write(job.output, result, content, settings)
+            with stored(job.output, overwrite=settings.overwrite) as path:
+                _make_folder(path)
+                _write(path, result, content, settings)
             if state:
                 state.clear()
 

@@ -182,12 +182,13 @@ class Once(argparse.Action):
 
 
 def picture_path(text: str) -> Path:
-    """The type of an argument that is a file or folder of pictures; `-` is standard input."""
+    """The type of an argument that is a file or folder of pictures, or an address; `-` is stdin."""
     from cdjax.cli.jobs import STANDARD, STDIN
+    from cdjax.io.remote import path_of
 
     if not text:  # It would be the current folder.
         raise argparse.ArgumentTypeError("an empty name")
-    return STDIN if text == str(STANDARD) else Path(text)
+    return STDIN if text == str(STANDARD) else path_of(text)
 
 
 def new_file(text: str) -> Path:

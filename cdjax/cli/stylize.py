@@ -1,10 +1,10 @@
 """`cdjax stylize`: options, what to make of which files, and a summary."""
 
 import argparse
-import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -75,9 +75,11 @@ def _make(
     from cdjax.cli.progress import print_line
     from cdjax.cli.standard import already_there, print_outcome
     from cdjax.io.leftovers import remove_leftovers
+    from cdjax.io.remote import existing
 
     remove_leftovers(job.output for job in jobs)
-    todo = [job for job in jobs if options.overwrite or not os.path.lexists(job.output)]
+    there = set() if options.overwrite else existing(job.output for job in jobs)
+    todo = [job for job in jobs if job.output not in there]
     model_name(options)  # Raises if there is none, before anything is read or computed.
     if options.json:
         for job in jobs:
@@ -119,7 +121,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add_style_options(parser)
     deepzoom = "write OUT as a folder with a page that zooms into the result"
     add("--deepzoom", action="store_true", help=deepzoom)
-    add_memory_options(add_model_options(parser))
+    group = add_model_options(parser)
+    add_memory_options(group)
+    ray = "make the pictures on a Ray cluster, or with Ray on this machine"
+    group.add_argument("--ray", nargs="?", const="", action=Once, metavar="ADDRESS", help=ray)
     return parser.parse_intermixed_args(arguments)
 
 
@@ -135,7 +140,11 @@ def _what(jobs: "Sequence[Job]") -> str:
 
 def _check(options: argparse.Namespace, styles: int) -> None:
     """Raises, before hours of work, if options do not fit the number of styles or what is there."""
+    if options.ray is not None:
+        require("--ray", "ray")
     if options.deepzoom:
+        if options.ray is not None or isinstance(path_of(options.output), Address):
+            raise UsageError("--deepzoom makes a folder on this machine, without --ray")
         from cdjax.io import vips
         from cdjax.io.deepzoom import check_replaceable, viewer_files
 
@@ -156,7 +165,7 @@ def _check(options: argparse.Namespace, styles: int) -> None:
 
 def _stylize(jobs: "Sequence[Job]", options: argparse.Namespace, single: bool) -> Counter[str]:
     """Makes the pictures; returns how many had which status."""
-    from cdjax.cli.batch import run
+    from cdjax.cli.batch import here, run
     from cdjax.cli.chosen_model import load_chosen
     from cdjax.cli.interrupts import run_interruptibly
     from cdjax.cli.jobs import Outcome, Settings
@@ -173,5 +182,12 @@ def _stylize(jobs: "Sequence[Job]", options: argparse.Namespace, single: bool) -
             print_outcome(outcome)
 
     load = partial(load_chosen, options)
-    run_interruptibly(partial(run, jobs, load, settings, strict=single, on_outcome=count))
+    with ExitStack() as context:
+        make = here
+        if options.ray is not None:
+            from cdjax.cli.ray_batch import cluster
+
+            make = context.enter_context(cluster(options.ray))
+        work = partial(run, jobs, load, settings, make=make, strict=single, on_outcome=count)
+        run_interruptibly(work)
     return found

@@ -10,6 +10,7 @@ from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import STANDARD, Settings, one_job
 from cdjax.errors import UsageError
 from cdjax.io.atomic import StrPath
+from cdjax.io.remote import lexists, path_of
 from cdjax.model import Model
 from cdjax.transfer.color import PreserveColor, check_preserve_color
 from cdjax.transfer.pixels import compute_dtype
@@ -49,7 +50,7 @@ def stylize_file(
 
     Args:
         model: a model of method `"wct"` or `"adain"`.
-        content: the file of the photograph.
+        content: the file of the photograph. It and the others may be addresses of fsspec.
         style: the file of the painting, or several to mix.
         output: the file to write, whose suffix chooses the format, or a folder.
         **options: `alpha`, `transform`, `regularization`, `preserve_color`, `memory` and
@@ -76,10 +77,11 @@ def stylize_file(
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
     styles = [style] if isinstance(style, str | os.PathLike) else style
-    job = one_job(Path(content), [Path(path) for path in styles], os.fspath(output))
+    photograph, *paintings = (path_of(os.fspath(path)) for path in (content, *styles))
+    job = one_job(photograph, paintings, os.fspath(output))
     if job.output == STANDARD:
         raise UsageError("output -: standard output takes no picture here; give a file")
-    if os.path.lexists(job.output) and not settings.overwrite:
+    if lexists(job.output) and not settings.overwrite:
         raise UsageError(f"output {job.output}: already exists; overwrite=True replaces it")
     run([job], lambda: model, settings, InterruptGuard(), strict=True)
     return job.output

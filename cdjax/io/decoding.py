@@ -87,7 +87,7 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
         ImageError: if it is broken or beyond the limits of `cdjax.io.limits`.
     """
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") if isinstance(path, Path) else open(path, "rb") as file:
             part = take_apart(file, header=True)
             if part is not None:
                 header = _header_of(part, os.fspath(path), _length(file))

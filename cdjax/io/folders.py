@@ -83,7 +83,7 @@ def _skipped(path: Path) -> Skipped | None:
 def _sniffed(path: Path) -> str | None:
     """The format of a picture whose suffix does not say so."""
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             start = file.read(12)
     except OSError:
         return None

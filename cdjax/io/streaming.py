@@ -1,7 +1,8 @@
 """Images of any size: read as a whole, or opened so that regions are read on demand."""
 
 import os
-from contextlib import suppress
+import weakref
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from cdjax.io.limits import (
     check_pixels,
 )
 from cdjax.io.metadata import NO_METADATA
+from cdjax.io.remote import Address, fetched
 from cdjax.io.vips import VipsImage
 
 STREAMED_PIXELS = 2**24
@@ -27,13 +29,24 @@ STREAMED_PIXELS = 2**24
 def open_picture(path: StrPath, shorter_side: int | None = None) -> Picture | VipsImage:
     """Reads an image, or opens a large one whose regions are read on demand.
 
-    It is scaled to a shorter side in pixels; None keeps its size. Whichever of Pillow and libvips
-    can read an image does.
+    It may be at an `Address`. It is scaled to a shorter side in pixels; None keeps its size.
+    Whichever of Pillow and libvips can read an image does.
 
     Raises:
         ImageError: if it cannot be read, is too large and libvips is not installed, or would cost
             more than `cdjax.io.limits` allow.
     """
+    if not isinstance(path, Address):
+        return _opened(path, shorter_side)
+    with ExitStack() as copy:
+        picture = _opened(copy.enter_context(fetched(path)), shorter_side)
+        if isinstance(picture, VipsImage):  # Which reads the file later.
+            weakref.finalize(picture.colours, copy.pop_all().close)
+            picture = replace(picture, name=str(path))
+        return picture
+
+
+def _opened(path: StrPath, shorter_side: int | None) -> Picture | VipsImage:
     header = decoding.read_header(path)
     if header is not None and header.pixels > STREAMED_PIXELS and not shorter_side:
         check_density(header, scaled=False)
@@ -46,23 +59,20 @@ def open_picture(path: StrPath, shorter_side: int | None = None) -> Picture | Vi
                 if header.pixels > MAX_PIXELS:
                     raise
         check_pixels(header, "to read them: pip install 'pyvips[binary]'")
-    return read_picture(path, shorter_side, header)
+    return _read_whole(path, shorter_side, header)
 
 
-def read_picture(
-    path: StrPath, shorter_side: int | None = None, header: Header | None = None
-) -> Picture:
+def read_picture(path: StrPath, shorter_side: int | None = None) -> Picture:
     """Reads an image as a whole, scaled to a shorter side in pixels unless that is None.
-
-    Args:
-        path: the file.
-        shorter_side: in pixels; None keeps its size.
-        header: what `cdjax.io.decoding.read_header` returns, if it has been called.
 
     Raises:
         ImageError: as `open_picture`.
     """
-    header = header or decoding.read_header(path)
+    with fetched(path) as local:
+        return _read_whole(local, shorter_side, decoding.read_header(local))
+
+
+def _read_whole(path: StrPath, shorter_side: int | None, header: Header | None) -> Picture:
     if header is not None:
         check_density(header, scaled=bool(shorter_side))
     try:
