@@ -43,7 +43,7 @@ def cluster(address: str) -> Iterator[Make]:
     To be called in the main thread: when the thread that started a local Ray ends, so does Ray.
 
     Args:
-        address: of a cluster; empty: that of RAY_ADDRESS or, without one, Ray on this machine.
+        address: of a cluster, or `"local"` to start Ray on this machine alone.
 
     Raises:
         UsageError: if Ray is not installed, or not there.
@@ -56,12 +56,12 @@ def cluster(address: str) -> Iterator[Make]:
         from ray._private import worker
 
         worker.print_to_stdstream = lambda *_, **__: None
-    options: Any = {"address": address} if address else {"include_dashboard": False}
+    options: Any = {"include_dashboard": False} if address == "local" else {}
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address, **options, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
-        raise UsageError(f"{f'--ray {address}'.strip()}: {first_line(error)}") from error
+        raise UsageError(f"--ray {address}: {first_line(error)}") from error
     signal.signal(signal.SIGTERM, handler)
     idle = threading.Event()
     idle.set()

@@ -4,7 +4,7 @@ import argparse
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from cdjax.cli.parser import (
     add_picture_options,
     add_style_options,
     picture_path,
+    require,
     within,
 )
 from cdjax.errors import UsageError
@@ -40,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     if options.quiet:
         warnings.simplefilter("ignore")
-    from cdjax.cli.jobs import STDIN, plan
+    from cdjax.cli.jobs import STANDARD, STDIN, plan
     from cdjax.cli.masks import check_masks, with_masks
     from cdjax.cli.progress import ProgressBar
     from cdjax.cli.standard import read_standard_input, standard_output
@@ -48,7 +49,9 @@ def run(arguments: Sequence[str]) -> int:
     contents, styles = contents_and_styles(options, "cdjax stylize", "FOLDER")
     of_regions, of_styles = options.masks or [], options.style_masks or []
     masks = of_regions or [path for path in (options.mask,) if path]
-    if STDIN in (*contents, *styles, *masks, *of_styles):
+    piped = STDIN in (*contents, *styles, *masks, *of_styles)
+    _check_places(options, piped or options.output == str(STANDARD))
+    if piped:
         read_standard_input()
     check_masks(styles, of_regions, of_styles)
     mix, deepzoom = options.mix is not None or len(of_regions) > 1, options.deepzoom
@@ -123,8 +126,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--deepzoom", action="store_true", help=deepzoom)
     group = add_model_options(parser)
     add_memory_options(group)
-    ray = "make the pictures on a Ray cluster, or with Ray on this machine"
-    group.add_argument("--ray", nargs="?", const="", action=Once, metavar="ADDRESS", help=ray)
+    ray = "make the pictures on a Ray cluster: HOST:PORT or auto; without it, this machine alone"
+    group.add_argument("--ray", nargs="?", const="local", action=Once, metavar="ADDRESS", help=ray)
     return parser.parse_intermixed_args(arguments)
 
 
@@ -138,13 +141,21 @@ def _what(jobs: "Sequence[Job]") -> str:
     return f"{len(jobs)} pictures: {contents} content{'s' * (contents > 1)} x {styles} {kind}"
 
 
-def _check(options: argparse.Namespace, styles: int) -> None:
-    """Raises, before hours of work, if options do not fit the number of styles or what is there."""
+def _check_places(options: argparse.Namespace, pipes: bool) -> None:
+    """Raises if files are not where they can be made; `pipes`: whether there are some."""
+    from cdjax.io.remote import Address, path_of
+
     if options.ray is not None:
         require("--ray", "ray")
+        if pipes:
+            raise UsageError("--ray: the workers see no standard input or output; give files")
+    if options.deepzoom and (options.ray or isinstance(path_of(options.output), Address)):
+        raise UsageError("--deepzoom makes a folder, not at an address and not with --ray")
+
+
+def _check(options: argparse.Namespace, styles: int) -> None:
+    """Raises, before hours of work, if options do not fit the number of styles or what is there."""
     if options.deepzoom:
-        if options.ray is not None or isinstance(path_of(options.output), Address):
-            raise UsageError("--deepzoom makes a folder on this machine, without --ray")
         from cdjax.io import vips
         from cdjax.io.deepzoom import check_replaceable, viewer_files
 
@@ -169,6 +180,7 @@ def _stylize(jobs: "Sequence[Job]", options: argparse.Namespace, single: bool) -
     from cdjax.cli.chosen_model import load_chosen
     from cdjax.cli.interrupts import run_interruptibly
     from cdjax.cli.jobs import Outcome, Settings
+    from cdjax.cli.ray_batch import cluster
     from cdjax.cli.standard import print_outcome
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}
@@ -182,12 +194,7 @@ def _stylize(jobs: "Sequence[Job]", options: argparse.Namespace, single: bool) -
             print_outcome(outcome)
 
     load = partial(load_chosen, options)
-    with ExitStack() as context:
-        make = here
-        if options.ray is not None:
-            from cdjax.cli.ray_batch import cluster
-
-            make = context.enter_context(cluster(options.ray))
+    with nullcontext(here) if options.ray is None else cluster(options.ray) as make:
         work = partial(run, jobs, load, settings, make=make, strict=single, on_outcome=count)
         run_interruptibly(work)
     return found
