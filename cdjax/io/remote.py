@@ -204,6 +204,7 @@ def _reported(address: Address, what: str = "cannot be reached") -> Iterator[Non
     except (FileExistsError, FileNotFoundError, NotADirectoryError, ImageError):
         raise
     except ModuleNotFoundError as error:
-        raise ImageError(f"{address}: needs {error.name}: pip install {error.name}") from error
+        name = str(error.name).partition(".")[0]
+        raise ImageError(f"{address}: needs {name}: pip install {name}") from error
     except Exception as error:
         raise ImageError(f"{address}: {what} ({first_line(error)})") from error

@@ -41,8 +41,8 @@ def open_picture(path: StrPath, shorter_side: int | None = None) -> Picture | Vi
     with ExitStack() as copy:
         picture = _opened(copy.enter_context(fetched(path)), shorter_side)
         if isinstance(picture, VipsImage):  # Which reads the file later.
-            weakref.finalize(picture.colours, copy.pop_all().close)
             picture = replace(picture, name=str(path))
+            weakref.finalize(picture, copy.pop_all().close)
         return picture
 
 
