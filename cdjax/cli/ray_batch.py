@@ -142,8 +142,10 @@ class _Painter:
 
     _model: "Model"
     _settings: Settings
-    _used: tuple[tuple[Path, ...], Any] = ((), None)
-    _guard = InterruptGuard()
+
+    def __init__(self) -> None:
+        self._guard = InterruptGuard()
+        self._used: tuple[tuple[Path, ...], Any] = ((), None)
 
     def start(self, model: "Model", settings: Settings, folder: str, seen: str | None) -> None:
         """Compiles what all pictures need.
