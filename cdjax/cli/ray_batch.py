@@ -326,6 +326,9 @@ def _places() -> list[dict[str, Any]]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    # The allocator of a worker is tuned as that of this process: `cdjax.cli.allocator`.
+    tuned = {name: os.environ[name] for name in ("GLIBC_TUNABLES",) if name in os.environ}
+    common = {"runtime_env": {"env_vars": tuned}} if tuned else {}
     places = []
     for node in ray.nodes():
         cores, gpus = (int(node["Resources"].get(kind, 0)) for kind in ("CPU", "GPU"))
@@ -333,5 +336,5 @@ def _places() -> list[dict[str, Any]]:
         if node["Alive"] and count:
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             own = {"num_cpus": cores // count, "num_gpus": gpus // count}
-            places += [own | {"scheduling_strategy": strategy}] * count
+            places += [common | own | {"scheduling_strategy": strategy}] * count
     return places
