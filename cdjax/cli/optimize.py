@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cdjax.cli.outputs import already_exists
+from cdjax.cli.outputs import already_exists, check_local
 from cdjax.cli.parser import Parser, add_picture_options, error_line, picture_path, within
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def _job(options: argparse.Namespace) -> "Job":
     from cdjax.cli.standard import already_there, print_outcome
 
     job = one_job(options.content, [options.style], options.output)
+    check_local(job.output)
     if os.path.lexists(job.output) and not options.overwrite:
         if options.json:
             print_outcome(already_there(job))

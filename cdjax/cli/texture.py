@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdjax.cli.outputs import already_exists
+from cdjax.cli.outputs import already_exists, check_local
 from cdjax.cli.parser import (
     Parser,
     add_memory_options,
@@ -99,6 +99,7 @@ def _job(options: argparse.Namespace) -> "Job":
     if Path(options.output).is_dir() or options.output.endswith(("/", os.sep)):
         raise UsageError(f"output {options.output}: is a folder; give a file")
     job = plan([options.style], [options.style], options.output)[0]
+    check_local(job.output)
     if job.output != STANDARD:
         check_size(job.output, *options.size)
     if os.path.lexists(job.output) and not options.overwrite:

@@ -28,8 +28,8 @@ class Address(PosixPath):
     """
 
     def __str__(self) -> str:
-        scheme, _, rest = super().__str__().partition(":/")
-        return f"{scheme}://{rest}"
+        scheme, _, rest = super().__str__().partition(":")
+        return f"{scheme}://{rest.lstrip('/')}"
 
     def store(self) -> tuple[Any, str]:
         """The file system of fsspec, and the name in it."""

@@ -205,6 +205,15 @@ def test_without_fsspec_its_name_is_said(
     assert "s3://b/c.png: needs fsspec: pip install fsspec\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["texture", "optimize"])
+def test_other_commands_refuse_outputs_at_addresses(
+    pair: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    inputs = ["--size", "64x64", "s.png"] if command == "texture" else ["c.png", "s.png"]
+    assert main([command, *inputs, "-o", "memory://r.png"]) == 2
+    assert "memory://r.png: only cdjax stylize writes to addresses" in capsys.readouterr().err
+
+
 def test_a_pyramid_is_not_made_at_an_address(
     store: MemoryFileSystem, capsys: pytest.CaptureFixture[str]
 ) -> None:
