@@ -78,10 +78,10 @@ class Address(PosixPath):
 
 
 def path_of(text: str) -> Path:
-    """The path or address that a text names; file:// names a path."""
+    """The path or address that a text names; file:// names a path. Windows has no addresses."""
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
-    return Address(text) if _ADDRESS.match(text) else Path(text)
+    return Address(text) if _ADDRESS.match(text) and os.name != "nt" else Path(text)
 
 
 def lexists(path: Path) -> bool:
