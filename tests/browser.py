@@ -111,6 +111,20 @@ class Browser:
     def click(self, selector: str) -> None:
         self.value(f"document.querySelector({json.dumps(selector)}).click()")
 
+    def drag(self, selector: str, *places: tuple[float, float]) -> None:
+        """Moves the mouse, its button pressed, over what the selector finds.
+
+        The places are fractions of its width and height.
+        """
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.value(f"{found}.scrollIntoView()")
+        box = self.value(f"{found}.getBoundingClientRect().toJSON()")
+        kinds = ["mousePressed", *["mouseMoved"] * (len(places) - 2), "mouseReleased"]
+        for kind, (across, down) in zip(kinds, places, strict=True):
+            where = {"x": box["x"] + across * box["width"], "y": box["y"] + down * box["height"]}
+            button = {"button": "left", "buttons": 1, "clickCount": 1}
+            self.call("Input.dispatchMouseEvent", type=kind, **where, **button)
+
     def drop(self, selector: str, *paths: Path) -> None:
         """Hands files to the file input that the selector finds."""
         found = f"document.querySelector({json.dumps(selector)})"

@@ -17,7 +17,9 @@ import gradio as gr
 
 from cdjax.cli import page_work
 from cdjax.cli.jobs import Settings
+from cdjax.cli.page_canvas import SEND, canvas, shown_on_canvas
 from cdjax.cli.page_files import Session, Sessions
+from cdjax.cli.page_regions import COLORS
 from cdjax.errors import UsageError, first_line
 from cdjax.progress import Progress
 
@@ -53,6 +55,11 @@ _COLORS: dict[str, Literal["luminance", "match"] | None] = {
 }
 _QUIETLY: dict[str, Any] = {"print_exception": False}
 _HINT = "Drop a photograph and a painting, or several to mix, or try the samples."
+_REGIONS = "Regions: paint on the photograph where the style goes"
+_REGIONS_HINT = (
+    "Nothing painted: everywhere. What is not painted stays photograph. With several paintings, "
+    "each has a colour, and they are not mixed but go where theirs is."
+)
 
 
 @dataclass(frozen=True)
@@ -79,12 +86,23 @@ def build(config: PageConfig, sessions: Sessions) -> gr.Blocks:
                 uploads = _Uploads()
                 controls = _Controls(config.models)
             with gr.Column(scale=2, min_width=320):
+                regions = _Regions()
                 result = _Result()
         events = _Events(controls, config, sessions)
-        _connect(uploads, controls, result, events)
+        _connect(uploads, controls, regions, result, events)
         page.unload(events.left)
     page.queue(max_size=config.queue, default_concurrency_limit=2)
     return page
+
+
+class _Regions:
+    """Where regions are painted, and the file in which the strokes arrive."""
+
+    def __init__(self) -> None:
+        with gr.Accordion(_REGIONS, open=False, elem_id="regions"):
+            gr.Markdown(_REGIONS_HINT)
+            self.canvas = canvas()
+        self.layer = gr.File(visible=False)
 
 
 class _Uploads:
@@ -203,6 +221,10 @@ class _Events:
             content, style = page_work.take_samples(session)
             return _content_shown(content) + _styles_shown([style])
 
+    def regions_painted(self, file: Any, request: gr.Request) -> None:
+        with _told(self._sessions, request) as session:
+            page_work.take_layer(session, _paths(file))
+
     def paint_clicked(
         self,
         values: dict[Any, Any],
@@ -228,9 +250,15 @@ class _Events:
         self._sessions.end(request.session_hash)
 
 
-def _connect(uploads: _Uploads, controls: _Controls, result: _Result, events: _Events) -> None:
+def _connect(
+    uploads: _Uploads,
+    controls: _Controls,
+    regions: _Regions,
+    result: _Result,
+    events: _Events,
+) -> None:
     """Calls the events of what is on the page."""
-    content_out = [uploads.content, uploads.content_preview]
+    content_out = [uploads.content, uploads.content_preview, regions.canvas]
     style_out = [uploads.styles, uploads.style_previews]
     shares = controls.weights
     raw: dict[str, Any] = {"preprocess": False, "show_progress": "minimal"}
@@ -245,6 +273,8 @@ def _connect(uploads: _Uploads, controls: _Controls, result: _Result, events: _E
         events.samples_clicked, None, content_out + style_out + shares, api_name="samples"
     )
     result.paint.click(
+        events.regions_painted, regions.layer, None, js=SEND, api_name="regions", **raw
+    ).success(
         events.paint_clicked,
         controls.all(),
         [result.slider, result.message, result.download],
@@ -256,15 +286,17 @@ def _connect(uploads: _Uploads, controls: _Controls, result: _Result, events: _E
 
 
 def _content_shown(preview: Path) -> list[Any]:
-    """The drop zone, empty again, and the preview."""
-    return [None, gr.Image(value=str(preview), visible=True)]
+    """The drop zone, empty again, the preview, and what regions are painted on."""
+    return [None, gr.Image(value=str(preview), visible=True), shown_on_canvas(preview)]
 
 
 def _styles_shown(previews: list[Path]) -> list[Any]:
     """The drop zone, empty again, the previews, and a slider for each if they are to be mixed."""
     count = len(previews) if len(previews) > 1 else 0
     sliders = [gr.Slider(visible=i < count) for i in range(page_work.MOST_STYLES)]
-    return [None, gr.Gallery(value=[str(path) for path in previews], visible=True), *sliders]
+    captions = [f"{number}: {name}" for number, name in enumerate(COLORS, 1)] if count else [None]
+    shown = [(str(path), caption) for path, caption in zip(previews, captions, strict=False)]
+    return [None, gr.Gallery(value=shown, visible=True), *sliders]
 
 
 def _load(source: str) -> "Model":

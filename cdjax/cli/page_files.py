@@ -28,6 +28,7 @@ class Session:
         folder: where the files are.
         content: the photograph.
         styles: the paintings.
+        layer: what was painted on the photograph to show where the paintings go.
         guard: of the picture that is being made, if any.
         used: when the user was last seen, by `time.monotonic`.
     """
@@ -35,6 +36,7 @@ class Session:
     folder: Path
     content: Path | None = None
     styles: tuple[Path, ...] = ()
+    layer: Path | None = None
     guard: InterruptGuard | None = None
     used: float = field(default_factory=time.monotonic)
 

@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdjax.cli.batch import run
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Settings, plan
+from cdjax.cli.masks import with_masks
 from cdjax.cli.page_files import Session
+from cdjax.cli.page_regions import COLORS, write_masks
 from cdjax.cli.samples import landscape, painting
 from cdjax.errors import UsageError
 from cdjax.io.images import Picture, image_size, write_image
@@ -18,10 +20,12 @@ from cdjax.io.streaming import read_picture
 if TYPE_CHECKING:
     from cdjax.model import Model
 
-MOST_STYLES = 6
+MOST_STYLES = len(COLORS)
 """Paintings that are mixed at most."""
-_THUMBNAIL, _SHOWN = 320, 900
-"""Shorter sides of previews, in pixels: of uploads, and of results."""
+_THUMBNAIL, _CANVAS, _SHOWN = 320, 640, 900
+"""Shorter sides of previews, in pixels: of paintings, photographs and results."""
+_LONGEST = 4096
+"""Longer side of what is painted on, in pixels, which browsers can show on a canvas."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,10 @@ def take_content(session: Session, upload: Path) -> Path:
     """
     with session.replacing("content") as folder:
         (content,) = session.take([upload], folder)
-        preview = _preview(content, folder / "preview", _THUMBNAIL)
-        session.content = content
+        size = image_size(content) or (1, 1)
+        side = min(_CANVAS, max(1, _LONGEST * min(size) // max(size)))
+        preview = _preview(content, folder / "preview", side)
+        session.content, session.layer = content, None
     return preview
 
 
@@ -75,6 +81,12 @@ def take_styles(session: Session, uploads: list[Path]) -> list[Path]:
     return previews
 
 
+def take_layer(session: Session, uploads: list[Path]) -> None:
+    """Makes an upload the layer on which regions are painted; without any, nothing is painted."""
+    with session.replacing("layer") as folder:
+        session.layer = next(iter(session.take(uploads[:1], folder)), None)
+
+
 def take_samples(session: Session) -> tuple[Path, Path]:
     """Makes the landscape and the painting of `cdjax samples` what `take_content` makes uploads."""
     with session.replacing("samples") as folder:
@@ -89,7 +101,8 @@ def paint(
 ) -> Painted:
     """Paints the photograph of a session in its paintings, as `cdjax stylize` does.
 
-    Several paintings are mixed. If it fails, the last result stays.
+    Several paintings are mixed, or go where their colours are painted. If it fails, the last result
+    stays.
 
     Raises:
         CdjaxError: if something is missing, or cannot be read, made or written.
@@ -101,8 +114,12 @@ def paint(
         raise UsageError("drop a painting first")
     began = time.monotonic()
     with session.replacing("result") as folder:
-        mix = len(session.styles) > 1
-        jobs = plan([session.content], session.styles, f"{folder}/", mix=mix)
+        count = len(session.styles)
+        masks = write_masks(session.layer, count, folder / "masks")
+        if masks:
+            settings = replace(settings, style_weights=None)
+        jobs = plan([session.content], session.styles, f"{folder}/", mix=count > 1)
+        jobs = with_masks(jobs, masks, {})
         run(jobs, load, settings, guard, strict=True)
         seconds, output = time.monotonic() - began, jobs[0].output
         height, width = image_size(output) or (1, 1)

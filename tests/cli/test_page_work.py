@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cdjax import CdjaxError, ImageError, load_model
@@ -11,8 +12,17 @@ from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Settings
 from cdjax.cli.main import main
 from cdjax.cli.page_files import Session, Sessions
-from cdjax.cli.page_work import MOST_STYLES, paint, take_content, take_samples, take_styles
-from cdjax.io.images import read_image
+from cdjax.cli.page_work import (
+    MOST_STYLES,
+    paint,
+    take_content,
+    take_layer,
+    take_samples,
+    take_styles,
+)
+from cdjax.io.images import Picture, read_image, write_image
+from tests.cli.strokes import write_strokes
+from tests.models import random_image
 
 QUIET = Settings(quiet=True)
 
@@ -59,6 +69,44 @@ def test_the_result_is_that_of_the_command_line(
     assert again.output.exists()
 
 
+def test_what_is_painted_is_a_mask_until_the_photograph_changes(
+    session: Session, root: Path, pair: Path, weights: Path
+) -> None:
+    (mask, other) = write_strokes(pair / "layer.png")
+    both = np.maximum(*(read_image(path).pixels for path in (mask, other)))
+    write_image(pair / "mask.png", Picture(both))
+
+    def made() -> bytes:
+        painted = paint(session, InterruptGuard(), lambda: load_model(weights), QUIET)
+        return painted.output.read_bytes()
+
+    take_layer(session, [uploaded(root, "layer.png", (pair / "layer.png").read_bytes())])
+    arguments = ["stylize", "c.png", "s.png", "--weights", str(weights)]
+    assert main([*arguments, "--mask", "mask.png", "-o", "masked.png"]) == 0
+    assert made() == (pair / "masked.png").read_bytes()
+    assert main([*arguments, "-o", "whole.png"]) == 0
+    take_layer(session, [])
+    assert made() == (pair / "whole.png").read_bytes()
+    take_layer(session, [uploaded(root, "layer.png", (pair / "layer.png").read_bytes())])
+    take_content(session, uploaded(root, "c.png", (pair / "c.png").read_bytes()))
+    assert made() == (pair / "whole.png").read_bytes()
+
+
+def test_a_layer_that_is_no_picture_of_the_photograph_is_refused(
+    session: Session, root: Path, pair: Path, weights: Path
+) -> None:
+    write_image(pair / "square.png", Picture(random_image(9, 9), np.full((9, 9), 255, np.uint8)))
+    for data, message in (
+        (b"not a picture", "regions.png: not an image"),
+        ((pair / "square.png").read_bytes(), "mask1.png: 9x9 pixels are another aspect ratio"),
+    ):
+        take_layer(session, [uploaded(root, "regions.png", data)])
+        with pytest.raises(CdjaxError) as caught:
+            paint(session, InterruptGuard(), lambda: load_model(weights), QUIET)
+        assert message in session.shortened(str(caught.value))
+    assert not list(root.rglob("mask*"))
+
+
 def test_an_upload_that_is_refused_changes_nothing(session: Session, root: Path) -> None:
     before = files(root)
     with pytest.raises(ImageError, match="not an image") as caught:
@@ -86,7 +134,7 @@ def test_a_stopped_picture_leaves_the_last_result(
 def test_samples_count_as_uploads(root: Path) -> None:
     sessions = Sessions(root)
     previews = take_samples(sessions.get("key"))
-    assert [read_image(path).pixels.shape[0] for path in previews] == [320, 320]
+    assert [read_image(path).pixels.shape[0] for path in previews] == [512, 320]
     sessions.end("key")
     assert not list(root.iterdir())
 

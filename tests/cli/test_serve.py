@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from cdjax.cli.main import main
-from cdjax.io.images import Picture, write_image
+from cdjax.io.images import Picture, read_image, write_image
 from tests.browser import Browser, find_browser, wait
+from tests.cli.strokes import write_strokes
 from tests.models import random_image
 
 needs_gradio = pytest.mark.skipif(find_spec("gradio") is None, reason="needs the extra ui")
@@ -106,6 +107,21 @@ def test_a_picture_has_the_bytes_of_the_command_line(
 
 
 @needs_gradio
+def test_painted_regions_are_masks_of_the_command_line(
+    server: Server, client: Any, pair: Path, weights: Path
+) -> None:
+    write_image(pair / "t.jpg", Picture(random_image(20, 30, seed=5)))
+    upload(client, "photograph", pair / "c.png")
+    upload(client, "paintings", pair / "s.png", pair / "t.jpg")
+    masks = write_strokes(pair / "layer.png")
+    upload(client, "regions", pair / "layer.png")
+    made = painted(client)
+    styles = ["-s", "s.png", "t.jpg", "--masks", *map(str, masks)]
+    assert main(["stylize", "c.png", *styles, "-o", "out/", "--weights", str(weights)]) == 0
+    assert made == (pair / "out" / "c__s+t.png").read_bytes()
+
+
+@needs_gradio
 def test_twenty_uploads_leave_nothing(server: Server, client: Any, pair: Path) -> None:
     upload(client, "paintings", pair / "s.png")
     for seed in range(20):
@@ -172,21 +188,42 @@ def test_in_a_browser(server: Server, pair: Path, weights: Path) -> None:
         browser.click("#download")
         download = browser.downloads / "c__s.png"
         wait(download.exists, "the download")
+        first = download.read_bytes()
+        download.unlink()
+        browser.value("document.querySelector('#regions button').click()")
+        browser.wait("document.querySelector('#regions img')?.naturalWidth")
+        browser.drag("#regions canvas", (0.1, 0.1), (0.1, 0.5), (0.1, 0.9), (0.1, 0.9))
+        shown = "document.querySelector('#result img').src"
+        before = browser.value(shown)
+        browser.click("#paint")
+        browser.wait(f"{shown} != {json.dumps(before)}")
+        browser.click("#download")
+        wait(download.exists, "the second download")
+        browser.drop("#photograph input[type=file]", pair / "c.png")
+        browser.wait("!document.querySelector('#regions canvas').painted")
         foreign = [url for url in browser.requested if not url.startswith(server.url)]
         assert not [url for url in foreign if not url.startswith(("data:", "blob:"))]
         assert "Traceback" not in server.log.read_text()
     assert main(["stylize", "c.png", "s.png", "-o", "out/", "--weights", str(weights)]) == 0
-    assert download.read_bytes() == (pair / "out" / "c__s.png").read_bytes()
+    assert first == (pair / "out" / "c__s.png").read_bytes()
+    second, whole, content = (
+        read_image(path).pixels for path in (download, pair / "out" / "c__s.png", pair / "c.png")
+    )
+    # The stroke is 3 pixels wide in one of 32 columns, with soft edges.
+    assert (second[12, 3] != content[12, 3]).any()
+    assert (second[:, 8:] == content[:, 8:]).all()
+    assert (whole[:, 8:] != content[:, 8:]).any()
     wait(lambda: "c__s.png" not in server.files(), "the files are removed when the page is closed")
 
 
 @needs_gradio
 @pytest.mark.parametrize("path", ["/etc/hostname", "http://192.0.2.1/hostname"])
-def test_only_uploads_are_read(server: Server, path: str) -> None:
+@pytest.mark.parametrize("role", ["photograph", "regions"])
+def test_only_uploads_are_read(server: Server, role: str, path: str) -> None:
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
     data = json.dumps({"data": [file], "session_hash": "a"}).encode()
-    event = json.loads(server.api("call/photograph", data, **{"Content-Type": "application/json"}))
-    assert "event: error" in server.api(f"call/photograph/{event['event_id']}")
+    event = json.loads(server.api(f"call/{role}", data, **{"Content-Type": "application/json"}))
+    assert "event: error" in server.api(f"call/{role}/{event['event_id']}")
     assert "hostname" not in server.files()
 
 
