@@ -23,7 +23,7 @@ def read_mask(path: StrPath) -> Any:
         ImageError: as `cdjax.io.streaming.open_picture`. A large picture may raise it when a region
             is read.
     """
-    picture = open_picture(path)
+    picture = open_picture(path, flat=True)
     if isinstance(picture, Picture):
         return brightness(picture.pixels, picture.alpha)
     return _Brightness(picture)

@@ -26,30 +26,32 @@ STREAMED_PIXELS = 2**24
 """Images of more than 16.8 megapixels are read and written by libvips, if it is installed."""
 
 
-def open_picture(path: StrPath, shorter_side: int | None = None) -> Picture | VipsImage:
+def open_picture(
+    path: StrPath, shorter_side: int | None = None, *, flat: bool = False
+) -> Picture | VipsImage:
     """Reads an image, or opens a large one whose regions are read on demand.
 
     It may be at an `Address`. It is scaled to a shorter side in pixels; None keeps its size.
-    Whichever of Pillow and libvips can read an image does.
+    Whichever of Pillow and libvips can read an image does. A flat one, such as a mask, may have
+    many pixels in few bytes.
 
     Raises:
         ImageError: if it cannot be read, is too large and libvips is not installed, or would cost
             more than `cdjax.io.limits` allow.
     """
     if not isinstance(path, Address):
-        return _opened(path, shorter_side)
+        return _opened(path, shorter_side, flat)
     with ExitStack() as copy:
-        picture = _opened(copy.enter_context(fetched(path)), shorter_side)
+        picture = _opened(copy.enter_context(fetched(path)), shorter_side, flat)
         if isinstance(picture, VipsImage):  # Which reads the file later.
             picture = replace(picture, name=str(path))
             weakref.finalize(picture, copy.pop_all().close)
         return picture
 
 
-def _opened(path: StrPath, shorter_side: int | None) -> Picture | VipsImage:
-    header = decoding.read_header(path)
+def _opened(path: StrPath, shorter_side: int | None, flat: bool) -> Picture | VipsImage:
+    header = _checked_header(path, scaled=flat or bool(shorter_side))
     if header is not None and header.pixels > STREAMED_PIXELS and not shorter_side:
-        check_density(header, scaled=False)
         if vips.available():
             try:
                 return vips.open_image(path)
@@ -62,6 +64,13 @@ def _opened(path: StrPath, shorter_side: int | None) -> Picture | VipsImage:
     return _read_whole(path, shorter_side, header)
 
 
+def _checked_header(path: StrPath, *, scaled: bool) -> Header | None:
+    header = decoding.read_header(path)
+    if header is not None:
+        check_density(header, scaled=scaled)
+    return header
+
+
 def read_picture(path: StrPath, shorter_side: int | None = None) -> Picture:
     """Reads an image as a whole, scaled to a shorter side in pixels unless that is None.
 
@@ -69,12 +78,11 @@ def read_picture(path: StrPath, shorter_side: int | None = None) -> Picture:
         ImageError: as `open_picture`.
     """
     with fetched(path) as local:
-        return _read_whole(local, shorter_side, decoding.read_header(local))
+        header = _checked_header(local, scaled=bool(shorter_side))
+        return _read_whole(local, shorter_side, header)
 
 
 def _read_whole(path: StrPath, shorter_side: int | None, header: Header | None) -> Picture:
-    if header is not None:
-        check_density(header, scaled=bool(shorter_side))
     try:
         if header and shorter_side and header.pixels > STREAMED_PIXELS:
             return _reduced(path, shorter_side, header)

@@ -61,3 +61,19 @@ def test_deep_grey_keeps_its_depth(tmp_path: Path) -> None:
 def test_of_an_invisible_picture_all_pixels_count() -> None:
     for alpha in (None, np.zeros((12, 20), np.uint8)):
         assert opacity(Picture(np.zeros((12, 20, 3), np.uint8), alpha)) is None
+
+
+@pytest.mark.parametrize("by_regions", [False, True])
+def test_a_large_mask_may_be_flat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_regions: bool
+) -> None:
+    if by_regions:
+        pytest.importorskip("pyvips")
+    monkeypatch.setattr("cdjax.io.vips.available", lambda: by_regions)
+    flat = Image.new("1", (5000, 4000))
+    flat.paste(1, (0, 0, 5000, 10))
+    flat.save(tmp_path / "m.png")
+    assert (tmp_path / "m.png").stat().st_size < 4000
+    mask = read_mask(tmp_path / "m.png")
+    assert isinstance(mask, np.ndarray) != by_regions
+    assert mask[8:12, 4990:5000].tolist() == [[255] * 10] * 2 + [[0] * 10] * 2
