@@ -24,18 +24,21 @@ from cdjax.cli.parser import Parser, within
 from cdjax.cli.report import about, document, facts, table
 from experiments.benchmarks.report import say
 from experiments.fault_suite import samples, scenarios
+from experiments.fault_suite.films import films
 from experiments.fault_suite.full_disk import full_disk
 from experiments.fault_suite.kills import Kills
+from experiments.fault_suite.masks import masks
 from experiments.fault_suite.mutants import Mutants
 from experiments.fault_suite.permissions import permissions
 from experiments.fault_suite.processes import Worker, server
 from experiments.fault_suite.two_processes import two_processes
 from experiments.fault_suite.verdicts import FAULTS, Tally
 
-_KINDS = (
+_SLICE = (
     *("pictures", "weights", "stylize", "optimize", "distill", "convert"),
     *("disk", "permissions", "pairs"),
 )
+_KINDS = (*_SLICE, "masks", "films")
 _SHARES = {"stylize": 0.5, "optimize": 0.2, "distill": 0.2, "convert": 0.1}
 _KILLED = {
     "stylize": scenarios.STYLIZE,
@@ -48,12 +51,16 @@ _KILLED = {
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="python -m experiments.faults", description=__doc__)
     add, count = parser.add_argument, within(int, 1, 10**6)
-    add("--mutants", type=count, metavar="N", help="damaged files (1200; with --slice 120)")
+    damaged = "damaged pictures and weights (1200; with --slice 120); a tenth as many masks, films"
+    add("--mutants", type=count, metavar="N", help=damaged)
     kills = "killed commands (200; 8); a third as often disks are full, a tenth as often two meet"
     add("--kills", type=count, metavar="N", help=kills)
-    add("--slice", action="store_true", help="a tenth of it, without large pictures")
-    what = "what to try: damaged pictures and weights, kills of four commands, and so on (all)"
-    add("--kinds", nargs="+", choices=_KINDS, default=_KINDS, metavar="KIND", help=what)
+    add(
+        "--slice",
+        action="store_true",
+        help="a tenth of it, without large pictures, masks and films",
+    )
+    add("--kinds", nargs="+", choices=_KINDS, metavar="KIND", help=f"{', '.join(_KINDS)} (all)")
     seed = within(int, 0, 10**6)
     add("--seed", type=seed, default=0, metavar="N", help="of what is chosen at random (0)")
     add("--first", type=seed, default=0, metavar="N", help="number of the first damaged file (0)")
@@ -62,6 +69,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.mutants = options.mutants or (120 if options.slice else 1200)
     options.kills = options.kills or (8 if options.slice else 200)
+    options.kinds = options.kinds or (_SLICE if options.slice else _KINDS)
     return options
 
 
@@ -92,6 +100,11 @@ def _tallies(options: argparse.Namespace, folder: Path) -> Iterator[Tally]:
             yield mutants.pictures(pictures, numbers[:damaged])
         if "weights" in kinds:
             yield mutants.weights(numbers[damaged:])
+        tenth = range(options.first, options.first + -(-options.mutants // 10))
+        if "masks" in kinds:
+            yield masks(mutants, tenth)
+        if "films" in kinds:
+            yield films(mutants, tenth)
     kills = Kills(context, inputs, work, seed)
     for name in _KILLED:
         if name in kinds:
