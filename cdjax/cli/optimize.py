@@ -147,6 +147,7 @@ def _optimize(
     from cdjax.cli.quiet import silence_decoders
     from cdjax.io.images import Picture, check_size, write_image
     from cdjax.io.leftovers import remove_leftovers
+    from cdjax.io.masks import opacity
     from cdjax.io.metadata import NO_METADATA
     from cdjax.io.streaming import read_picture
     from cdjax.optimization.optimize import optimize_image
@@ -175,20 +176,14 @@ def _optimize(
             if failure:  # The result may still be written, hours later.
                 bar.error(f"{error_line(failure)}; goes on without this preview")
 
-        result = np.asarray(
-            optimize_image(
-                model,
-                content.pixels,
-                style.pixels,
-                settings=settings,
-                finish=finish,
-                on_progress=bar,
-                on_preview=write_preview if options.preview_every else None,
-                preview_every=options.preview_every,
-            )
-        )
+        result = optimize_image(
+            model, content.pixels, style.pixels, settings=settings, finish=finish,
+            opacity=opacity(content), style_mask=opacity(style), on_progress=bar,
+            on_preview=write_preview if options.preview_every else None,
+            preview_every=options.preview_every,
+        )  # fmt: skip
     with guard.protected():
-        whole = Picture(result, content.alpha, metadata)
+        whole = Picture(np.asarray(result), content.alpha, metadata)
         write_image(job.output, whole, quality=options.quality, overwrite=options.overwrite)
         preview.remove()
     return width, height

@@ -35,9 +35,13 @@ class Weights:
 
 
 Layers = tuple[str, ...]
-Targets = tuple[dict[str, Array], dict[str, Array]]
-"""The content's features, {layer: (1, h, w, C)}, and the style's Gram matrices, {layer: (1, C, C)}.
+Targets = tuple[dict[str, Array], dict[str, Array], dict[str, Array]]
+"""The content's features, {layer: (1, h, w, C)}, and the style's Gram matrices, {layer: (1, C, C)};
+and by what to multiply features of an image, {layer: (h, w, 1)}, which were multiplied in the
+content's: empty if all of the content is visible.
 """
+Visible = tuple[Array | None, Array | None]
+"""How much each pixel of the content and of the style counts, (H, W) in [0, 1]; None: all alike."""
 
 
 def relative_loss(values: Array, target: Array) -> Array:
@@ -63,14 +67,45 @@ def features_of(spec: Spec, params: Params, layers: Layers, image: Array) -> dic
 
 @partial(compiled, settings=FAST, static_argnames=("spec", "layers"))
 def find_targets(
-    spec: Spec, params: Params, content: Array, style: Array, layers: tuple[Layers, Layers]
+    spec: Spec,
+    params: Params,
+    content: Array,
+    style: Array,
+    layers: tuple[Layers, Layers],
+    visible: Visible = (None, None),
 ) -> Targets:
     """The targets of a content and a style, (H, W, 3) float in [0, 1] each, of any sizes.
 
     `layers` are those of the content and of the style.
     """
     of_style = features_of(spec, params, layers[1], style)
-    return features_of(spec, params, layers[0], content), jax.tree.map(gram, of_style)
+    of_style = _weighed(of_style, _roots(of_style, visible[1]))
+    used = tuple(name for name in spec.layers if name in layers[0] + layers[1])
+    if visible[0] is None:
+        of_content, roots = features_of(spec, params, layers[0], content), {}
+    else:
+        features = features_of(spec, params, used, content)
+        roots = _roots(features, visible[0])
+        of_content = _weighed({name: features[name] for name in layers[0]}, roots)
+    return of_content, jax.tree.map(gram, of_style), roots
+
+
+def _roots(features: dict[str, Array], visible: Array | None) -> dict[str, Array]:
+    """Roots of the weights of features' positions, whose mean is 1; empty if all count alike.
+
+    Squares and Gram matrices of features that are multiplied by them are weighted means.
+    """
+    if visible is None:
+        return {}
+    found = {}
+    for name, values in features.items():
+        shares = jax.image.resize(visible, values.shape[1:3], "linear")
+        found[name] = jnp.sqrt(shares / jnp.maximum(shares.mean(), _NOTHING))[..., None]
+    return found
+
+
+def _weighed(features: dict[str, Array], roots: dict[str, Array]) -> dict[str, Array]:
+    return {name: of * roots[name] if name in roots else of for name, of in features.items()}
 
 
 def image_losses(
@@ -81,9 +116,9 @@ def image_losses(
     `weights` are those of the layers of `targets`. Returns scalars by the names `"content"`,
     `"style"` and `"total_variation"`.
     """
-    of_content, of_style = targets
+    of_content, of_style, roots = targets
     layers = tuple(name for name in spec.layers if name in of_content | of_style)
-    features = features_of(spec, params, layers, image)
+    features = _weighed(features_of(spec, params, layers, image), roots)
     losses = {"content": jnp.zeros(()), "style": jnp.zeros(())}
     for name, target in of_content.items():
         losses["content"] += weights.content[name] * relative_loss(features[name], target)

@@ -21,9 +21,10 @@ from cdjax.optimization.config import Optimization, weights_of
 from cdjax.optimization.losses import Targets, Weights, find_targets, image_losses
 from cdjax.optimization.minimize import Descent, Losses, Method, begin, descend
 from cdjax.progress import OnProgress, Progress, ignore_progress
-from cdjax.transfer.color import PreserveColor, color_map, color_moments, with_chroma_of
+from cdjax.transfer.color import color_map, color_moments, with_chroma_of
 from cdjax.transfer.pixels import as_pixels, to_float
-from cdjax.transfer.stylize import stylize
+from cdjax.transfer.regions import Regions, in_memory, visible_part
+from cdjax.transfer.stylize import encode_style, style_regions, stylize
 
 CHUNK = 10
 """Steps in one run of the compiled loop, after which the host reads the losses."""
@@ -40,21 +41,21 @@ def optimize_image(
     *,
     settings: Optimization | None = None,
     finish: Model | None = None,
+    opacity: ArrayLike | None = None,
+    style_mask: ArrayLike | None = None,
     on_progress: OnProgress = ignore_progress,
     on_preview: Callable[[Array], None] | None = None,
     preview_every: int = 50,
 ) -> Array:
     """Stylises a content image by optimising its pixels (Gatys et al. 2016).
 
-    The losses (`cdjax.optimization.losses`) are those of the model's deepest encoder. They are
-    relative to the targets, so the same weights suit the normalised VGG-19, networks as trained on
-    ImageNet, and students. Pixels are not bounded while they are optimised; the result is clipped
-    to [0, 1].
+    The losses (`cdjax.optimization.losses`) are those of the model's deepest encoder, relative to
+    the targets, so the same weights suit the normalised VGG-19, networks as trained on ImageNet,
+    and students. Pixels are not bounded while they are optimised; the result is clipped to [0, 1].
 
     A student does not distinguish everything that its teacher does. So the last steps at every
-    scale (`settings.finish_steps`) can be made with another model, such as the teacher, after
-    cheaper steps with the student. With the start `"stylized"` the optimisation begins at the
-    result of `cdjax.stylize`, which is near already.
+    scale can be made with another model, such as the teacher. With the start `"stylized"` the
+    optimisation begins at the result of `cdjax.stylize`, which is near already.
 
     Each size is compiled once for each encoder; weights are not compiled in.
 
@@ -62,16 +63,16 @@ def optimize_image(
         model: any model, also a lone encoder (method `"encoder"`).
         content: (H, W, 3), RGB, uint8 or floating in [0, 1]; sides at least twice the encoder's
             stride (32 pixels at stage 5).
-        style: the same, of any size. It is scaled by the same factors as the content, and enlarged
-            where it would be too small for the encoder.
+        style: the same, of any size; scaled as the content, but not to sides that are too small.
         settings: layers, weights and method; None for the defaults.
         finish: the model of the last `settings.finish_steps`, with the same layers.
+        opacity: how much pixels of the content and of the result count, as for `cdjax.stylize`.
+        style_mask: how much pixels of the style count, as `mask` of `cdjax.encode_style`.
         on_progress: called when an encoder starts at a scale, and after every `CHUNK` steps. The
             task is the size, such as `"512x384"` or, with `finish`, `"512x384, finishing"`; done
             and total are steps of all scales; the metrics are the weighted losses `"content"`,
             `"style"` and `"total_variation"`, and their sum, `"total"`.
-        on_preview: called with the current picture, (H, W, 3) float32 in [0, 1], of the size of
-            the current scale.
+        on_preview: called with the picture, (H, W, 3) float32 in [0, 1], of the scale's size.
         preview_every: steps between two previews; rounded up to chunks.
 
     Returns:
@@ -79,14 +80,14 @@ def optimize_image(
 
     Raises:
         OptimizationError: if an encoder lacks a layer, the content is too small, the losses become
-            infinite or NaN, only one of `finish` and `settings.finish_steps` is given, or a
-            stylized start is asked of a model without decoders.
+            infinite or NaN, or the settings do not fit the models.
         TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if an image is not (H, W, 3).
+        ValueError: if an image is not (H, W, 3), or its mask does not fit.
     """
     settings = settings or Optimization()
     previewed = 0
-    for progress, picture in _course(model, content, style, settings, finish):
+    images = (content, style), (opacity, style_mask)
+    for progress, picture in _course(model, *images, settings, finish):
         on_progress(progress)
         due = progress.done - previewed >= preview_every and progress.done != progress.total
         if on_preview is not None and due:
@@ -103,12 +104,21 @@ def _shown(picture: Array, content: ArrayLike, settings: Optimization) -> Array:
 
 
 def _course(
-    model: Model, content: ArrayLike, style: ArrayLike, settings: Optimization, finish: Model | None
+    model: Model,
+    images: tuple[ArrayLike, ArrayLike],
+    masks: tuple[ArrayLike | None, ArrayLike | None],
+    settings: Optimization,
+    finish: Model | None,
 ) -> Iterator[tuple[Progress, Array]]:
     """Progress and picture at every start of an encoder and after every chunk."""
     parts = _parts(model, finish, settings)
     deepest = max((spec for spec, *_ in parts), key=lambda spec: spec.stride)
-    whole, painting = _pixels(content, "content"), _pixels(style, "style")
+    whole, style = (_pixels(*each) for each in zip(images, ("content", "style"), strict=True))
+    painting = style
+    visible = (
+        _values(visible_part(masks[0], whole.shape, "opacity")),
+        _values(style_regions(masks[1], style.shape)),
+    )
     if settings.preserve_color == "match":
         painting = color_map(color_moments(painting), color_moments(whole))(painting)
     sizes = scale_sizes(whole.shape[:2], deepest, scales=settings.scale_count)
@@ -124,8 +134,9 @@ def _course(
             start = jax.random.uniform(jax.random.key(settings.seed), (*size, 3))
         elif settings.start == "stylized":
             # At full size, because small pictures are stylised less well.
-            colors: PreserveColor | None = "match" if settings.preserve_color == "match" else None
-            start = _resized(stylize(model, whole, style, preserve_color=colors), size)
+            colors_of = whole if settings.preserve_color == "match" else None
+            encoded = encode_style(model, style, mask=masks[1], colors_of=colors_of)
+            start = _resized(stylize(model, whole, encoded, opacity=masks[0]), size)
         else:
             start = target
         made = 0
@@ -135,7 +146,7 @@ def _course(
             change = (_NEAR_CHANGE if near else _FIRST_CHANGE) * math.sqrt(start.size)
             unit = change if settings.optimizer == "lbfgs" else 1.0
             layers = settings.content_layers, settings.style_layers
-            targets = find_targets(spec, params, target, painted, layers)
+            targets = find_targets(spec, params, target, painted, layers, visible)
             problem = _Problem(spec, params, targets, weights_of(settings), jnp.float32(unit))
             for step, descent in _descents(problem, start, settings, steps):
                 start = unit * descent.point.variable
@@ -209,6 +220,12 @@ def _pixels(image: ArrayLike, name: str) -> Array:
     if pixels.ndim != 3:
         raise ValueError(f"{name} must be one image (H, W, 3), not {pixels.shape}")
     return to_float(pixels)
+
+
+def _values(regions: Regions | None) -> Array | None:
+    """How much pixels count, (H, W), float32; None: all alike."""
+    found = in_memory(regions)
+    return None if found is None or found.opacity is None else to_float(found.opacity)
 
 
 @partial(jax.jit, static_argnames="size")

@@ -66,8 +66,9 @@ def test_from_files_to_a_picture(
     assert found.alpha is not None
     assert (found.alpha[:4] == 0).all()
     settings = replace(SETTINGS, style_weight=20.0, tv_weight=0.1)
-    content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
-    wanted = optimize_image(load_model("tiny"), content, style, settings=settings)
+    content, style = (read_image(name) for name in ("c.png", "s.png"))
+    given = load_model("tiny"), content.pixels, style.pixels
+    wanted = optimize_image(*given, settings=settings, opacity=content.alpha)
     np.testing.assert_array_equal(found.pixels[4:], levels(np.asarray(wanted))[4:])
 
 
@@ -112,15 +113,16 @@ def test_without_room_for_a_preview_the_work_goes_on(
 
 def test_another_model_finishes(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_model("teacher", random_model((Spec(2, (5, 7)),), seed=3))
-    content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
+    content, style = (read_image(name) for name in ("c.png", "s.png"))
+    given = content.pixels, style.pixels
     # A quarter of the steps unless told otherwise.
     for chosen, last in (([], 3), (["--finish-steps", "5"], 5)):
         command = ["c.png", "s.png", "-o", f"out{last}.png", *COMMON, "--finish", "teacher"]
         assert main(["optimize", *command, *chosen]) == 0
         assert "13x19, finishing: 12 of 12 steps, " in capsys.readouterr().err
         settings = replace(SETTINGS, finish_steps=last)
-        models = load_model("tiny"), load_model("teacher")
-        wanted = optimize_image(models[0], content, style, settings=settings, finish=models[1])
+        options = {"finish": load_model("teacher"), "opacity": content.alpha}
+        wanted = optimize_image(load_model("tiny"), *given, settings=settings, **options)
         found = read_image(f"out{last}.png").pixels
         np.testing.assert_array_equal(found[4:], levels(np.asarray(wanted))[4:])
 
@@ -129,9 +131,10 @@ def test_a_stylized_start(work: Path, capsys: pytest.CaptureFixture[str]) -> Non
     command = ["c.png", "s.png", "-o", "out.png", "--model", "tiny", "--steps", "2", *LAYERS]
     assert main(["optimize", *command, "--start", "stylized"]) == 0
     assert "2 of 2 steps" in capsys.readouterr().err
-    content, style = (read_image(name).pixels for name in ("c.png", "s.png"))
+    content, style = (read_image(name) for name in ("c.png", "s.png"))
     settings = replace(SETTINGS, steps=2, scales=None, start="stylized")
-    wanted = optimize_image(load_model("tiny"), content, style, settings=settings)
+    given = load_model("tiny"), content.pixels, style.pixels
+    wanted = optimize_image(*given, settings=settings, opacity=content.alpha)
     np.testing.assert_array_equal(read_image("out.png").pixels[4:], levels(np.asarray(wanted))[4:])
 
 

@@ -96,3 +96,24 @@ def test_losses_of_an_image() -> None:
     np.testing.assert_allclose(found["total_variation"], 2 * total_variation(image[None]))
     own = image_losses(SPEC, PARAMS, targets, weights, content)
     assert float(own["content"]) < 1e-9 < float(own["style"])
+
+
+def test_losses_count_what_is_visible() -> None:
+    content, style, image = (jnp.asarray(a, jnp.float32) for a in (CONTENT, STYLE, IMAGE))
+    generator = np.random.default_rng(1)
+    seen = [generator.integers(0, 3, a.shape[:2]) / 2 for a in (CONTENT, STYLE)]
+    layers = ("relu1_2",), ("relu1_1",)
+    visible = tuple(jnp.asarray(mask, jnp.float32) for mask in seen)
+    targets = find_targets(SPEC, PARAMS, content, style, layers, visible)
+    one = jnp.float32(1)
+    weights = Weights({"relu1_2": one}, {"relu1_1": one}, jnp.float32(0))
+    found = image_losses(SPEC, PARAMS, targets, weights, image)
+    ours, contents, styles = (features(a) for a in (IMAGE, CONTENT, STYLE))
+    root = np.sqrt(seen[0] / seen[0].mean())[..., None]
+    wanted = relative(root * ours["relu1_2"], root * contents["relu1_2"])
+    np.testing.assert_allclose(found["content"], wanted, rtol=1e-3)
+    grams = [
+        np.einsum("hw,hwi,hwj->ij", mask, a["relu1_1"], a["relu1_1"]) / mask.sum()
+        for mask, a in zip(seen, (ours, styles), strict=True)
+    ]
+    np.testing.assert_allclose(found["style"], relative(*grams), rtol=1e-3)

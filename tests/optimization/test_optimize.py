@@ -257,3 +257,28 @@ def test_losses_that_are_not_finite_end_it() -> None:
     wild = dataclasses.replace(TINY, optimizer="adam", learning_rate=1e30, scales=1)
     with pytest.raises(OptimizationError, match="no longer finite"):
         optimize_image(MODEL, CONTENT, STYLE, settings=wild)
+
+
+@pytest.mark.parametrize("start", ["content", "stylized"])
+def test_what_is_hidden_of_the_style_decides_nothing(start: Any) -> None:
+    settings = dataclasses.replace(TINY, start=start, scales=1, steps=CHUNK)
+    hidden, mask = STYLE.copy(), np.full(STYLE.shape[:2], 255, np.uint8)
+    mask[:, 10:] = 0
+    hidden[:, 20:] = 255 - hidden[:, 20:]  # Beyond what networks see from the visible part.
+    found = [
+        np.asarray(optimize_image(MODEL, CONTENT, style, settings=settings, style_mask=mask))
+        for style in (STYLE, hidden)
+    ]
+    np.testing.assert_array_equal(*found)
+    whole = np.asarray(optimize_image(MODEL, CONTENT, STYLE, settings=settings))
+    assert np.abs(found[0] - whole).max() > 0.01
+
+
+def test_a_full_opacity_is_none_and_a_wrong_one_is_refused(tiny) -> None:
+    masks = {"opacity": np.ones(CONTENT.shape[:2], bool), "style_mask": np.ones(STYLE.shape[:2])}
+    np.testing.assert_array_equal(course(TINY, **masks).result, tiny.result)
+    with pytest.raises(ValueError, match=r"opacity: 7x9 pixels are another aspect ratio"):
+        optimize_image(MODEL, CONTENT, STYLE, settings=TINY, opacity=np.ones((9, 7)))
+    black = np.zeros(STYLE.shape[:2])
+    with pytest.raises(ValueError, match="mask of the style is 0 everywhere"):
+        optimize_image(MODEL, CONTENT, STYLE, settings=TINY, style_mask=black)
