@@ -89,17 +89,34 @@ def segment_writer(
 
 
 def check_audio(film: Film, output: Path) -> None:
-    """Raises `VideoError` if the format of an output has no place for the audio of a film."""
-    nowhere = library().open(io.BytesIO(), "w", format=CONTAINERS[output.suffix.lower()])
-    with opened(film.path) as source, nowhere as target:
-        for stream in source.streams.audio:
-            codec = stream.codec_context.name if stream.codec_context else "an unknown codec"
-            try:
-                target.add_stream_from_template(stream)
-            except ValueError as error:
-                reason = f"{output.suffix} has no place for the audio of {film.path}, {codec}"
-                remedy = "" if output.suffix.lower() == ".mkv" else "; .mkv has"
-                raise VideoError(f"{output}: {reason}{remedy}") from error
+    """Raises `VideoError` if the format of an output has no place for the audio of a film.
+
+    Some formats say so only when they are closed, so the first packet of each stream is tried.
+    """
+    with opened(film.path) as source:
+        waiting = {stream.index: stream for stream in source.streams.audio}
+        for packet in source.demux(source.streams.audio) if waiting else ():
+            if packet.stream.index in waiting and not (packet.size and packet.pts is None):
+                _try(packet, waiting.pop(packet.stream.index), film, output)
+            if not waiting:
+                return
+
+
+def _try(packet: Any, stream: Any, film: Film, output: Path) -> None:
+    """Writes a packet, unless it is an empty one, to a film that is not kept."""
+    av, suffix = library(), output.suffix.lower()
+    try:
+        with av.open(io.BytesIO(), "w", format=CONTAINERS[suffix]) as target:
+            copy = target.add_stream_from_template(stream)
+            copy.time_base = stream.time_base
+            if packet.size:
+                packet.stream = copy
+                target.mux_one(packet)
+    except (ValueError, av.error.FFmpegError) as error:
+        codec = stream.codec_context.name if stream.codec_context else "an unknown codec"
+        reason = f"{suffix} has no place for the audio of {film.path}, {codec}"
+        remedy = "" if suffix == ".mkv" else "; .mkv has"
+        raise VideoError(f"{output}: {reason}{remedy}") from error
 
 
 def join(

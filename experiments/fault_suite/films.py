@@ -88,7 +88,7 @@ def _write(folder: Path) -> list[Path]:
     write_film(folder / f"{FIT}odd.mkv", odd, codec="ffv1", rate=Fraction(25))
     write_film(folder / f"{FIT}vp8.webm", frames, codec="libvpx")
     write_film(folder / f"{FIT}vp9.webm", frames, codec="libvpx-vp9")
-    write_film(folder / f"{FIT}mpeg.avi", frames, codec="mpeg4", audio="pcm_s16le")
+    write_film(folder / "mpeg.avi", frames, codec="mpeg4", audio="pcm_s16le")
     times = [0, 40, 90, 400, 410, 900]
     write_film(folder / f"{FIT}uneven.mkv", frames, codec="ffv1", milliseconds=times)
     pictures = [Image.fromarray(frame) for frame in odd]

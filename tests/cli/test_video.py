@@ -222,3 +222,12 @@ def test_audio_that_a_format_does_not_have_is_refused_before_anything_is_compute
     assert main(["video", "in.mkv", "s.png", "-o", "out.mp4", *options]) == 2
     err = capsys.readouterr().err
     assert "out.mp4: .mp4 has no place for the audio of in.mkv, aac; .mkv has" in err
+    monkeypatch.undo()
+    monkeypatch.chdir(work)
+    # MP4 says only at the end that it needs to know which channel is which.
+    write_film(work / "in.avi", pictures(2), codec="mpeg4", audio="pcm_s16le")
+    before = sorted(path.name for path in work.iterdir())
+    assert main(["video", "in.avi", "s.png", "-o", "out.mp4", *options]) == 2
+    err = capsys.readouterr().err
+    assert "out.mp4: .mp4 has no place for the audio of in.avi, pcm_s16le; .mkv has" in err
+    assert sorted(path.name for path in work.iterdir()) == before
