@@ -7,14 +7,14 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdjax.cli.allocator import run_in_calling_thread
-from cdjax.cli.parser import require
+from cdjax.cli.parser import printable, require
 from cdjax.cli.quiet import only_our_lines, silence_decoders
-from cdjax.errors import TrainingError, UsageError
+from cdjax.errors import DataError, TrainingError, UsageError
 
 if TYPE_CHECKING:
     from cdjax.cli.distill_options import Command
@@ -82,6 +82,9 @@ def _distill(command: "Command") -> None:
     if command.preset == "quick":
         watch.say(_REAL)
     watch.say(f"teacher {recipe.teacher}, {images_of(recipe)}, output {output}")
+    for source in {data.source: None for data in (recipe.data, recipe.style_data)}:
+        if line := _not_read(source):
+            watch.say(printable(line))
     _check_output(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -94,6 +97,17 @@ def _distill(command: "Command") -> None:
         path = write_report(output, recipe)
     watch.say(f"{output / 'model'} is the model, {path} the report; try it:")
     watch.say(f"  cdjax stylize CONTENT STYLE --weights {output / 'model'} -o OUT.png")
+
+
+def _not_read(source: str) -> str:
+    """A line about files of a source that are not read, or nothing."""
+    from cdjax.data.sources import Folder
+
+    if source == "dead-leaves" or not Path(source).is_dir():
+        return ""
+    with suppress(DataError):  # Which is said where it is needed.
+        return Folder(source).not_read
+    return ""
 
 
 @contextmanager

@@ -33,6 +33,9 @@ class Folder:
     Args:
         path: the folder; hidden files and folders are ignored.
 
+    Attributes:
+        not_read: a line about the other files, empty if there are none.
+
     Raises:
         DataError: if the folder does not exist or contains no images.
     """
@@ -44,12 +47,18 @@ class Folder:
                 f"{self._root}: no such folder; give a folder, tfds:NAME for a TensorFlow "
                 "dataset such as tfds:coco/2014, or dead-leaves for synthetic images"
             )
-        names = []
+        names: list[str] = []
+        others: list[str] = []
         for folder, folders, files in os.walk(self._root, followlinks=True):
             folders[:] = sorted(name for name in folders if not is_junk(name))
             below = Path(folder).relative_to(self._root)
-            names += [(below / name).as_posix() for name in files if _is_image(name)]
+            for name in files:
+                if not is_junk(name):
+                    (names if _is_image(name) else others).append((below / name).as_posix())
         self._names = sorted(names)
+        what = f"{len(others)} files are" if len(others) > 1 else "1 file is"
+        example = f"{self._root}: {what} not read, without the suffix of an image: "
+        self.not_read = f"{example}{min(others)}" if others else ""
         if not names:
             raise DataError(f"{self._root}: no images ({', '.join(FORMATS)}, ...) in this folder")
         self.fingerprint = _digest(*self._names)
@@ -208,7 +217,7 @@ def _image_feature(label: str, features: Any, image: type) -> str:
 
 
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in READABLE and not is_junk(name)
+    return Path(name).suffix.lower() in READABLE
 
 
 def _digest(*names: str) -> str:

@@ -117,6 +117,8 @@ def read_photographs(
         EvaluationError: if none of them can be read.
     """
     source = Folder(folder)
+    if source.not_read:
+        on_progress(Progress(name, message=f"cdjax: {source.not_read}"))
     count = len(source) if count is None else min(count, len(source))
     crops, skipped = [], []
     for step in range(count):

@@ -139,6 +139,28 @@ def test_a_folder_of_others_is_refused_and_left_alone(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_files_that_are_not_read_are_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = tmp_path / "data", tmp_path / "output"
+    (data / "deeper").mkdir(parents=True)
+    output.mkdir()
+    (output / "mine").write_text("so that nothing is computed")
+    for name in ("a.png", "b.txt", "deeper/c.jpg", "deeper/d.raw", ".hidden", "Thumbs.db"):
+        (data / name).write_text("")
+    assert main(["distill", "--data.source", str(data), "--output", str(output)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("not read") == 1
+    assert f"{data}: 2 files are not read, without the suffix of an image: b.txt\n" in said
+    (data / "b.txt").unlink()
+    assert main(["distill", "--data.source", str(data), "--output", str(output)]) == 2
+    line = "1 file is not read, without the suffix of an image: deeper/d.raw\n"
+    assert line in capsys.readouterr().err
+    (data / "deeper" / "d.raw").unlink()
+    assert main(["distill", "--data.source", str(data), "--output", str(output)]) == 2
+    assert "not read" not in capsys.readouterr().err
+
+
 def test_two_runs_in_one_folder_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

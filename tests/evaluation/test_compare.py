@@ -21,6 +21,7 @@ from cdjax.evaluation.explained_variance import fraction_variance_unexplained
 from cdjax.evaluation.image_quality import stylization_quality
 from cdjax.evaluation.metrics import ssim
 from cdjax.model import ModelConfig
+from cdjax.progress import Progress
 from tests.evaluated import (
     DEPTHS,
     FIT,
@@ -240,7 +241,12 @@ def test_photographs_are_central_squares_spread_over_the_folder(tmp_path: Path):
     assert numbers(found.images) == [0, 6, 9]
     assert len(found.skipped) == 1
     assert found.skipped[0].startswith("03.png: ")
-    assert len(read_photographs(folder, size=20).images) == 11
+    (folder / "notes.txt").write_text("no picture either")
+    said: list[Progress] = []
+    assert len(read_photographs(folder, size=20, on_progress=said.append).images) == 11
+    messages = [report.message for report in said if report.message]
+    assert len(messages) == 1
+    assert "1 file is not read, without the suffix of an image: notes.txt" in messages[0]
 
 
 def test_no_photograph_that_can_be_read(tmp_path: Path):
