@@ -13,6 +13,7 @@ from PIL import Image
 from experiments.fault_suite.mutations import MUTATIONS, mutate, with_checksums
 from experiments.fault_suite.processes import Ended
 from experiments.fault_suite.samples import painted
+from experiments.fault_suite.tries import expected_faults
 from experiments.fault_suite.verdicts import (
     FAULTS,
     Fault,
@@ -100,6 +101,20 @@ def test_files_are_judged(tmp_path: Path) -> None:
     assert {kind for kind, _ in faults} == {FILES}
     assert kinds(picture_faults(tmp_path / "outside")) == [FILES]
     assert kinds(difference_faults(before, files_in(tmp_path)))[0] == DIFFERENT
+
+
+@pytest.mark.parametrize(
+    ("sample", "made", "found"),
+    [
+        ("fit-mask.png", True, []),
+        ("fit-mask.png", False, [DIFFERENT]),
+        ("unfit-mask.png", True, [DIFFERENT]),
+        ("unfit-mask.png", False, []),
+        ("mask.png", False, []),
+    ],
+)
+def test_sound_samples_are_made_or_refused(sample: str, made: bool, found: list[str]) -> None:
+    assert kinds(expected_faults(sample, made=made)) == found
 
 
 def test_a_try_counts_once_for_each_sort_of_fault(capsys: pytest.CaptureFixture[str]) -> None:
