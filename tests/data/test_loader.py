@@ -146,19 +146,6 @@ def test_goes_on_with_the_exact_next_batch(config: DataConfig) -> None:
             np.testing.assert_array_equal(list(islice(data, 4)), expected[done : done + 4])
 
 
-@pytest.mark.parametrize("source", ["folder", "dead-leaves"])
-def test_workers_change_nothing(source: str, folder: Path) -> None:
-    path = str(folder) if source == "folder" else source
-    expected = taken(DataConfig(path, **SMALL), 7)
-    with Batches(DataConfig(path, **SMALL, workers=2)) as data:
-        np.testing.assert_array_equal(list(islice(data, 3)), expected[:3])
-        # What has been read ahead does not count.
-        state = json.loads(json.dumps(data.state()))
-    with Batches(DataConfig(path, **SMALL, workers=1)) as data:
-        data.restore(state)
-        np.testing.assert_array_equal(list(islice(data, 4)), expected[3:])
-
-
 def test_an_iterator_can_go_back(config: DataConfig) -> None:
     with Batches(config) as data:
         state = data.state()
@@ -259,21 +246,37 @@ def test_dead_leaves_are_batches_too() -> None:
 # Worker processes
 
 
-def test_workers_end_when_closed_and_when_dropped(folder: Path) -> None:
-    for dropped in (False, True):
-        data = Batches(DataConfig(str(folder), **SMALL, workers=1))
-        assert not multiprocessing.active_children()
+def test_workers_change_nothing_and_end_when_closed_and_when_dropped(config: DataConfig) -> None:
+    expected = taken(config, 7)
+    data = Batches(replace(config, workers=2))
+    assert not multiprocessing.active_children()
+    np.testing.assert_array_equal(list(islice(data, 3)), expected[:3])
+    assert len(multiprocessing.active_children()) == 2
+    # What has been read ahead does not count.
+    state = json.loads(json.dumps(data.state()))
+    data.close()
+    data.close()
+    with pytest.raises(ValueError, match="closed"):
         next(data)
-        assert len(multiprocessing.active_children()) == 1
-        if dropped:
-            del data
-            gc.collect()
-        else:
-            data.close()
-            data.close()
-            with pytest.raises(ValueError, match="closed"):
-                next(data)
-        assert not multiprocessing.active_children()
+    assert not multiprocessing.active_children()
+    data = Batches(replace(config, workers=1))
+    data.restore(state)
+    np.testing.assert_array_equal(list(islice(data, 4)), expected[3:])
+    assert len(multiprocessing.active_children()) == 1
+    del data
+    gc.collect()
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_makes_the_same_dead_leaves() -> None:
+    config = DataConfig("dead-leaves", **SMALL)
+    expected = taken(config, 3)
+    with Batches(config) as data:
+        next(data)
+        state = data.state()
+    with Batches(replace(config, workers=1)) as data:
+        data.restore(state)
+        np.testing.assert_array_equal(list(islice(data, 2)), expected[1:])
 
 
 def alive(pid: int) -> bool:
