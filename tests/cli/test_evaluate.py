@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +35,21 @@ def tables(text: str) -> dict[str, dict[str, list[str]]]:
     }
 
 
-@pytest.fixture
-def work(uncached: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
     for name, model in (("large", LARGE), ("small", SMALL), ("lone", lone(SMALL))):
-        save_model(tmp_path / name, model)
-    photographs(tmp_path / "images", 10)
-    photographs(tmp_path / "styles", 2)
+        save_model(folder / name, model)
+    photographs(folder / "images", 10)
+    photographs(folder / "styles", 2)
+    return folder
+
+
+@pytest.fixture
+def work(uncached: None, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of a test, with a copy of the inputs in it."""
+    shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 

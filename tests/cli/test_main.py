@@ -123,8 +123,10 @@ def test_a_deleted_folder_is_named(
     assert capsys.readouterr().err.startswith("cdjax: error: the current folder does not exist")
 
 
-@pytest.mark.parametrize("platform", ["cuda", "paper"])
-@pytest.mark.parametrize("arguments", [["convert", "vgg19", "none.pth"], ["evaluate", "wct-16x"]])
+@pytest.mark.parametrize(
+    ("platform", "arguments"),
+    [("cuda", ["evaluate", "wct-16x"]), ("paper", ["convert", "vgg19", "none.pth"])],
+)
 def test_a_backend_that_does_not_start_is_one_line(
     tmp_path: Path, platform: str, arguments: list[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """`evaluate --table` from models to the table, its JSON and errors, on made-up times."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ SMALL = (Spec(2, (3, 4)), Spec(1, (5,)))
 DEEP = (Spec(5, (3, 4, 5, 6, 7), (1, 1, 1, 2, 1)),)
 
 
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints")
     models: dict[str, Model] = {
         "small": random_model(SMALL),
         "mean": random_model((Spec(1, (4,)),), method="adain"),
@@ -31,7 +32,15 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "lone": lone(random_model(SMALL)),
     }
     for name, model in models.items():
-        save_model(name, model)
+        save_model(folder / name, model)
+    return folder
+
+
+@pytest.fixture
+def work(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of a test, with a copy of the checkpoints in it."""
+    shutil.copytree(checkpoints, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
