@@ -43,7 +43,7 @@ def run(
     *,
     stop_at: int | None = None,
     batches: Any = None,
-    save_every: int = 5,
+    save_every: int = 10,
     keep: int = 3,
     **changes: Any,
 ) -> tuple[State | None, list[tuple[int, float]]]:

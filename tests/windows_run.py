@@ -18,8 +18,8 @@ def main(output: str, *hosts: str) -> None:
     stages: set[float] = set()
     result = stylize_by_windows(
         model,
-        random_image(170, 150, seed=3),
-        random_image(90, 70, seed=4),
+        random_image(130, 110, seed=3),
+        random_image(70, 60, seed=4),
         memory=500_000,
         on_progress=lambda progress: stages.update(progress.metrics.values()),
     )

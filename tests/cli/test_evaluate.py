@@ -135,7 +135,7 @@ def test_models_of_other_teachers_are_measured_and_what_is_left_out_is_said(
 ):
     other = random_model((Spec(2, (3, 4), (1, 1, 1, 1, 1)), Spec(1, (4,), DEPTHS)), seed=8)
     save_model(work / "other", other)
-    options = ["--styles", "styles", "--json", "out.json"]
+    options = ["--styles", "styles", "--pairs", "2", "--alphas", "1", "--json", "out.json"]
     assert main(["evaluate", "small", "other", *COMMON, *options]) == 0
     assert "not compared with the teacher's features: other: stages 2" in capsys.readouterr().out
     figures = json.loads((work / "out.json").read_text())
@@ -150,7 +150,7 @@ def test_adain_beside_a_teacher_with_a_decoder_of_its_own(
     for name, model in (("teacher", LARGE), ("student", SMALL)):
         config = dataclasses.replace(model.config, method="adain")
         save_model(work / name, with_stages(dataclasses.replace(model, config=config), [2]))
-    options = ["--styles", "styles", "--json", "out.json"]
+    options = ["--styles", "styles", "--pairs", "2", "--alphas", "1", "--json", "out.json"]
     assert main(["evaluate", "student", "--teacher", "teacher", *COMMON[2:], *options]) == 0
     text = capsys.readouterr().out
     figures = json.loads((work / "out.json").read_text())
@@ -234,7 +234,7 @@ def test_a_json_that_cannot_be_written_comes_after_the_table(
 
     monkeypatch.setattr(cdjax.io.atomic, "write_text", full)
     options = ["--json", "out.json", "--stages", "1", "--count", "2"]
-    options += ["--styles", "styles", "--sheet", "sheet.png"]
+    options += ["--styles", "styles", "--pairs", "1", "--alphas", "1", "--sheet", "sheet.png"]
     assert main(["evaluate", "small", *COMMON, *options]) == 2
     out, err = capsys.readouterr()
     assert "## Reconstruction" in out

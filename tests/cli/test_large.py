@@ -37,10 +37,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder of a test, with c.png, which is opaque only in part, and s.png in it."""
-    alpha = np.full((180, 200), 255, np.uint8)
+    alpha = np.full((100, 120), 255, np.uint8)
     alpha[:50] = 90
-    write_image(tmp_path / "c.png", Picture(random_image(180, 200), alpha))
-    write_image(tmp_path / "s.png", Picture(random_image(150, 140, seed=2)))
+    write_image(tmp_path / "c.png", Picture(random_image(100, 120), alpha))
+    write_image(tmp_path / "s.png", Picture(random_image(90, 80, seed=2)))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -89,7 +89,7 @@ def test_sizes_are_read_with_their_units() -> None:
 def test_kill_9_loses_no_finished_stage(
     pair: Path, weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    write_image(pair / "c.png", Picture(random_image(320, 260)))
+    write_image(pair / "c.png", Picture(random_image(180, 200)))
     arguments = ["--memory", LITTLE, "--weights", str(weights)]
     command = [sys.executable, "-m", "cdjax", "stylize", "c.png", "s.png", *arguments]
     process = subprocess.Popen([*command, "-o", "out.png"], stderr=subprocess.DEVNULL)
@@ -126,7 +126,7 @@ def test_what_was_kept_of_another_run_with_the_same_output_is_not_used(
     assert list(pair.glob(".cdjax-*")) == [kept]
     # The content has the old name, but is another picture.
     (pair / "c.png").rename("old.png")
-    write_image("c.png", Picture(random_image(180, 200, seed=5)))
+    write_image("c.png", Picture(random_image(100, 120, seed=5)))
     again = (*little, "--alpha", "0.5", "--overwrite")
     assert stylize(weights, "out.png", *again) == 0
     assert "continues" not in capfd.readouterr().err
@@ -160,7 +160,7 @@ def test_without_libvips_too_large_a_picture_names_the_package(
     monkeypatch.setattr(cdjax.io.vips, "available", lambda: False)
     assert stylize(weights, "out.png") == 2
     error = capfd.readouterr().err
-    assert "c.png: 200x180 pixels, more than 0 megapixels; to read them: pip install" in error
+    assert "c.png: 120x100 pixels, more than 0 megapixels; to read them: pip install" in error
     assert stylize(weights, "out", "--deepzoom") == 2
     assert "--deepzoom needs libvips: pip install 'pyvips[binary]'" in capfd.readouterr().err
 
@@ -169,7 +169,7 @@ def test_without_libvips_too_large_a_picture_names_the_package(
 def test_deepzoom_writes_a_page_of_the_result(pair: Path, weights: Path) -> None:
     assert stylize(weights, "zoom", "--deepzoom") == 0
     assert (pair / "zoom" / "index.html").exists()
-    assert 'Width="200"' in (pair / "zoom" / "image.dzi").read_text()
+    assert 'Width="120"' in (pair / "zoom" / "image.dzi").read_text()
     assert stylize(weights, "zoom", "--deepzoom") == 2  # It is there already.
     assert stylize(weights, "zoom", "--deepzoom", "--overwrite") == 0
     assert {p.name for p in pair.iterdir()} == {"c.png", "s.png", "zoom"}

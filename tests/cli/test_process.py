@@ -79,19 +79,19 @@ def test_the_work_goes_on_whatever_the_standard_streams_are(
 def test_the_work_goes_on_after_the_terminal_was_closed(
     pair: Path, weights: Path, environment: dict[str, str]
 ) -> None:
-    many_contents(pair / "in", 200)
+    many_contents(pair / "in", 60)
     master, terminal = os.openpty()
     termios.tcsetwinsize(terminal, (24, 80))
     arguments = ("in", "s.png", "-o", "out", "--weights", str(weights))
     process = subprocess.Popen(command(*arguments), env=environment, stderr=terminal)
     os.close(terminal)
     shown = b""
-    while b"/200" not in shown:  # The bar is drawn.
+    while b"/60" not in shown:  # The bar is drawn.
         shown += os.read(master, 1000)
     os.close(master)
     process.send_signal(signal.SIGHUP)
     assert process.wait(120) == 0
-    assert len(os.listdir("out")) == 200
+    assert len(os.listdir("out")) == 60
 
 
 def test_standard_input_is_a_picture(

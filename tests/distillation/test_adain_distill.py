@@ -98,7 +98,7 @@ def test_the_teachers_decoder_is_a_model_too_and_serves_as_teacher(
 
 
 def test_the_teachers_decoder_starts_from_least_squares(teacher: str, tmp_path: Path) -> None:
-    start, one = replace(SMALL.start, images=16, decoder_images=16, positions=6000), PhaseConfig(1)
+    start, one = replace(SMALL.start, images=12, decoder_images=12, positions=3000), PhaseConfig(1)
     recipe = replace(
         papers(teacher), stages=(1,), start=start, teacher_decoder=one,
         student_encoder=PhaseConfig(), student_decoder=PhaseConfig(),
@@ -149,9 +149,9 @@ def quick(tmp_path_factory: pytest.TempPathFactory, teacher: str) -> tuple[Path,
     output = tmp_path_factory.mktemp("quick") / "run"
     command = [sys.executable, "-m", "cdjax", "distill", "--method", "adain", "--teacher", teacher]
     command += ["--output", str(output), "--stages", str(STAGE), "--data.crop", "32"]
-    command += ["--student-autoencoder.learning-rate", "0.003", "--student-autoencoder.steps", "60"]
-    command += ["--pictures-every", "60", "--save-every", "60", "--start.crop", "32"]
-    command += ["--start.images", "32", "--start.decoder-images", "32"]
+    command += ["--student-autoencoder.learning-rate", "0.003", "--student-autoencoder.steps", "40"]
+    command += ["--pictures-every", "40", "--save-every", "40", "--start.crop", "32"]
+    command += ["--start.images", "16", "--start.decoder-images", "16"]
     command += ["--start.positions", "2000", "--start.iterations", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -188,7 +188,7 @@ def test_the_quick_run_lowers_its_loss_and_its_result_stylises(quick: tuple[Path
         for path in (folder / "decoder_start", folder / "student_autoencoder" / "model")
     )
     assert after < 0.97 * before
-    assert len(read_log(folder / "student_autoencoder" / "log.jsonl")) == 60
+    assert len(read_log(folder / "student_autoencoder" / "log.jsonl")) == 40
     stylised, unchanged = (
         stylization_quality(which, (spec, encoder), contents, styles) for which in (model, None)
     )

@@ -25,8 +25,8 @@ OPTIONS = {
     "--start.crop": "32",
     "--start.decoder-images": "8",
     "--start.positions": "500",
-    "--start.iterations": "2",
-    "--student-autoencoder.steps": "6",
+    "--start.iterations": "1",
+    "--student-autoencoder.steps": "4",
     "--student-decoder.steps": "4",
     "--save-every": "2",
 }
@@ -78,7 +78,7 @@ def test_two_processes_make_what_one_makes(tmp_path: Path) -> None:
     said = finish(both)
     assert "is the model" in said[0]
     assert "stage 1" not in said[1]
-    for phase, steps in (("student_autoencoder", 6), ("student_decoder", 4)):
+    for phase, steps in (("student_autoencoder", 4), ("student_decoder", 4)):
         one, two = (losses(tmp_path / name, phase) for name in ("one", "two"))
         assert len(two) == steps
         np.testing.assert_allclose(two, one, rtol=1e-3)

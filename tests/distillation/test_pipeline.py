@@ -26,7 +26,7 @@ WHITE = PhaseConfig(4, Weights(1, 30, 0), learning_rate=0.003, decay=True, white
 SMALL = DistillationConfig(
     data=DataConfig("dead-leaves", crop=32, batch=2, seed=3),
     stages=(2, 1),
-    start=Start(images=8, crop=32, decoder_images=8, positions=600, iterations=3),
+    start=Start(images=8, crop=32, decoder_images=8, positions=400, iterations=1),
     student_autoencoder=WHITE,
     student_decoder=replace(WHITE, weights=Weights(0, 1, 0.01), perceptual_encoder="student"),
     save_every=2,

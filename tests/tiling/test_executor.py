@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cdjax.tiling.executor import execute
+from tests import windows_run
 from tests.distillation.test_hosts import ROOT, finish, free_port
 
 
@@ -26,7 +27,7 @@ def run(output: Path, devices: int, *hosts: str) -> subprocess.Popen[str]:
 
 
 def test_devices_and_hosts_change_nothing(tmp_path: Path) -> None:
-    finish([run(tmp_path / "one.npy", 1)])
+    windows_run.main(str(tmp_path / "one.npy"))
     finish([run(tmp_path / "three.npy", 3)])
     address = f"127.0.0.1:{free_port()}"
     finish([run(tmp_path / f"host{i}.npy", 1, address, "2", str(i)) for i in range(2)])
