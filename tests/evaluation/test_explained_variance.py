@@ -79,14 +79,14 @@ def test_the_published_model_measures_as_recorded(shared: Path):
     # METHOD.md: 0.034, 0.197, 0.389 affine; these few crops scatter around that.
     teacher = convert_wct_vgg19(shared / "reference/vgg19_normalised")
     published = convert_paper_16x(shared / "reference/wct16x")
-    files = sorted((shared / "images/content").glob("*.jpg"))[::80]
-    crops = [np.asarray(Image.open(file).convert("RGB"))[40:96, 40:96] for file in files]
+    files = sorted((shared / "images/content").glob("*.jpg"))[::60]
+    crops = [np.asarray(Image.open(file).convert("RGB"))[40:104, 40:104] for file in files]
     images = np.stack(crops)
     spec = next(s for s in published.config.specs if s.stage == 3)
     found = unexplained_variance(
         (spec, published.params["stage3"]["encoder"]),
         (teacher.config.specs[0], teacher.params["stage3"]["encoder"]),
-        images[:34],
-        images[34:],
+        images[:45],
+        images[45:],
     )
     np.testing.assert_allclose(list(found.values()), [0.034, 0.197, 0.389], rtol=0.2)

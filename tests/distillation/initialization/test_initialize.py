@@ -237,15 +237,15 @@ def test_l1_equals_the_published_initialisation(shared: Path, stage: int):
 def test_lsq_on_photographs_beats_pruning(shared: Path):
     model = convert_wct_vgg19(shared / "reference/vgg19_normalised")
     teacher = model.config.specs[1], model.params["stage2"]["encoder"]
-    files = sorted((shared / "images/content").glob("*.jpg"))[::80][:44]
+    files = sorted((shared / "images/content").glob("*.jpg"))[::60][:56]
     crops = [np.asarray(Image.open(file).convert("RGB"))[40:88, 40:88] for file in files]
     images = np.stack(crops)
-    fit, test = images[:36], images[36:]
+    fit, test = images[:48], images[48:]
 
     def unexplained(method):
         made = initialize_encoder(
             KEY, student(2), teacher, fit,
-            start=replace(START, method=method, positions=3_000, iterations=2),
+            start=replace(START, method=method, positions=4_000, iterations=4),
         )  # fmt: skip
         return unexplained_variance((student(2), made["encoder"]), teacher, fit, test)
 
