@@ -26,9 +26,10 @@ class InterruptGuard:
             yield
 
     def interrupt(self) -> None:
-        """Waits for the protected context that is open, if any, and forbids further ones."""
+        """Forbids further protected contexts, and waits for the one that is open, if any."""
+        self._interrupted.set()  # First: another interruption may end the waiting.
         with self._lock:
-            self._interrupted.set()
+            pass
 
 
 def run_interruptibly(function: Callable[[InterruptGuard], _T]) -> _T:
