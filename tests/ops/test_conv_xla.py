@@ -35,7 +35,7 @@ def test_the_result_is_that_of_a_single_convolution(
     whole = compiled(partial(convolve_plainly, padding="SAME"), settings=EXACT)
     wanted = whole(images, np.pad(kernel, ((0, 0),) * 3 + ((0, wider),)))[..., : widths[1]]
     for cores in (2, 3, 5):
-        monkeypatch.setattr(conv_xla, "_CORES", cores)
+        monkeypatch.setattr(conv_xla, "CORES", cores)
         exactly = compiled(partial(convolve_exactly, padding="SAME"), settings=EXACT)
         np.testing.assert_array_equal(exactly(images, kernel), wanted)
     nothing = np.zeros(widths[1])
@@ -62,7 +62,7 @@ def test_parts_are_as_many_as_cores_need(
     parts: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(conv_xla, "_CORES", cores)
+    monkeypatch.setattr(conv_xla, "CORES", cores)
     height, width = size
     given = [
         jax.ShapeDtypeStruct(shape, jnp.float32)
