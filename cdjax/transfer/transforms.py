@@ -37,7 +37,7 @@ class Affine:
 
     Attributes:
         centre: (..., C), float32.
-        matrix: (..., C, C), float32.
+        matrix: (..., C, C), float32; or (..., 1, C), the diagonal of a matrix that has no more.
         offset: (..., C), float32.
     """
 
@@ -48,7 +48,10 @@ class Affine:
     def __call__(self, features: Array) -> Array:
         """Maps features (..., H, W, C) to the same shape and dtype; computes in float32."""
         apart = features.astype(jnp.float32) - self.centre[..., None, None, :]
-        mapped = jnp.einsum("...hwc,...cd->...hwd", apart, self.matrix, precision="highest")
+        if self.matrix.shape[-2] == 1:
+            mapped = apart * self.matrix[..., None, :, :]
+        else:
+            mapped = jnp.einsum("...hwc,...cd->...hwd", apart, self.matrix, precision="highest")
         return (mapped + self.offset[..., None, None, :]).astype(features.dtype)
 
 
@@ -133,7 +136,8 @@ def _roots_jvp(
 
 def _blend(matrix: Array, content: Moments, style: Moments, alpha: Scalar) -> Affine:
     """The map from the content's mean to the style's, mixed with the identity by alpha."""
-    identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+    whole = matrix.shape[-2] > 1
+    identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype) if whole else jnp.ones_like(matrix)
     offset = alpha * style.mean + (1 - alpha) * content.mean
     return Affine(content.mean, alpha * matrix + (1 - alpha) * identity, offset)
 
@@ -235,8 +239,7 @@ def adain(
     Arguments and result are those of `wct`; the regularization has no effect.
     """
     scale = _deviation(style) / _deviation(content)
-    matrix = scale[..., None] * jnp.eye(scale.shape[-1], dtype=scale.dtype)
-    return _blend(matrix, content, style, alpha)
+    return _blend(scale[..., None, :], content, style, alpha)
 
 
 def mixed_roots(styles: Sequence[Moments], shares: Array) -> Array:
