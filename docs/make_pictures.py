@@ -164,7 +164,7 @@ def methods(inputs: Inputs) -> None:
             wct, content, style, settings=settings, finish=cdjax.load_model("vgg16")
         ),
     ]
-    save("methods", in_rows(results, 3, 400), kilobytes=260)
+    save("methods", in_rows(results, 3, 400), kilobytes=250)
 
 
 def textures(inputs: Inputs) -> None:
