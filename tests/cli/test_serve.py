@@ -69,9 +69,10 @@ def server(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def client(server: Server, tmp_path: Path) -> Iterator[Any]:
+def client(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from gradio_client import Client
 
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # The client leaves folders there.
     wait(lambda: not server.files(), "the files of earlier clients are removed")
     found = Client(server.url, verbose=False, download_files=tmp_path / "downloads")
     yield found
