@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 from cdjax.errors import ImageError
+
+_ALL_LEVELS = 0xFF
 
 
 def library() -> Any:
@@ -16,7 +19,23 @@ def library() -> Any:
         raise ImageError(message) from error
     # The cache of operations would keep files open and decoded images on the disk after their use.
     pyvips.cache_set_max(0)
+    _log_all()
     return pyvips
+
+
+@cache
+def _log_all() -> None:
+    """Sends what GLib logs to the logger of pyvips, which gets that of libvips alone.
+
+    Otherwise GLib prints it, for instance about impossible sizes in the header of a broken file.
+    """
+    import pyvips
+
+    with suppress(AttributeError):  # The callback is private to pyvips.
+        for domain in (b"GLib", b"GLib-GObject", b"GLib-GIO"):
+            pyvips.glib_lib.g_log_set_handler(
+                domain, _ALL_LEVELS, pyvips._log_handler_cb, pyvips.ffi.NULL
+            )
 
 
 def available() -> bool:

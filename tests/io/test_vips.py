@@ -301,3 +301,13 @@ def test_of_several_pictures_the_first_is_read(tmp_path: Path) -> None:
         opened = open_image(written(tmp_path, f"frames{suffix}", data.getvalue()))
         assert opened.shape == (16, 16, 3)
         np.testing.assert_allclose(opened[ALL].mean((0, 1)), [255, 0, 0], atol=3)
+
+
+def test_what_glib_says_of_impossible_sizes_is_logged_and_not_printed(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert vips.available()
+    with pytest.raises(pyvips.Error):
+        pyvips.Image.black(10, 2**30 + 43)
+    assert capfd.readouterr().err == ""
+    assert "out of range" in caplog.text
