@@ -113,7 +113,7 @@ def alpha(inputs: Inputs) -> None:
     results = [
         cdjax.stylize(model, content, style, alpha=strength) for strength in (0, 0.25, 0.5, 0.75, 1)
     ]
-    save("alpha", in_rows(results, 5, 300), kilobytes=250)
+    save("alpha", in_rows(results, 5, 300), kilobytes=196)
 
 
 def style_size(inputs: Inputs) -> None:
