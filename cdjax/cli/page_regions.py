@@ -50,13 +50,13 @@ def write_masks(layer: Path | None, paintings: int, folder: Path) -> tuple[Path,
 
 
 def masks_of(layer: Picture, paintings: int) -> list[NDArray[np.uint8]]:
-    """A mask for each painting, (H, W): how opaque its colour is. None if nothing is painted.
+    """A mask for each painting, (H, W): how opaque its colour is; empty if nothing is painted.
 
-    Of one painting, every colour is. Pixels at the edge of two strokes, whose colours are mixed,
-    count as the most similar one beside them.
+    With one painting, every colour counts. Pixels at the edge of two strokes, whose colours are
+    mixed, count as the most similar one beside them.
 
     Raises:
-        UsageError: if a colour is used of which there is no painting.
+        UsageError: if a colour is used for which there is no painting.
     """
     alpha = layer.alpha
     if alpha is None:

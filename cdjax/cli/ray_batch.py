@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from cdjax.cli.batch import Make, attempt, encode_all, make_one, styles_of
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job, Outcome, Settings
-from cdjax.cli.parser import require
 from cdjax.cli.quiet import silence_decoders
 from cdjax.errors import ImageError, UsageError, first_line
 from cdjax.io.leftovers import temporary_file
@@ -46,9 +45,8 @@ def cluster(address: str) -> Iterator[Make]:
         address: of a cluster, or `"local"` to start Ray on this machine alone.
 
     Raises:
-        UsageError: if Ray is not installed, or not there.
+        UsageError: if there is no Ray at the address.
     """
-    require("--ray", "ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Asks nobody else.
     import ray
 

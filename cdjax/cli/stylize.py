@@ -4,7 +4,7 @@ import argparse
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -176,11 +176,10 @@ def _check(options: argparse.Namespace, styles: int) -> None:
 
 def _stylize(jobs: "Sequence[Job]", options: argparse.Namespace, single: bool) -> Counter[str]:
     """Makes the pictures; returns how many had which status."""
-    from cdjax.cli.batch import here, run
+    from cdjax.cli.batch import Make, here, run
     from cdjax.cli.chosen_model import load_chosen
     from cdjax.cli.interrupts import run_interruptibly
     from cdjax.cli.jobs import Outcome, Settings
-    from cdjax.cli.ray_batch import cluster
     from cdjax.cli.standard import print_outcome
 
     chosen = vars(options) | {"style_weights": tuple(options.mix or ()) or None}
@@ -194,7 +193,12 @@ def _stylize(jobs: "Sequence[Job]", options: argparse.Namespace, single: bool) -
             print_outcome(outcome)
 
     load = partial(load_chosen, options)
-    with nullcontext(here) if options.ray is None else cluster(options.ray) as make:
+    where: AbstractContextManager[Make] = nullcontext(here)
+    if options.ray is not None:
+        from cdjax.cli.ray_batch import cluster
+
+        where = cluster(options.ray)
+    with where as make:
         work = partial(run, jobs, load, settings, make=make, strict=single, on_outcome=count)
         run_interruptibly(work)
     return found

@@ -220,19 +220,13 @@ def _run_block(
 def _borders(grid: Grid, block: Block) -> list[NDArray[np.int32]]:
     """Of every patch and layer, `Extent.borders` of its rows and its columns."""
     places = [(block.level_before, block.upsampled), (block.level, False)][: len(block.dtypes)]
-    return [
-        np.array(
-            [
-                [
-                    extent.borders(SIDE >> level, upsampled=upsampled)
-                    for extent in grid.extents(index, level)
-                ]
-                for level, upsampled in places
-            ],
-            np.int32,
-        )
-        for index in range(len(grid))
-    ]
+
+    def at(index: int, level: int, upsampled: bool) -> list[tuple[int, int, int]]:
+        extents = grid.extents(index, level)
+        return [extent.borders(SIDE >> level, upsampled=upsampled) for extent in extents]
+
+    found = ([at(index, *place) for place in places] for index in range(len(grid)))
+    return [np.array(borders, np.int32) for borders in found]
 
 
 def _run(patches: Patches, layers: Sequence[Params], borders: Array, *, block: Block) -> Array:

@@ -41,7 +41,7 @@ and by what to multiply features of an image, {layer: (h, w, 1)}, which were mul
 content's: empty if all of the content is visible.
 """
 Visible = tuple[Array | None, Array | None]
-"""How much each pixel of the content and of the style counts, (H, W) in [0, 1]; None: all alike."""
+"""How much each pixel of the content and of the style counts, (H, W) in [0, 1]; None if all do."""
 
 
 def relative_loss(values: Array, target: Array) -> Array:

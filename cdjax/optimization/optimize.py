@@ -223,7 +223,7 @@ def _pixels(image: ArrayLike, name: str) -> Array:
 
 
 def _values(regions: Regions | None) -> Array | None:
-    """How much pixels count, (H, W), float32; None: all alike."""
+    """How much pixels count, (H, W), float32; None if all count 1."""
     found = in_memory(regions)
     return None if found is None or found.opacity is None else to_float(found.opacity)
 

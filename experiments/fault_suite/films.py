@@ -26,7 +26,7 @@ _OPTIONS: tuple[tuple[str, ...], ...] = (
 
 
 def films(tries: Tries, numbers: Sequence[int]) -> Tally:
-    """Repaints films, more than half of which are damaged, and folders of such frames."""
+    """Repaints films and folders of frames; more than half of them are damaged."""
     tally = Tally("films")
     folder = tries.folder / "films"
     folder.mkdir()

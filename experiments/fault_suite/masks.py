@@ -33,7 +33,7 @@ _USES: dict[str, tuple[tuple[str, ...], int]] = {
 
 
 def masks(tries: Tries, numbers: Sequence[int]) -> Tally:
-    """Stylises with masks, more than half of which are damaged."""
+    """Stylises with masks; more than half of them are damaged."""
     tally = Tally("masks")
     folder = tries.folder / "masks"
     folder.mkdir()

@@ -92,13 +92,18 @@ def painted(client: Any, *values: Any) -> bytes:
     return Path(download["value"] if isinstance(download, dict) else download).read_bytes()
 
 
+def upload_two_paintings(client: Any, pair: Path) -> None:
+    """Uploads the photograph c.png and the paintings s.png and t.jpg."""
+    write_image(pair / "t.jpg", Picture(random_image(20, 30, seed=5)))
+    upload(client, "photograph", pair / "c.png")
+    upload(client, "paintings", pair / "s.png", pair / "t.jpg")
+
+
 @needs_gradio
 def test_a_picture_has_the_bytes_of_the_command_line(
     server: Server, client: Any, pair: Path, weights: Path
 ) -> None:
-    write_image(pair / "t.jpg", Picture(random_image(20, 30, seed=5)))
-    upload(client, "photograph", pair / "c.png")
-    upload(client, "paintings", pair / "s.png", pair / "t.jpg")
+    upload_two_paintings(client, pair)
     colours = "of the photograph"
     made = painted(client, 0.8, 0.5, 1, 1, 1, 1, 1, colours)
     styles = ["-s", "s.png", "t.jpg", "--mix", "0.5", "1", "--alpha", "0.8"]
@@ -111,9 +116,7 @@ def test_a_picture_has_the_bytes_of_the_command_line(
 def test_painted_regions_are_masks_of_the_command_line(
     server: Server, client: Any, pair: Path, weights: Path
 ) -> None:
-    write_image(pair / "t.jpg", Picture(random_image(20, 30, seed=5)))
-    upload(client, "photograph", pair / "c.png")
-    upload(client, "paintings", pair / "s.png", pair / "t.jpg")
+    upload_two_paintings(client, pair)
     masks = write_strokes(pair / "layer.png")
     upload(client, "regions", pair / "layer.png")
     made = painted(client)
