@@ -1,7 +1,7 @@
 """Speed and memory against PyTorch, of folders, films, windows, optimisation; the paper's table.
 
     python -m experiments.benchmark [--method adain] [--sizes 512 1024 2048]
-    python -m experiments.benchmark --folder [--runs 3] [--many 200]
+    python -m experiments.benchmark --folder [--runs 3]
     python -m experiments.benchmark --video [--method adain] [--sizes 720]
     python -m experiments.benchmark --training [--stages 3 5]
     python -m experiments.benchmark --ultra [--megapixels 1 4 16 40 100]
@@ -24,7 +24,6 @@ from cdjax.cli.parser import Parser, new_file, size, within
 from cdjax.cli.report import about, as_json
 from cdjax.io.atomic import write_text
 from experiments.benchmarks import folders, gatys, paper_table, stylization, tiles, training, video
-from experiments.benchmarks.paper_table import table_report
 from experiments.benchmarks.report import report, say
 from experiments.benchmarks.ways import available
 from experiments.benchmarks.worker import WorkerError
@@ -47,7 +46,7 @@ def _chosen(options: argparse.Namespace) -> list[Any]:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="python -m experiments.benchmark", description=__doc__)
     add = parser.add_argument
-    pixels, count = within(int, 2, 100_000), within(int, 1, 10_000)
+    pixels, count = within(int, 32, 100_000), within(int, 1, 10_000)
     add("--sizes", type=pixels, nargs="+", help="pixels a side")
     add("--runs", type=count, default=5, help="timed runs of each implementation (%(default)s)")
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the networks")
@@ -61,8 +60,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--json", type=new_file, metavar="FILE", help="file for all figures")
     add = parser.add_argument_group("photographs of many sizes").add_argument
     add("--folder", action="store_true", help="measure cdjax stylize of a folder instead")
-    few = "small pictures, each of another size, against 5, or 0 (%(default)s)"
-    add("--many", type=within(int, 0, 10_000), default=200, help=few)
     add = parser.add_argument_group("a training step").add_argument
     add("--training", action="store_true", help="measure a step of the student's encoder instead")
     add("--stages", type=within(int, 1, 5), nargs="+", default=[3, 5], help="(3 5)")
@@ -110,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="cdjax-benchmark-") as folder:
             for results in subject.measure(options, Path(folder)):
                 results = machine | results
-                text = table_report(results) if subject is paper_table else report(results)
+                text = report(results)
                 if options.output:
                     write_text(options.output, text)
                 if options.json:

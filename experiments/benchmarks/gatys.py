@@ -15,12 +15,12 @@ from cdjax import Model, Optimization, load_model, save_model
 from cdjax.cli.allocator import TRAINING
 from cdjax.data.dead_leaves import dead_leaves
 from cdjax.evaluation.metrics import style_distance
-from cdjax.networks.teachers import normalized_teacher
+from cdjax.networks.teachers import deepest_encoder, normalized_teacher
 from cdjax.optimization.losses import features_of
 from experiments.benchmarks.cdjax_tasks import shortened
 from experiments.benchmarks.inputs import Pixels, read_pairs
-from experiments.benchmarks.report import median, say
-from experiments.benchmarks.worker import Answer, summary, worker
+from experiments.benchmarks.report import add_row, comparison, median
+from experiments.benchmarks.worker import summary, worker
 
 _NORMAL_SIZE, _NORMAL_IMAGES = 256, 62
 """Dead leaves that the teacher is normalised on, beside the pictures: without many others, channels
@@ -37,34 +37,26 @@ def _open(options: argparse.Namespace, pictures: Sequence[Pixels]) -> dict[str, 
     return models
 
 
-def _optimize(name: str, settings: Optimization, folder: Path, inputs: list[Path]) -> Answer:
-    """Summary of one optimisation in a fresh process; the picture is written to `folder`."""
-    task = {
-        "load": "experiments.benchmarks.cdjax_tasks:optimizer",
-        "model": str(folder / name),
-        "finish": str(folder / "teacher") if settings.finish_steps else None,
-        "settings": dataclasses.asdict(settings),
-    }
-    with worker(name, task, cache=folder / "cache", allocator=TRAINING) as (_, run):
-        return summary([run(*inputs, save=folder / f"{name}.npy")])
-
-
 def _measure_pair(
-    images: Sequence[Pixels],
-    courses: Mapping[str, Optimization],
-    teacher: Model,
-    folder: Path,
+    images: Sequence[Pixels], courses: Mapping[str, Optimization], teacher: Model, folder: Path
 ) -> dict[str, Any]:
     """A row of the results: what both encoders take, and distances to the style by layer."""
     inputs = [folder / "content.npy", folder / "style.npy"]
     for path, image in zip(inputs, images, strict=True):
         np.save(path, image)
-    taken = {name: _optimize(name, of, folder, inputs) for name, of in courses.items()}
+    taken = {}
+    for name, settings in courses.items():
+        task: dict[str, Any] = {
+            "load": "experiments.benchmarks.cdjax_tasks:optimizer",
+            "model": str(folder / name),
+        }
+        task |= {"finish": str(folder / "teacher") if settings.finish_steps else None}
+        task |= {"settings": dataclasses.asdict(settings)}
+        with worker(name, task, cache=folder / "cache", allocator=TRAINING) as (_, run):
+            taken[name] = summary([run(*inputs, save=folder / f"{name}.npy")])
     content, style = (jnp.asarray(image, jnp.float32) / 255 for image in images)
     pictures = {"content": content, **{name: jnp.load(folder / f"{name}.npy") for name in taken}}
-    spec = teacher.config.specs[0]
-    params = teacher.params[f"stage{spec.stage}"]["encoder"]
-    features = partial(features_of, spec, params, courses["teacher"].style_layers)
+    features = partial(features_of, *deepest_encoder(teacher), courses["teacher"].style_layers)
     wanted = features(style)
     distances = {
         name: {tap: float(of[0]) for tap, of in style_distance(features(picture), wanted).items()}
@@ -81,8 +73,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     """
     if options.dtype != "float32":
         raise ValueError("--gatys computes in float32 only")
-    names = ("steps", "finish_steps", "scales", "start")
-    settings = Optimization(**{name: getattr(options, name) for name in names})
+    fields = ("steps", "finish_steps", "scales", "start")
+    settings = Optimization(**{name: getattr(options, name) for name in fields})
     own = dataclasses.replace(settings, finish_steps=0, start="content")
     courses = {"student": settings, "teacher": own}
     short = {name: shortened(of) for name, of in courses.items()}
@@ -91,27 +83,22 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     models = _open(options, [*contents, *styles])
     for name, model in models.items():
         save_model(folder / name, model)
-    results: dict[str, Any] = {
-        "title": "Optimising a picture: student and teacher",
-        "settings": {
-            "teacher": models["teacher"].config.teacher,
-            "optimisation": f"{settings.optimizer}, {settings.steps} steps a scale, "
-            f"{settings.scale_count} (student) and {own.scale_count} (teacher) scales",
-            "GLIBC_TUNABLES": TRAINING,
-        },
-        "first": "pixels, pair",
-        "names": {name: name for name in courses},
-        "note": _NOTE,
-        "rows": {},
+    about = {
+        "teacher": models["teacher"].config.teacher,
+        "optimisation": f"{settings.optimizer}, {settings.steps} steps a scale, "
+        f"{settings.scale_count} (student) and {own.scale_count} (teacher) scales",
+        "GLIBC_TUNABLES": TRAINING,
     }
+    names = {name: name for name in courses}
+    title = "Optimising a picture: student and teacher"
+    results = comparison(title, "pixels, pair", names, _NOTE, about)
     for size in options.sizes or [512, 1024]:
         rows: list[dict[str, Any]] = []
         for name, *images in pairs(size=size):
             if not rows:  # Compiles.
                 _measure_pair(images, short, models["teacher"], folder)
             rows.append(_measure_pair(images, courses, models["teacher"], folder))
-            results["rows"][f"{size}, {name}"] = rows[-1]
-            say(f"{size}, {name}: {median(rows[-1]['taken']['student']):.3g} s a step")
+            add_row(results, f"{size}, {name}", **rows[-1])
             yield results
         if len(rows) > 1:
             results["rows"][f"{size}, {len(rows)} pairs"] = together(rows)

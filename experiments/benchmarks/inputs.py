@@ -1,7 +1,7 @@
 """What is measured: images, networks, weights in PyTorch's layout."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import cycle, islice, repeat
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -38,29 +38,17 @@ def write_pair(folder: Path, height: int, width: int, style: int) -> list[Path]:
 
 
 def write_photographs(
-    folder: Path,
-    sizes: Sequence[tuple[int, int]],
-    paths: Sequence[Path],
-    *,
-    role: str = "content",
-    make: Callable[[], Pixels] = landscape,
+    folder: Path, sizes: Sequence[tuple[int, int]], make: Callable[[], Pixels]
 ) -> None:
     """Makes a folder of JPEG files with the heights and widths `sizes`, in this order by name.
 
-    They are the centres of the images at `paths`, files or folders, in turn, or of what `make`
-    returns if there are none.
-
-    Raises:
-        UsageError: if there is no such file or folder, or no image in a folder.
-        ImageError: if an image cannot be read.
+    They are scaled and cropped from the picture that `make` returns.
     """
     folder.mkdir()
-    found = [path for inside in (images_in(path, role) for path in paths) for path in inside]
-    given = (levels(read_image(path).pixels) for path in cycle(found))
-    pictures = given if found else repeat(make())
-    for number, ((height, width), pixels) in enumerate(zip(sizes, pictures, strict=False)):
-        picture = ImageOps.fit(Image.fromarray(pixels), (width, height))
-        picture.save(folder / f"{number:04}.jpg", quality=95)
+    picture = Image.fromarray(make())
+    for number, (height, width) in enumerate(sizes):
+        path = folder / f"{number:04}.jpg"
+        ImageOps.fit(picture, (width, height)).save(path, quality=95)
 
 
 def read_pairs(
@@ -102,15 +90,11 @@ def difference(first: Path, second: Path) -> dict[str, float]:
 
     If one of the two is uint8, the other, float in [0, 1], is rounded to grey levels too.
     """
-    images = [np.load(path, mmap_mode="r") for path in (first, second)]
-    rounded = any(image.dtype == np.uint8 for image in images)
-
-    def grey(row: NDArray[Any]) -> NDArray[np.float64]:
-        values = row * (1.0 if row.dtype == np.uint8 else 255.0)
-        return np.rint(values) if rounded else values
-
-    largest = max(float(np.abs(grey(a) - grey(b)).max()) for a, b in zip(*images, strict=True))
-    return {"largest difference, of 255": largest}
+    images = [np.load(path) for path in (first, second)]
+    grey = [image * (1.0 if image.dtype == np.uint8 else 255.0) for image in images]
+    if any(image.dtype == np.uint8 for image in images):
+        grey = [np.rint(image) for image in grey]
+    return {"largest difference, of 255": float(np.abs(grey[0] - grey[1]).max())}
 
 
 def _random(config: ModelConfig, *, seed: int = 0, embeddings: Collection[int] = ()) -> Any:

@@ -20,6 +20,23 @@ def median(taken: Mapping[str, Any]) -> float:
     return statistics.median(taken["seconds"])
 
 
+def comparison(
+    title: str, first: str, names: Mapping[str, str], note: str, settings: Mapping[str, str]
+) -> dict[str, Any]:
+    """What `report` takes, but for what `about` found, without rows yet."""
+    about = {"title": title, "settings": dict(settings), "first": first}
+    return {**about, "names": names, "note": note, "rows": {}}
+
+
+def add_row(
+    results: Mapping[str, Any], name: str, taken: Mapping[str, Any], figures: Any, **more: Any
+) -> None:
+    """Adds a row to what `report` takes, and prints its seconds to stderr."""
+    results["rows"][name] = {"taken": taken, "figures": figures, **more}
+    measured = {way: of for way, of in taken.items() if not isinstance(of, str)}
+    say(f"{name}: " + ", ".join(f"{way} {median(of):.3g} s" for way, of in measured.items()))
+
+
 def _seconds(taken: Mapping[str, Any]) -> str:
     low, high = min(taken["seconds"]), max(taken["seconds"])
     spread = "" if low == high else f" ({low:.3g} to {high:.3g})"
@@ -33,7 +50,7 @@ def report(results: Mapping[str, Any]) -> str:
         results: what `about` found; `title`; `settings`, facts by name; `first`, the heading of
             the rows' names; `names` of the ways, the first of which divides the others; `note`;
             and `rows` by name: `taken`, what was measured by way or, in words, why it was not, and
-            `figures`, numbers by heading.
+            `figures`, numbers or words by heading.
     """
     names, rows = results["names"], results["rows"]
     base, *others = names.values()
@@ -49,7 +66,9 @@ def report(results: Mapping[str, Any]) -> str:
             ratios = (of / first if of and first else None for of in above)
             cells = [number(of, ".2f") for of in ratios]
             cells += [of if isinstance(of, str) else form(of) for of in found]
-            lines.append([name, *cells, *(number(row["figures"].get(of), ".4g") for of in last)])
+            also = (row["figures"].get(of) for of in last)
+            cells += [of if isinstance(of, str) else number(of, ".4g") for of in also]
+            lines.append([name, *cells])
         return table([results["first"], *heads, *last], lines)
 
     peaks = compared(

@@ -12,7 +12,7 @@ import psutil
 from cdjax import load_model, save_model
 from cdjax.cli.allocator import STYLISATION
 from experiments.benchmarks.inputs import difference, write_pair
-from experiments.benchmarks.report import median, say
+from experiments.benchmarks.report import add_row, comparison, median
 from experiments.benchmarks.worker import Answer, summary, worker
 
 WAYS = {"windows": "windows", "whole": "whole picture"}
@@ -48,20 +48,14 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     task = {"load": "experiments.benchmarks.cdjax_tasks:stylizer", "dtype": options.dtype}
     task["model"] = str(folder / "model")
     limits = {"memory": options.memory, "host_memory": options.host_memory}
-    results: dict[str, Any] = {
-        "title": "Pictures of many megapixels",
-        "settings": {
-            "weights": f"{weights}; {options.dtype}",
-            "windows": f"`cdjax.stylize_by_windows` with {limits} (bytes)",
-            "seconds": f"up to {WARM_UP_TO} megapixels medians of {options.runs} runs after a "
-            f"warm-up, above one run; a style of {_STYLE_SIZE} x {_STYLE_SIZE}, encoded in each",
-            "GLIBC_TUNABLES": STYLISATION,
-        },
-        "first": "2^20 pixels",
-        "names": WAYS,
-        "note": _NOTE,
-        "rows": {},
+    settings = {
+        "weights": f"{weights}; {options.dtype}",
+        "windows": f"`cdjax.stylize_by_windows` with {limits} (bytes)",
+        "seconds": f"up to {WARM_UP_TO} megapixels medians of {options.runs} runs after a warm-up, "
+        f"above one run; a style of {_STYLE_SIZE} x {_STYLE_SIZE}, encoded in each",
+        "GLIBC_TUNABLES": STYLISATION,
     }
+    results = comparison("Pictures of many megapixels", "2^20 pixels", WAYS, _NOTE, settings)
     for megapixels in options.megapixels:
         height, width = shape_of(megapixels)
         write_pair(folder, height, width, _STYLE_SIZE)
@@ -77,9 +71,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
             taken["whole"], _ = _measure("whole", task, folder, runs)
             figures |= difference(folder / "windows.npy", folder / "whole.npy")
         results["workers"] = {"cdjax": about}
-        name = f"{megapixels:g}: {height} x {width}"
-        results["rows"][name] = {"taken": taken, "figures": figures}
-        say(f"{name}: {median(windows):.3g} s by windows")
+        add_row(results, f"{megapixels:g}: {height} x {width}", taken, figures)
         yield results
 
 

@@ -1,5 +1,10 @@
 """The baseline: WCT, AdaIN and a training step in PyTorch, as one would first write them.
 
+    python -m experiments.benchmarks.torch_networks TASK
+
+stylises the photographs of a folder as `cdjax stylize` does. The task, JSON, is that of
+`stylization`, with `contents`, `style` and `output`, two folders and a file.
+
 Every layer is a `torch.nn` module; WCT is computed in float64 with an SVD on the CPU, as in the
 original code. With `tuned` in the task, weights and inputs are in the memory format
 `channels_last`; otherwise nothing about PyTorch is changed.
@@ -9,17 +14,21 @@ A task has `weights`, a .npz in PyTorch's layout with an array each under, for e
 imports neither JAX nor cdjax.
 """
 
+import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments.benchmarks.worker import Run, Work
+from experiments.benchmarks.worker import Answer, Run
 
 Layers = dict[str, dict[str, Tensor]]
 """Weight and bias of every layer of a network by name, first layer first."""
@@ -117,14 +126,15 @@ def _images(pixels: NDArray[np.uint8], device: str) -> Tensor:
     return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
 
 
-def _work(task: Mapping[str, Any], run: Callable[..., Run]) -> Work:
-    cuda = task["device"] == "cuda"
-    device = torch.cuda.get_device_name() if cuda else "cpu"
-    return Work(
-        {"device": device, "platform": task["device"], "version": torch.__version__},
-        run,
-        lambda: torch.cuda.max_memory_allocated() if cuda else None,
-    )
+def counters() -> Answer:
+    """No seconds of compilation, and the most bytes that a GPU ever held, or 0."""
+    return {"compiling": 0.0, "peak": torch.cuda.max_memory_allocated()}
+
+
+def about(task: Mapping[str, Any]) -> Answer:
+    """What the worker is."""
+    device = torch.cuda.get_device_name() if task["device"] == "cuda" else "cpu"
+    return {"device": device, "platform": task["device"], "version": torch.__version__}
 
 
 def stylization(
@@ -174,28 +184,17 @@ def stylization(
     return encode, stylize
 
 
-def stylizer(task: Mapping[str, Any]) -> Work:
-    """Stylises a content with a style, (H, W, 3) uint8, in all stages of a model; `stylization`."""
+def stylizer(task: Mapping[str, Any]) -> Run:
+    """Stylises a content, or frames one by one, with a style; the result is the last picture."""
     encode, stylize = stylization(task)
 
-    def run(content: NDArray[np.uint8], style: NDArray[np.uint8]) -> Run:
-        result = stylize(content, encode(style))
-        return {}, lambda: result
-
-    return _work(task, run)
-
-
-def filmer(task: Mapping[str, Any]) -> Work:
-    """Stylises frames, (N, H, W, 3) uint8, one by one; the result is the last of them."""
-    encode, stylize = stylization(task)
-
-    def run(frames: NDArray[np.uint8], style: NDArray[np.uint8]) -> Run:
+    def run(content: NDArray[np.uint8], style: NDArray[np.uint8]) -> tuple[NDArray[Any], Answer]:
         encoded = encode(style)
-        for pixels in frames:
+        for pixels in content if content.ndim == 4 else [content]:
             result = stylize(pixels, encoded)
-        return {}, lambda: result
+        return result, {}
 
-    return _work(task, run)
+    return run
 
 
 def _taps(encoder: nn.Module, image: Tensor) -> list[Tensor]:
@@ -215,7 +214,7 @@ def _mean_squares(taps: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
     return torch.stack([functional.mse_loss(a.float(), b.float()) for a, b in pairs]).sum()
 
 
-def trainer(task: Mapping[str, Any]) -> Work:
+def trainer(task: Mapping[str, Any]) -> Run:
     """Makes steps of a student's encoder (paper, section 3) on (N, H, W, 3) uint8 images.
 
     The networks are `teacher`, its frozen `decoder`, the student's `encoder` and `embedding`;
@@ -228,7 +227,7 @@ def trainer(task: Mapping[str, Any]) -> Work:
     trained = (p for of in (student, embedding) for p in of.parameters() if p.requires_grad)
     adam = torch.optim.Adam(trained, lr=1e-4)
 
-    def run(pixels: NDArray[np.uint8]) -> Run:
+    def run(pixels: NDArray[np.uint8]) -> tuple[NDArray[Any], Answer]:
         images = _images(pixels, device).contiguous(memory_format=memory_format)
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
             with torch.no_grad():
@@ -244,6 +243,26 @@ def trainer(task: Mapping[str, Any]) -> Work:
         loss.backward()
         adam.step()
         value = float(loss.detach())  # Waits for the step, too, on a GPU.
-        return {"loss": value}, lambda: np.array(value)
+        return np.array(value), {"loss": value}
 
-    return _work(task, run)
+    return run
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def main() -> None:
+    """Writes a JPEG file for every photograph, of the quality that cdjax writes by default."""
+    task: dict[str, Any] = json.loads(sys.argv[1])
+    encode, stylize = stylization(task)
+    style = encode(_read(Path(task["style"])))
+    for path in sorted(Path(task["contents"]).iterdir()):
+        levels = np.rint(stylize(_read(path), style) * 255).astype(np.uint8)
+        target = Path(task["output"], path.name)
+        Image.fromarray(levels).save(target, quality=95, subsampling="4:4:4")
+
+
+if __name__ == "__main__":
+    main()

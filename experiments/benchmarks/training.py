@@ -10,8 +10,8 @@ import numpy as np
 from cdjax import Spec, student, teacher
 from cdjax.cli.allocator import TRAINING
 from experiments.benchmarks.inputs import training_networks, write_image, write_torch_weights
-from experiments.benchmarks.report import median, say
-from experiments.benchmarks.ways import NOTE, available, compare
+from experiments.benchmarks.report import add_row, median
+from experiments.benchmarks.ways import NOTE, beside_pytorch, compare
 
 _REPEATS = 6
 """Timed steps of a turn: in training, a step follows its like, with its data in the caches."""
@@ -32,35 +32,28 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     batch, crop, images = options.batch, options.crop, folder / "images.npy"
     write_image(images, batch * crop, crop)
     np.save(images, np.load(images).reshape(batch, crop, crop, 3))
-    results: dict[str, Any] = {
-        "title": "Training step of a student's encoder: cdjax and PyTorch",
-        "settings": {
-            "networks": "VGG-19's widths and the paper's 16x student, random weights",
-            "step": f"{batch} crops of {crop} pixels; {options.dtype}; embedding, pixel and "
-            "perceptual loss with the paper's weights; Adam",
-            "seconds": f"medians of {_REPEATS * options.runs} steps (fastest to slowest), in turns "
-            f"of {_REPEATS} after one that is not timed",
-            "GLIBC_TUNABLES of cdjax and tuned PyTorch": TRAINING,
-        },
-        "first": "stage",
-        "names": available(),
-        "note": NOTE + _NOTE,
-        "rows": {},
+    settings = {
+        "networks": "VGG-19's widths and the paper's 16x student, random weights",
+        "step": f"{batch} crops of {crop} pixels; {options.dtype}; embedding, pixel and "
+        "perceptual loss with the paper's weights; Adam",
+        "seconds": f"medians of {_REPEATS * options.runs} steps (fastest to slowest), in turns "
+        f"of {_REPEATS} after one that is not timed",
     }
+    title = "Training step of a student's encoder"
+    results = beside_pytorch(title, "stage", NOTE + _NOTE, TRAINING, settings)
     for stage in options.stages:
         small, big, weights = student(stage), teacher(stage), folder / "weights.npz"
         write_torch_weights(weights, training_networks(small, big))
         task = {"load": "trainer", "weights": str(weights), "dtype": options.dtype, "stage": stage}
         shared: Any = {"folder": folder, "tunables": TRAINING, "turns": options.runs}
-        taken, answers, results["workers"] = compare(task, [images], repeats=_REPEATS, **shared)
+        taken, results["workers"] = compare(task, [images], repeats=_REPEATS, **shared)
         step = median(taken["cdjax"])
         figures = {"cdjax, images/s": batch / step}
         figures["cdjax, GFLOP/s"] = flops(small, big, batch * crop**2) / step / 1e9
         if "tuned" in taken:
-            ours, theirs = (np.array([a["loss"] for a in answers[w]]) for w in ("cdjax", "tuned"))
-            figures["relative difference of losses"] = float(np.max(np.abs(theirs / ours - 1)))
-        results["rows"][str(stage)] = {"taken": taken, "figures": figures}
-        say(f"stage {stage}: {step:.3g} s")
+            ratio = taken["tuned"]["loss"] / taken["cdjax"]["loss"]
+            figures["relative difference of the last loss"] = abs(ratio - 1)
+        add_row(results, str(stage), taken, figures)
         yield results
 
 

@@ -1,5 +1,6 @@
 """The implementations that are compared: cdjax, tuned PyTorch and plain PyTorch."""
 
+import argparse
 import importlib.util
 import time
 from collections.abc import Mapping, Sequence
@@ -7,8 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cdjax.model import Model
+from cdjax import Model, load_model, save_model
 from experiments.benchmarks.inputs import write_torch_weights
+from experiments.benchmarks.report import comparison
 from experiments.benchmarks.worker import PAUSE, Answer, summary, worker
 
 NAMES = {"cdjax": "cdjax", "tuned": "tuned PyTorch", "plain": "plain PyTorch"}
@@ -28,19 +30,40 @@ def available() -> dict[str, str]:
     return {way: name for way, name in NAMES.items() if way == "cdjax" or torch}
 
 
-def torch_task(model: Model, dtype: str, folder: Path) -> dict[str, Any]:
-    """What PyTorch needs to stylise with a model, whose weights are written to `folder`.
+def beside_pytorch(
+    title: str, first: str, note: str, tunables: str, settings: Mapping[str, str]
+) -> dict[str, Any]:
+    """The `comparison` of a table with all implementations; `tunables` are as for `compare`."""
+    tuned = {"GLIBC_TUNABLES of cdjax and tuned PyTorch": tunables}
+    return comparison(
+        f"{title}: cdjax and PyTorch", first, available(), note, {**settings, **tuned}
+    )
+
+
+def chosen_model(options: argparse.Namespace, folder: Path) -> tuple[str, Model, dict[str, Any]]:
+    """The model that the options choose, after its name, and a task to stylise with it.
+
+    It is written to `folder`, for cdjax and for PyTorch.
 
     Raises:
         ValueError: if the model cannot stylise, or pads otherwise than PyTorch here.
     """
-    config, weights = model.config, folder / "weights.npz"
+    name = options.weights or f"{options.method}-16x"
+    model, weights = load_model(name), folder / "weights.npz"
+    config = model.config
     if config.method == "encoder" or any(spec.padding != "reflect" for spec in config.specs):
         raise ValueError("the model must have decoders and reflection padding")
+    save_model(folder / "model", model)
     write_torch_weights(weights, model.params)
     strengths = [config.strength_of(spec.stage) for spec in config.specs]
-    task = {"method": config.method, "dtype": dtype, "strengths": strengths}
-    return task | {"weights": str(weights)}
+    task: dict[str, Any] = {"load": "stylizer", "model": str(folder / "model")}
+    task |= {
+        "weights": str(weights),
+        "method": config.method,
+        "dtype": options.dtype,
+        "strengths": strengths,
+    }
+    return name, model, task
 
 
 def compare(
@@ -51,7 +74,7 @@ def compare(
     tunables: str,
     turns: int,
     repeats: int = 1,
-) -> tuple[dict[str, Answer], dict[str, list[Answer]], dict[str, Answer]]:
+) -> tuple[dict[str, Answer], dict[str, Answer]]:
     """Measures all implementations in turns, each in a fresh process.
 
     A process before them fills the compilation cache. The results of first, untimed runs are
@@ -66,7 +89,7 @@ def compare(
         repeats: timed runs of a turn; if there are several, one that is not timed comes first.
 
     Returns:
-        By way the summary, every answer, and what the worker reported of itself.
+        By way the summary, and what the worker reported of itself.
     """
 
     def start(way: str, device: str = "cpu") -> Any:
@@ -91,4 +114,4 @@ def compare(
                     run(*inputs)
                 answers[way] += [run(*inputs) for _ in range(repeats)]
         about = {way: told for way, (told, _) in workers.items()}
-    return {way: summary(answers[way]) for way in workers}, answers, about
+    return {way: summary(answers[way]) for way in workers}, about

@@ -1,12 +1,14 @@
-"""The one protocol between a benchmark and the processes that it measures.
+"""The processes that are measured, and the one protocol of those that wait for requests.
 
     python -m experiments.benchmarks.worker
 
 A worker reads a line of JSON, its task, from standard input. The task's `load` names a function,
-`module:function`, that is called with the task and returns a `Work`. The worker answers with a line
-of JSON that says what it is. Every further line requests a run, `{"inputs": [FILE.npy, ...],
-"save": FILE.npy or null}`, and is answered with a line that holds `seconds`, `compiling`, the
-`peak` of memory, of the GPU or else of the process, and what the run itself reports.
+`module:function`, that is called with the task and returns a `Run`. The worker answers with a line
+of JSON that says what it is: `about` of the module, called with the task. Every further line
+requests a run, `{"inputs": [FILE.npy, ...], "save": FILE.npy or null}`, and is answered with a line
+that holds `seconds`, `compiling`, the `peak` of memory, of the GPU or else of the process, and what
+the run itself reports. `counters` of the module returns the seconds of `compiling` since the start,
+and the `peak` of a GPU, which is 0 or None without one.
 
 This module imports neither JAX nor PyTorch: a worker holds only the one that it measures.
 """
@@ -21,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,29 +34,12 @@ PAUSE = 0.5
 """Seconds before a turn, in which the threads of the other workers go to sleep."""
 
 Answer = dict[str, Any]
-Run = tuple[Answer, Callable[[], NDArray[Any]]]
-"""What a run reports beside its time, and a function that returns the resulting array."""
+Run = Callable[..., tuple[NDArray[Any], Answer]]
+"""Computes once, from the arrays of a request's inputs: the result, and what the run reports."""
 
 
 class WorkerError(RuntimeError):
     """A process that failed; the message is one line."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a worker measures.
-
-    Attributes:
-        about: `device`, `platform` and `version` of the library.
-        run: computes once, from the arrays of the request's inputs.
-        device_peak: the most bytes that a GPU ever held; None where the device is the processor.
-        compiling: seconds spent in compilation since the start.
-    """
-
-    about: dict[str, Any]
-    run: Callable[..., Run]
-    device_peak: Callable[[], int | None]
-    compiling: Callable[[], float] = lambda: 0.0
 
 
 def failure(name: str, code: int, errors: IO[bytes]) -> WorkerError:
@@ -123,12 +107,9 @@ def worker(
 
 
 def summary(answers: Sequence[Answer]) -> Answer:
-    """The seconds of several runs, and the peak of the process's memory."""
-    return {
-        "seconds": [answer["seconds"] for answer in answers],
-        "compiling": answers[0]["compiling"],
-        "peak": answers[-1]["peak"],
-    }
+    """The last of several answers, with the seconds of all and the highest peak."""
+    peak = max(answer["peak"] for answer in answers)
+    return answers[-1] | {"seconds": [answer["seconds"] for answer in answers], "peak": peak}
 
 
 def host_peak(process: int | str = "self") -> int:
@@ -138,21 +119,55 @@ def host_peak(process: int | str = "self") -> int:
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 
+def run_process(
+    name: str, command: Sequence[str], environment: Mapping[str, str], output: Path, files: int
+) -> Answer:
+    """Runs a process that writes `files` files to the empty folder `output`.
+
+    Returns:
+        `seconds` to the last file, and `peak`, the most bytes of memory that the process held.
+
+    Raises:
+        WorkerError: if the process fails, or writes another number of files.
+    """
+    peak, began = 0, time.time()
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=errors
+        ) as process,
+    ):
+        try:
+            while process.poll() is None:
+                with suppress(OSError, StopIteration):  # It has just ended.
+                    peak = max(peak, host_peak(process.pid))
+                time.sleep(0.02)
+        finally:
+            process.kill()
+        # A file that is renamed once it is whole keeps the time at which it was written.
+        times = [path.stat().st_ctime for path in output.iterdir()]
+        if process.returncode or len(times) != files:
+            raise failure(name, process.returncode, errors)
+    return {"seconds": max(times) - began, "peak": peak}
+
+
 def main() -> None:
     """Serves one task until standard input ends."""
     task = json.loads(sys.stdin.readline())
-    module, _, function = task["load"].partition(":")
-    work: Work = getattr(importlib.import_module(module), function)(task)
-    print(json.dumps(work.about), flush=True)
+    name, _, function = task["load"].partition(":")
+    module: Any = importlib.import_module(name)
+    compute: Run = getattr(module, function)(task)
+    print(json.dumps(module.about(task)), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         inputs = [np.load(path) for path in request["inputs"]]
-        before, start = work.compiling(), time.perf_counter()
-        facts, result = work.run(*inputs)
-        answer = {"seconds": time.perf_counter() - start, "compiling": work.compiling() - before}
-        answer |= {"peak": work.device_peak() or host_peak(), **facts}
+        before, start = module.counters()["compiling"], time.perf_counter()
+        result, facts = compute(*inputs)
+        answer = {"seconds": time.perf_counter() - start, **module.counters(), **facts}
+        answer["compiling"] -= before
+        answer["peak"] = answer["peak"] or host_peak()
         if request["save"]:
-            np.save(request["save"], result())
+            np.save(request["save"], result)
         del result  # Two results at once are not part of a run's memory.
         print(json.dumps(answer), flush=True)
 

@@ -57,39 +57,35 @@ def test_every_method_with_its_original_and_the_ratio(
     monkeypatch.setattr(paper_table, "worker", worker_that(answer))
     options = ["--table-size", "64", "--limit", "500MB", "--json", "out.json", "--runs", "2"]
     assert benchmark.main(["--table", "small", "mean", "deep", *options]) == 0
-    header, *rows = tables(capsys.readouterr().out)["Table"]
-    assert header[1:] == [
-        "parameters",
-        "GFLOP at 3000x3000",
-        "s",
-        "peak memory, MB",
-        "largest whole picture, 10^6 pixels",
+    found = tables(capsys.readouterr().out)
+    header, *rows = found["Seconds"]
+    gflop, largest = "GFLOP at 3000x3000", "largest whole picture, 10^6 pixels"
+    assert header == ["method, stages", "original / compressed", "compressed, s", "original, s"] + [
+        f"original / compressed, {name}" for name in ("parameters", gflop, largest)
     ]
-    labels = ["wct, 2 1", "adain, 1", "wct, 5", "gatys, 5"]
-    names = ["small", "mean", "deep", "deep"]
-    for i, (label, name) in enumerate(zip(labels, names, strict=True)):
-        shown = [row[0] for row in rows[3 * i : 3 * i + 3]]
-        assert shown == [f"{label}: original", f"{label}: {name}", "**ratio**"]
-    assert len(rows) == 12
-    found = json.loads(Path("out.json").read_text())["rows"]
-    for i, row in enumerate(found):
-        original, compressed, ratio = (row[part] for part in ("original", "compressed", "ratio"))
+    labels = ["wct, 2 1: small", "adain, 1: mean", "wct, 5: deep", "gatys, 5: deep"]
+    assert [row[:4] for row in rows] == [[label, "4.00", "0.5", "2"] for label in labels]
+    mib = [f"{round((10**8 + 1000 * times * 64**2) / 2**20)}" for times in (1, 4)]
+    assert [row[2:4] for row in found["Peak memory"][1:]] == 4 * [mib]
+    results = [row["taken"] for row in json.loads(Path("out.json").read_text())["rows"].values()]
+    for row, taken in zip(rows, results, strict=True):
+        original, compressed = taken["original"], taken["compressed"]
         assert list(original["peaks"]) == ["48", "96", "64"]
-        assert rows[3 * i][3:5] == ["2", f"{round(100 + 16.384)}"]
         # sqrt(4e8 / 4000) and sqrt(4e8 / 1000) pixels a side, in multiples of 16.
         assert (original["largest"], compressed["largest"]) == (304**2, 624**2)
-        assert ratio["seconds"] == 4
-        assert ratio["parameters"] == original["parameters"] / compressed["parameters"]
-        assert rows[3 * i + 2][1] == f"{ratio['parameters']:.2f}"
+        assert row[6] == "0.1 / 0.4 = 0.24"
+        parameters = [of["parameters"] for of in (original, compressed)]
+        ratio = parameters[0] / parameters[1]
+        assert row[4] == f"{parameters[0]:,} / {parameters[1]:,} = {ratio:.2f}"
     # Of the stages 2 and 1 at widths of 3, 4 and 5, and conv0 of each.
     pairs = [(3, 3), (3, 3), (3, 4), (4, 3), (3, 3), (3, 3), (3, 5), (5, 3)]
-    assert found[0]["compressed"]["parameters"] == 2 * 12 + sum(9 * a * b + b for a, b in pairs)
+    assert results[0]["compressed"]["parameters"] == 2 * 12 + sum(9 * a * b + b for a, b in pairs)
     wide = [(3, 64), (64, 3)]
-    assert found[1]["original"]["parameters"] == 12 + sum(9 * a * b + b for a, b in wide)
-    assert found[1]["original"]["gflops"] == pytest.approx(2 * 3 * 9 * 3 * 64 * 3000**2 / 1e9)
+    assert results[1]["original"]["parameters"] == 12 + sum(9 * a * b + b for a, b in wide)
+    assert results[1]["original"]["gflops"] == pytest.approx(2 * 3 * 9 * 3 * 64 * 3000**2 / 1e9)
     # An optimisation computes the losses and their gradient, with the encoder alone.
     macs = DEEP[0].encoder_macs
-    assert found[3]["compressed"]["gflops"] == pytest.approx(2 * 2 * macs * 3000**2 / 1e9)
+    assert results[3]["compressed"]["gflops"] == pytest.approx(2 * 2 * macs * 3000**2 / 1e9)
     assert {task["load"].split(":")[1] for task in tasks} == {"stylizer", "optimizer"}
 
 
