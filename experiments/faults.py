@@ -23,14 +23,15 @@ from PIL import Image
 from cdjax.cli.parser import Parser, within
 from cdjax.cli.report import about, document, facts, table
 from experiments.benchmarks.report import say
-from experiments.fault_suite import samples, scenarios
+from experiments.fault_suite import mutants, samples
 from experiments.fault_suite.films import films
 from experiments.fault_suite.full_disk import full_disk
 from experiments.fault_suite.kills import Kills
 from experiments.fault_suite.masks import masks
-from experiments.fault_suite.mutants import Mutants
 from experiments.fault_suite.permissions import permissions
 from experiments.fault_suite.processes import Worker, server
+from experiments.fault_suite.scenarios import CONVERT, DISTILL, OPTIMIZE, STYLIZE, Runs
+from experiments.fault_suite.tries import Tries
 from experiments.fault_suite.two_processes import two_processes
 from experiments.fault_suite.verdicts import FAULTS, Tally
 
@@ -40,12 +41,7 @@ _SLICE = (
 )
 _KINDS = (*_SLICE, "masks", "films")
 _SHARES = {"stylize": 0.5, "optimize": 0.2, "distill": 0.2, "convert": 0.1}
-_KILLED = {
-    "stylize": scenarios.STYLIZE,
-    "optimize": scenarios.OPTIMIZE,
-    "distill": scenarios.DISTILL,
-    "convert": scenarios.CONVERT,
-}
+_KILLED = {"stylize": STYLIZE, "optimize": OPTIMIZE, "distill": DISTILL, "convert": CONVERT}
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -55,11 +51,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--mutants", type=count, metavar="N", help=damaged)
     kills = "killed commands (200; 8); a third as often disks are full, a tenth as often two meet"
     add("--kills", type=count, metavar="N", help=kills)
-    add(
-        "--slice",
-        action="store_true",
-        help="a tenth of it, without large pictures, masks and films",
-    )
+    part = "a tenth of it, without large pictures, masks and films"
+    add("--slice", action="store_true", help=part)
     add("--kinds", nargs="+", choices=_KINDS, metavar="KIND", help=f"{', '.join(_KINDS)} (all)")
     seed = within(int, 0, 10**6)
     add("--seed", type=seed, default=0, metavar="N", help="of what is chosen at random (0)")
@@ -87,48 +80,43 @@ def _tallies(options: argparse.Namespace, folder: Path) -> Iterator[Tally]:
     kinds, seed = options.kinds, options.seed
     train = {"distill", "disk", "permissions", "pairs"} & set(kinds)
     context = server(folder / "cache", train=bool(train) and options.kills > 1)
-    inputs, work = folder / "inputs", folder / "work"
+    inputs = folder / "inputs"
     _write_inputs(context, inputs)
     numbers = range(options.first, options.first + options.mutants)
     damaged = -(-options.mutants * 2 // 3) if "weights" in kinds else options.mutants
     damaged = damaged if "pictures" in kinds else 0
     with Worker(context) as worker:
-        mutants = Mutants(worker, inputs, seed, options.keep)
+        tries = Tries(worker, inputs, seed, options.keep)
         if "pictures" in kinds:
             (folder / "pictures").mkdir()
             pictures = samples.write_pictures(folder / "pictures", large=not options.slice)
-            yield mutants.pictures(pictures, numbers[:damaged])
+            yield mutants.pictures(tries, pictures, numbers[:damaged])
         if "weights" in kinds:
-            yield mutants.weights(numbers[damaged:])
+            yield mutants.weights(tries, numbers[damaged:])
         tenth = range(options.first, options.first + -(-options.mutants // 10))
         if "masks" in kinds:
-            yield masks(mutants, tenth)
+            yield masks(tries, tenth)
         if "films" in kinds:
-            yield films(mutants, tenth)
-    kills = Kills(context, inputs, work, seed)
-    for name in _KILLED:
+            yield films(tries, tenth)
+    runs = Runs(context, inputs, folder / "runs")
+    kills = Kills(runs, seed)
+    for name, scenarios in _KILLED.items():
         if name in kinds:
             count = math.ceil(options.kills * _SHARES[name])
-            yield kills.run(f"kills of {name}", _KILLED[name], count)
+            yield kills.run(f"kills of {name}", scenarios, count)
     if "disk" in kinds:
-        yield full_disk(context, inputs, work, math.ceil(options.kills / 3), seed)
+        yield full_disk(runs, math.ceil(options.kills / 3), seed)
     if "permissions" in kinds:
-        yield permissions(context, inputs, work)
+        yield permissions(runs)
     if "pairs" in kinds:
-        yield two_processes(context, inputs, work, math.ceil(options.kills / 10), seed)
+        yield two_processes(runs, math.ceil(options.kills / 10), seed)
 
 
 def _report(tallies: Sequence[Tally], command: Sequence[str], seconds: float) -> str:
-    rows = [
-        [
-            tally.kind,
-            str(tally.tries),
-            str(tally.made),
-            str(tally.refused),
-            *(str(tally.faults[name]) for name in FAULTS),
-        ]
-        for tally in tallies
-    ]
+    rows = []
+    for tally in tallies:
+        counts = (tally.tries, tally.made, tally.refused, *(tally.faults[name] for name in FAULTS))
+        rows.append([tally.kind, *map(str, counts)])
     head = ["kind", "tries", "made", "refused in one line", *FAULTS]
     notes = "".join(f"\n{tally.kind}: {tally.note}\n" for tally in tallies if tally.note)
     known = about("python -m experiments.faults", command)

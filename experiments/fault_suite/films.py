@@ -6,6 +6,7 @@ They come from the writer of the tests, as the weights in `experiments.fault_sui
 import shutil
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,33 +28,31 @@ _OPTIONS: tuple[tuple[str, ...], ...] = (
 
 def films(tries: Tries, numbers: Sequence[int]) -> Tally:
     """Repaints films and folders of frames; more than half of them are damaged."""
-    tally = Tally("films")
     folder = tries.folder / "films"
     folder.mkdir()
-    samples = _write(folder)
-    for number in numbers:
-        generator = np.random.default_rng([tries.seed, 3, number])
-        sample, other = (samples[int(i)] for i in generator.integers(len(samples), size=2))
-        output = str(generator.choice(_OUTPUTS))
-        options = _OPTIONS[int(generator.integers(len(_OPTIONS)))]
-        tries.begin()
-        given = tries.place / "in" / sample.name
-        shutil.copytree(sample, given) if sample.is_dir() else shutil.copy(sample, given)
-        how = "sound"
-        if generator.random() < 0.65:
-            damaged, source = (min(p.iterdir()) if p.is_dir() else p for p in (given, other))
-            how, data = mutate(damaged.read_bytes(), source.read_bytes(), generator)
-            damaged.write_bytes(data)
-        name = f"in/{sample.name}"
-        arguments = ["video", name, "../s.png", "-o", output, *options, *_MODEL]
-        faults, made = tries.run(arguments, [output])
-        if how == "sound":
-            faults += expected_faults(sample.name, made=made)
-        if made:
-            faults += _film_faults(tries.place / output)
-        tally.add(f"{number} ({sample.name}, {how}, {output} {options})", faults, made=made)
-        tries.end(f"film-{number}", faults)
-    return tally
+    return tries.each("films", 3, numbers, partial(_film, tries, _write(folder)))
+
+
+def _film(
+    tries: Tries, samples: Sequence[Path], generator: np.random.Generator
+) -> tuple[str, list[Fault], bool]:
+    sample, other = (samples[int(i)] for i in generator.integers(len(samples), size=2))
+    output = str(generator.choice(_OUTPUTS))
+    options = _OPTIONS[int(generator.integers(len(_OPTIONS)))]
+    given = tries.place / "in" / sample.name
+    shutil.copytree(sample, given) if sample.is_dir() else shutil.copy(sample, given)
+    how = "sound"
+    if generator.random() < 0.65:
+        damaged, source = (min(p.iterdir()) if p.is_dir() else p for p in (given, other))
+        how, data = mutate(damaged.read_bytes(), source.read_bytes(), generator)
+        damaged.write_bytes(data)
+    arguments = ["video", f"in/{sample.name}", "../s.png", "-o", output, *options, *_MODEL]
+    faults, made = tries.run(arguments, [output])
+    if how == "sound":
+        faults += expected_faults(sample.name, made=made)
+    if made:
+        faults += _film_faults(tries.place / output)
+    return f"{sample.name}, {how}, {output} {options}", faults, made
 
 
 def _film_faults(path: Path) -> list[Fault]:

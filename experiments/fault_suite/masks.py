@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from experiments.fault_suite.mutations import mutate
 from experiments.fault_suite.samples import HEIGHT, WIDTH, painted
 from experiments.fault_suite.tries import FIT, RESULTS, UNFIT, Tries, expected_faults
-from experiments.fault_suite.verdicts import Tally
+from experiments.fault_suite.verdicts import Fault, Tally
 
 _LARGE = 88
 """Times the size of the small pictures, which libvips reads."""
@@ -34,38 +35,35 @@ _USES: dict[str, tuple[tuple[str, ...], int]] = {
 
 def masks(tries: Tries, numbers: Sequence[int]) -> Tally:
     """Stylises with masks; more than half of them are damaged."""
-    tally = Tally("masks")
     folder = tries.folder / "masks"
     folder.mkdir()
-    samples = _write(folder)
-    for number in numbers:
-        generator = np.random.default_rng([tries.seed, 2, number])
-        use = str(generator.choice([*_USES]))
-        options, count = _USES[use]
-        chosen = [samples[int(i)] for i in generator.integers(len(samples), size=count)]
-        result = RESULTS[int(generator.integers(len(RESULTS)))]
-        tries.begin()
-        given = [tries.place / "in" / f"{index}{path.suffix}" for index, path in enumerate(chosen)]
-        for sample, path in zip(chosen, given, strict=True):
-            shutil.copy(sample, path)
-        how = "sound"
-        if generator.random() < 0.6:
-            how, data = mutate(chosen[0].read_bytes(), chosen[-1].read_bytes(), generator)
-            given[0].write_bytes(data)
-        output = "out" if use == "folder" else f"out{result}"
-        names = [str(path.relative_to(tries.place)) for path in given]
-        arguments = ["stylize", *options, *names, "-o", output, *_MODEL]
-        faults, made = tries.run(arguments, [output])
-        if use.startswith("too"):
-            faults += expected_faults(f"{UNFIT}{use}", made=made)
-        elif how == "sound":
-            worst = max((path.name for path in chosen), key=_worse)
-            dark = use == "of styles" and any("black" in path.name for path in chosen)
-            faults += [] if dark else expected_faults(worst, made=made)
-        listed = " ".join(path.name for path in chosen)
-        tally.add(f"{number} ({use}: {listed}, {how})", faults, made=made)
-        tries.end(f"masks-{number}", faults)
-    return tally
+    return tries.each("masks", 2, numbers, partial(_masked, tries, _write(folder)))
+
+
+def _masked(
+    tries: Tries, samples: Sequence[Path], generator: np.random.Generator
+) -> tuple[str, list[Fault], bool]:
+    use = str(generator.choice([*_USES]))
+    options, count = _USES[use]
+    chosen = [samples[int(i)] for i in generator.integers(len(samples), size=count)]
+    result = RESULTS[int(generator.integers(len(RESULTS)))]
+    given = [tries.place / "in" / f"{index}{path.suffix}" for index, path in enumerate(chosen)]
+    for sample, path in zip(chosen, given, strict=True):
+        shutil.copy(sample, path)
+    how = "sound"
+    if generator.random() < 0.6:
+        how, data = mutate(chosen[0].read_bytes(), chosen[-1].read_bytes(), generator)
+        given[0].write_bytes(data)
+    output = "out" if use == "folder" else f"out{result}"
+    names = [str(path.relative_to(tries.place)) for path in given]
+    faults, made = tries.run(["stylize", *options, *names, "-o", output, *_MODEL], [output])
+    if use.startswith("too"):
+        faults += expected_faults(f"{UNFIT}{use}", made=made)
+    elif how == "sound":
+        worst = max((path.name for path in chosen), key=_worse)
+        dark = use == "of styles" and any("black" in path.name for path in chosen)
+        faults += [] if dark else expected_faults(worst, made=made)
+    return f"{use}: {' '.join(path.name for path in chosen)}, {how}", faults, made
 
 
 def _worse(name: str) -> int:

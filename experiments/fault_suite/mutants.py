@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,77 +29,71 @@ def read_as_data(arguments: Sequence[str]) -> int:
     return exit_status(read)
 
 
-class Mutants(Tries):
-    """Damaged pictures and weights."""
+def pictures(tries: Tries, samples: Sequence[Path], numbers: Sequence[int]) -> Tally:
+    """Damaged pictures as contents, styles, in a folder, and as data of a distillation."""
+    return tries.each("damaged pictures", 0, numbers, partial(_picture, tries, samples))
 
-    def pictures(self, samples: Sequence[Path], numbers: Sequence[int]) -> Tally:
-        """Pictures as contents, styles, in a folder, and as data of a distillation."""
-        tally = Tally("damaged pictures")
-        small = [path for path in samples if not path.name.startswith("large")]
-        for number in numbers:
-            generator = np.random.default_rng([self.seed, 0, number])
-            use = _USES[int(generator.integers(len(_USES)))]
-            choice = samples if use in ("scaled", "data") else small
-            sample, other = (choice[int(generator.integers(len(choice)))] for _ in range(2))
-            how, data = mutate(sample.read_bytes(), other.read_bytes(), generator)
-            name = f"{number} ({sample.name}, {how}, {use})"
-            result = RESULTS[int(generator.integers(len(RESULTS)))]
-            self.begin()
-            bad = self.place / "in" / sample.name
-            bad.write_bytes(data)
-            faults, made = self._picture(bad, use, result)
-            tally.add(name, faults, made=made)
-            self.end(f"picture-{number}", faults)
-        return tally
 
-    def _picture(self, bad: Path, use: str, result: str) -> tuple[list[Fault], bool]:
-        """Makes a picture of a damaged file, or reads it."""
-        name, model = f"in/{bad.name}", ["--weights", "../model"]
-        output = f"out{result}"
-        if use == "data":
-            return self.run(["in"], [], call=_READ)
-        if use == "folder":
-            shutil.copy(self.folder / "c.png", self.place / "in" / "a.png")
-            return self.run(["stylize", "in", "../s.png", "-o", "out", *model], ["out"])
-        if use == "optimize":
-            small = ["--content-size", "32", "--style-size", "32", "--preview-every", "1"]
-            once = ["--steps", "1", "--scales", "1", "--model", "../model"]
-            layers = ["--content-layers", "relu2_1", "--style-layers", "relu1_1", "relu2_1"]
-            arguments = ["optimize", name, "../s.png", "-o", "out.png", *small, *once, *layers]
-            return self.run(arguments, ["out.png"])
-        pair = ["../c.png", name] if use == "style" else [name, "../s.png"]
-        scaled = ["--content-size", "32"] if use == "scaled" else []
-        return self.run(["stylize", *pair, "-o", output, *model, *scaled], [output])
+def _picture(
+    tries: Tries, samples: Sequence[Path], generator: np.random.Generator
+) -> tuple[str, list[Fault], bool]:
+    use = _USES[int(generator.integers(len(_USES)))]
+    small = [path for path in samples if not path.name.startswith("large")]
+    choice = samples if use in ("scaled", "data") else small
+    sample, other = (choice[int(generator.integers(len(choice)))] for _ in range(2))
+    how, data = mutate(sample.read_bytes(), other.read_bytes(), generator)
+    result = RESULTS[int(generator.integers(len(RESULTS)))]
+    (tries.place / "in" / sample.name).write_bytes(data)
+    return f"{sample.name}, {how}, {use}", *_use(tries, f"in/{sample.name}", use, f"out{result}")
 
-    def weights(self, numbers: Sequence[int]) -> Tally:
-        """Weights that are converted, or stylised with."""
-        tally = Tally("damaged weights")
-        samples = list(weight_files(self.folder / "weights"))
-        for number in numbers:
-            generator = np.random.default_rng([self.seed, 1, number])
-            (sample, source), (other, _) = (
-                samples[int(generator.integers(len(samples)))] for _ in range(2)
-            )
-            how, data = mutate(sample.read_bytes(), other.read_bytes(), generator)
-            self.begin()
-            given = self.place / "in" / source.name
-            shutil.copytree(source, given) if source.is_dir() else shutil.copy(source, given)
-            damaged = given / sample.relative_to(source) if source.is_dir() else given
-            damaged.write_bytes(data)
-            if generator.random() < 0.5:  # The damage is not found by sums alone.
-                _sum_anew(given)
-            use = "stylize" if generator.random() < 0.4 else "convert"
-            name = f"in/{source.name}"
-            if use == "stylize":
-                arguments = ["stylize", "../c.png", "../s.png", "--weights", name, "-o", "out.png"]
-                faults, made = self.run(arguments, ["out.png"])
-            else:
-                output = "out.safetensors" if generator.random() < 0.5 else "out"
-                kind = {"paper-16x": ["paper-16x"], "wct": ["wct-vgg19"]}.get(source.name, [])
-                faults, made = self.run(["convert", *kind, name, "-o", output], [output])
-            tally.add(f"{number} ({source.name}/{sample.name}, {how}, {use})", faults, made=made)
-            self.end(f"weights-{number}", faults)
-        return tally
+
+def _use(tries: Tries, name: str, use: str, output: str) -> tuple[list[Fault], bool]:
+    """Makes a picture of a damaged file, or reads it."""
+    model = ["--weights", "../model"]
+    if use == "data":
+        return tries.run(["in"], [], call=_READ)
+    if use == "folder":
+        shutil.copy(tries.folder / "c.png", tries.place / "in" / "a.png")
+        return tries.run(["stylize", "in", "../s.png", "-o", "out", *model], ["out"])
+    if use == "optimize":
+        small = ["--content-size", "32", "--style-size", "32", "--preview-every", "1"]
+        once = ["--steps", "1", "--scales", "1", "--model", "../model"]
+        layers = ["--content-layers", "relu2_1", "--style-layers", "relu1_1", "relu2_1"]
+        arguments = ["optimize", name, "../s.png", "-o", "out.png", *small, *once, *layers]
+        return tries.run(arguments, ["out.png"])
+    pair = ["../c.png", name] if use == "style" else [name, "../s.png"]
+    scaled = ["--content-size", "32"] if use == "scaled" else []
+    return tries.run(["stylize", *pair, "-o", output, *model, *scaled], [output])
+
+
+def weights(tries: Tries, numbers: Sequence[int]) -> Tally:
+    """Damaged weights that are converted, or stylised with."""
+    samples = list(weight_files(tries.folder / "weights"))
+    return tries.each("damaged weights", 1, numbers, partial(_weights, tries, samples))
+
+
+def _weights(
+    tries: Tries, samples: Sequence[tuple[Path, Path]], generator: np.random.Generator
+) -> tuple[str, list[Fault], bool]:
+    (sample, source), (other, _) = (
+        samples[int(generator.integers(len(samples)))] for _ in range(2)
+    )
+    how, data = mutate(sample.read_bytes(), other.read_bytes(), generator)
+    given = tries.place / "in" / source.name
+    shutil.copytree(source, given) if source.is_dir() else shutil.copy(source, given)
+    damaged = given / sample.relative_to(source) if source.is_dir() else given
+    damaged.write_bytes(data)
+    if generator.random() < 0.5:  # The damage is not found by sums alone.
+        _sum_anew(given)
+    use = "stylize" if generator.random() < 0.4 else "convert"
+    name, output = f"in/{source.name}", "out.png"
+    if use == "stylize":
+        arguments = ["stylize", "../c.png", "../s.png", "--weights", name, "-o", output]
+    else:
+        output = "out.safetensors" if generator.random() < 0.5 else "out"
+        kind = {"paper-16x": ["paper-16x"], "wct": ["wct-vgg19"]}.get(source.name, [])
+        arguments = ["convert", *kind, name, "-o", output]
+    return f"{source.name}/{sample.name}, {how}, {use}", *tries.run(arguments, [output])
 
 
 def _sum_anew(folder: Path) -> None:

@@ -183,10 +183,7 @@ def _text(path: str) -> str:
 
 def _run(arguments: list[str], folder: str, limits: Limits, names: tuple[str, ...]) -> None:
     """The process of a command, which ends with its exit status."""
-    for name, descriptor in zip(names, (1, 2), strict=True):
-        file = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.dup2(file, descriptor)
-        os.close(file)
+    _redirect(names)
     os.chdir(folder)
     os.environ.update(limits.environment)
     if limits.without_root:
@@ -196,6 +193,14 @@ def _run(arguments: list[str], folder: str, limits: Limits, names: tuple[str, ..
     from cdjax.cli.main import command
 
     command(arguments)
+
+
+def _redirect(names: tuple[str, ...]) -> None:
+    """Has this process write what goes to stdout and stderr to files, at their ends."""
+    for name, descriptor in zip(names, (1, 2), strict=True):
+        file = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.dup2(file, descriptor)
+        os.close(file)
 
 
 def _drop_root() -> None:
@@ -282,10 +287,7 @@ def _serve(pipe: Connection) -> None:
             call, arguments, folder, names = pipe.recv()
         except EOFError:
             return
-        for name, descriptor in zip(names, (1, 2), strict=True):
-            file = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-            os.dup2(file, descriptor)
-            os.close(file)
+        _redirect(names)
         os.chdir(folder)
         before = _memory("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # The peak starts anew.

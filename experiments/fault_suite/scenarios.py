@@ -4,7 +4,8 @@ Each has a folder of its own for every try: inputs are outside of it, results ar
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -12,14 +13,12 @@ from pathlib import Path
 from cdjax.checkpoints.orbax_file import array_names, open_array, read_array
 from cdjax.cli.distill_report import read_log
 from experiments.fault_suite.processes import NO_LIMITS, Command, Ended, Limits
-from experiments.fault_suite.verdicts import files_in
+from experiments.fault_suite.verdicts import Fault, Files, files_in, wrong_files
 
 SECONDS = 300
 """In which every run ends."""
-_MODEL = ("--weights", "{inputs}/model")
-_PAIR = ("{inputs}/c.png", "{inputs}/s.png")
-_ONCE = ("--scales", "1", "--model", "{inputs}/model", "--content-layers", "relu2_1")
-_STYLE_LAYERS = ("--style-layers", "relu1_1", "relu2_1")
+OURS = "mine.txt"
+"""A file in the folder of every run that is not of cdjax."""
 
 
 @dataclass(frozen=True)
@@ -34,35 +33,53 @@ class Scenario:
     """
 
     name: str
-    arguments: tuple[str, ...]
-    results: Callable[[Path], Mapping[str, str]] = files_in
-    before: tuple[str, ...] = ()
+    arguments: str
+    results: Callable[[Path], Files] = files_in
+    before: str = ""
 
-    def start(
-        self,
-        context: ForkServerContext,
-        inputs: Path,
-        folder: Path,
-        limits: Limits = NO_LIMITS,
-        *,
-        first: bool = False,
-    ) -> Command:
-        """Starts the command, or the one before, in a folder."""
-        arguments = self.before if first else self.arguments
-        given = [argument.replace("{inputs}", str(inputs)) for argument in arguments]
-        return Command(context, given, folder, limits)
 
-    def run(
-        self,
-        context: ForkServerContext,
-        inputs: Path,
-        folder: Path,
-        limits: Limits = NO_LIMITS,
-        *,
-        first: bool = False,
-    ) -> Ended:
-        """Runs it to its end, however long that takes within `SECONDS`."""
-        return self.start(context, inputs, folder, limits, first=first).wait(SECONDS)
+class Runs:
+    """Runs of commands that share their inputs.
+
+    Args:
+        context: `experiments.fault_suite.processes.server`.
+        inputs: the folder of inputs.
+        folder: for the runs.
+
+    Attributes:
+        inputs: as given.
+        folder: as given.
+    """
+
+    def __init__(self, context: ForkServerContext, inputs: Path, folder: Path) -> None:
+        self._context, self.inputs, self.folder = context, inputs, folder
+        self._expected: dict[str, Files] = {}
+
+    def begin(self, scenario: Scenario, folder: Path) -> Path:
+        """Makes a folder anew, with a file that is not of cdjax and what the run before makes."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / OURS).write_text("not of cdjax")
+        if scenario.before:
+            self.start(scenario.before, folder).wait(SECONDS)
+        return folder
+
+    def start(self, arguments: str, folder: Path, limits: Limits = NO_LIMITS) -> Command:
+        """Starts `cdjax` with arguments in a folder; `{inputs}` stands for that of the inputs."""
+        given = [argument.replace("{inputs}", str(self.inputs)) for argument in arguments.split()]
+        return Command(self._context, given, folder, limits)
+
+    def run(self, scenario: Scenario, folder: Path, limits: Limits = NO_LIMITS) -> Ended:
+        """Runs a scenario to its end, however long that takes within `SECONDS`."""
+        return self.start(scenario.arguments, folder, limits).wait(SECONDS)
+
+    def expected(self, scenario: Scenario) -> Files:
+        """The results of a run without any trouble."""
+        if scenario.name not in self._expected:
+            folder = self.begin(scenario, self.folder / "expected")
+            self.run(scenario, folder)
+            self._expected[scenario.name] = dict(scenario.results(folder))
+        return self._expected[scenario.name]
 
 
 def models_in(folder: Path) -> dict[str, str]:
@@ -95,61 +112,48 @@ def is_hidden(name: str) -> bool:
                Path(name).parts)  # fmt: skip
 
 
+def left_faults(folder: Path) -> list[Fault]:
+    """Faults of temporary files that are left in a folder."""
+    return [wrong_files(f"{name} left") for name in files_in(folder) if is_hidden(name)]
+
+
+_MODEL = "--weights {inputs}/model"
+_MANY = "stylize {inputs}/contents {inputs}/s.png -o out"
+_ONCE = "--scales 1 --model {inputs}/model --content-layers relu2_1 --style-layers relu1_1 relu2_1"
+
 STYLIZE = (
-    Scenario("batch", ("stylize", "{inputs}/contents", "{inputs}/s.png", "-o", "out", *_MODEL)),
+    Scenario("batch", f"{_MANY} {_MODEL}"),
     Scenario(
         "batch that overwrites",
-        ("stylize", "{inputs}/contents", "{inputs}/s.png", "-o", "out", "--overwrite", *_MODEL),
-        before=(
-            *("stylize", "{inputs}/contents", "{inputs}/c.png", "-o", "out", "--alpha", "0.5"),
-            *_MODEL,
-        ),
+        f"{_MANY} --overwrite {_MODEL}",
+        before="stylize {inputs}/contents {inputs}/c.png -o out --alpha 0.5 " + _MODEL,
     ),
     Scenario(
-        "windows",
-        (
-            *("stylize", "{inputs}/large.png", "{inputs}/s.png", "-o", "out.png"),
-            *("--memory", "2MB", *_MODEL),
-        ),
+        "windows", "stylize {inputs}/large.png {inputs}/s.png -o out.png --memory 2MB " + _MODEL
     ),
 )
 OPTIMIZE = (
     Scenario(
         "optimize",
-        (
-            *("optimize", *_PAIR, "-o", "out.png", "--steps", "40", "--preview-every", "2"),
-            *(*_ONCE, *_STYLE_LAYERS),
-        ),
+        "optimize {inputs}/c.png {inputs}/s.png -o out.png --steps 40 --preview-every 2 " + _ONCE,
     ),
 )
 DISTILL = (
     Scenario(
         "distill",
-        (
-            *(
-                "distill",
-                "--quiet",
-                "--output",
-                "run",
-                "--teacher",
-                "{inputs}/teacher",
-                "--stages",
-                "1",
-            ),
-            *("--data.crop", "32", "--data.batch", "2", "--start.method", "random"),
-            *("--start.images", "4", "--start.crop", "32", "--start.decoder-images", "4"),
-            *("--start.positions", "600", "--student-autoencoder.whitened", "False"),
-            *("--student-decoder.whitened", "False", "--student-autoencoder.steps", "4"),
-            *("--student-decoder.steps", "4", "--save-every", "2", "--pictures-every", "4"),
-        ),
+        "distill --quiet --output run --teacher {inputs}/teacher --stages 1 --data.crop 32 "
+        "--data.batch 2 --start.method random --start.images 4 --start.crop 32 "
+        "--start.decoder-images 4 --start.positions 600 --student-autoencoder.whitened False "
+        "--student-decoder.whitened False --student-autoencoder.steps 4 --student-decoder.steps 4 "
+        "--save-every 2 --pictures-every 4",
         distilled,
     ),
 )
 CONVERT = (
     Scenario(
         "convert a checkpoint",
-        ("convert", "{inputs}/model", "-o", "out", "--overwrite"),
+        "convert {inputs}/model -o out --overwrite",
         models_in,
-        before=("convert", "{inputs}/teacher", "-o", "out"),
+        before="convert {inputs}/teacher -o out",
     ),
 )

@@ -1,12 +1,15 @@
 """Tries of commands with inputs that may be damaged, each in a folder of its own."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from experiments.fault_suite.processes import Worker
 from experiments.fault_suite.verdicts import (
     Fault,
+    Tally,
     different,
     file_faults,
     files_in,
@@ -18,6 +21,8 @@ from experiments.fault_suite.verdicts import (
 RESULTS = (".png", ".png", ".jpg", ".tif", ".webp")
 """Suffixes of results that are pictures; those that are here twice are tried twice as often."""
 _SECONDS = 60
+Attempt = Callable[[np.random.Generator], tuple[str, list[Fault], bool]]
+"""From a source of chance to what was tried, its faults, and whether a result was made."""
 FIT, UNFIT = "fit-", "unfit-"
 """How names of sound samples begin of which a command makes something, and of which it does not."""
 
@@ -33,19 +38,34 @@ class Tries:
 
     Attributes:
         folder: as given.
-        seed: as given.
         place: the current folder of commands. Their inputs are in `in`.
     """
 
     def __init__(self, worker: Worker, folder: Path, seed: int, keep: Path | None) -> None:
-        self._worker, self._keep = worker, keep
-        self.folder, self.seed, self.place = folder, seed, folder / "try"
+        self._worker, self._seed, self._keep = worker, seed, keep
+        self.folder, self.place = folder, folder / "try"
 
-    def begin(self) -> None:
-        """Makes the folder anew, with a file that is not of cdjax."""
-        shutil.rmtree(self.place, ignore_errors=True)
-        (self.place / "in").mkdir(parents=True)
-        (self.place / "mine.txt").write_text("not of cdjax")
+    def each(self, kind: str, stream: int, numbers: Sequence[int], attempt: Attempt) -> Tally:
+        """Makes the tries of these numbers.
+
+        Args:
+            kind: of the tally.
+            stream: one of its own for each kind, so that the kinds differ by chance.
+            numbers: of the tries.
+            attempt: makes a try in a new folder, in which there is a file that is not of cdjax.
+        """
+        tally = Tally(kind)
+        for number in numbers:
+            shutil.rmtree(self.place, ignore_errors=True)
+            (self.place / "in").mkdir(parents=True)
+            (self.place / "mine.txt").write_text("not of cdjax")
+            name, faults, made = attempt(np.random.default_rng([self._seed, stream, number]))
+            tally.add(f"{number} ({name})", faults, made=made)
+            if faults and self._keep is not None:
+                kept = self._keep / f"{kind.split()[-1].removesuffix('s')}-{number}"
+                shutil.rmtree(kept, ignore_errors=True)
+                shutil.copytree(self.place, kept, symlinks=True)
+        return tally
 
     def run(
         self, arguments: Sequence[str], new: list[str], *, call: str = ""
@@ -71,12 +91,6 @@ class Tries:
                 if picture.suffix in RESULTS:
                     faults += picture_faults(picture)
         return faults, made
-
-    def end(self, name: str, faults: Sequence[Fault]) -> None:
-        """Keeps the folder under a name if there were faults."""
-        if faults and self._keep is not None:
-            shutil.rmtree(self._keep / name, ignore_errors=True)
-            shutil.copytree(self.place, self._keep / name, symlinks=True)
 
 
 def expected_faults(sample: str, *, made: bool) -> list[Fault]:
