@@ -23,20 +23,20 @@ from typing import Any
 from cdjax.cli.parser import Parser, new_file, size, within
 from cdjax.cli.report import about, as_json
 from cdjax.io.atomic import write_text
-from experiments.benchmarks import folders, gatys, paper_table, stylization, tiles, training, video
+from experiments.benchmarks import folders, gatys, paper_table, stylization, tiles, training
 from experiments.benchmarks.report import report, say
 from experiments.benchmarks.ways import available
 from experiments.benchmarks.worker import WorkerError
 
 _SUBJECTS: dict[str, Any] = {
-    "folder": folders,
-    "video": video,
-    "training": training,
-    "ultra": tiles,
-    "gatys": gatys,
-    "table": paper_table,
+    "folder": folders.measure,
+    "video": stylization.measure_films,
+    "training": training.measure,
+    "ultra": tiles.measure,
+    "gatys": gatys.measure,
+    "table": paper_table.measure,
 }
-"""What is measured by name of the option that asks for it; without one, `stylization`."""
+"""What measures by name of the option that asks for it; without one, `stylization.measure`."""
 
 
 def _chosen(options: argparse.Namespace) -> list[Any]:
@@ -97,15 +97,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit status: 0; 2 bad input, 1 a process that failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parse(arguments)
-    [subject] = _chosen(options) or [stylization]
-    if subject in (stylization, training, folders, video) and "plain" not in available():
+    [measure] = _chosen(options) or [stylization.measure]
+    alone = measure in (tiles.measure, gatys.measure, paper_table.measure)
+    if not alone and "plain" not in available():
         say("PyTorch is missing (pip install torch): cdjax is measured alone")
     # This process, too, uses the GPU that the workers share.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     machine, text = about("python -m experiments.benchmark", arguments), ""
     try:
         with tempfile.TemporaryDirectory(prefix="cdjax-benchmark-") as folder:
-            for results in subject.measure(options, Path(folder)):
+            for results in measure(options, Path(folder)):
                 results = machine | results
                 text = report(results)
                 if options.output:

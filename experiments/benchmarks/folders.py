@@ -93,11 +93,9 @@ def _run(way: str, task: Mapping[str, Any], contents: Path, folder: Path) -> Ans
     output = folder / "output" / way
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("GLIBC_TUNABLES", "JAX_COMPILATION_CACHE_DIR")
-    }
+    environment = dict(os.environ)
+    for name in ("GLIBC_TUNABLES", "JAX_COMPILATION_CACHE_DIR"):
+        environment.pop(name, None)
     if way == "cdjax":  # It tunes itself.
         environment["CDJAX_CACHE"] = str(folder / "cache")
         arguments = ["cdjax", "stylize", str(contents), "-s", task["style"], "-o", str(output)]

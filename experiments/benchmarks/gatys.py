@@ -46,12 +46,9 @@ def _measure_pair(
         np.save(path, image)
     taken = {}
     for name, settings in courses.items():
-        task: dict[str, Any] = {
-            "load": "experiments.benchmarks.cdjax_tasks:optimizer",
-            "model": str(folder / name),
-        }
-        task |= {"finish": str(folder / "teacher") if settings.finish_steps else None}
-        task |= {"settings": dataclasses.asdict(settings)}
+        finish = str(folder / "teacher") if settings.finish_steps else None
+        task: dict[str, Any] = {"load": "cdjax_tasks:optimizer", "model": str(folder / name)}
+        task |= {"finish": finish, "settings": dataclasses.asdict(settings)}
         with worker(name, task, cache=folder / "cache", allocator=TRAINING) as (_, run):
             taken[name] = summary([run(*inputs, save=folder / f"{name}.npy")])
     content, style = (jnp.asarray(image, jnp.float32) / 255 for image in images)

@@ -22,18 +22,13 @@ Pixels = NDArray[np.uint8]
 _PERIOD = 512
 
 
-def write_image(path: Path, height: int, width: int, *, seed: int = 0) -> None:
-    """Writes an image of dead leaves, (height, width, 3) uint8, as .npy."""
-    side = min(_PERIOD, max(height, width))
-    rows, columns = (np.arange(length) % side for length in (height, width))
-    np.save(path, dead_leaves(seed, 0, size=side)[rows[:, None], columns])
-
-
 def write_pair(folder: Path, height: int, width: int, style: int) -> list[Path]:
-    """Writes a content and a square style with `write_image`; the two files."""
+    """Writes a content and a square style of dead leaves, (H, W, 3) uint8, as .npy; the files."""
     paths = [folder / "content.npy", folder / "style.npy"]
-    write_image(paths[0], height, width)
-    write_image(paths[1], style, style, seed=1)
+    for seed, size in enumerate(((height, width), (style, style))):
+        side = min(_PERIOD, max(size))
+        rows, columns = (np.arange(length) % side for length in size)
+        np.save(paths[seed], dead_leaves(seed, 0, size=side)[rows[:, None], columns])
     return paths
 
 
@@ -97,32 +92,31 @@ def difference(first: Path, second: Path) -> dict[str, float]:
     return {"largest difference, of 255": float(np.abs(grey[0] - grey[1]).max())}
 
 
-def _random(config: ModelConfig, *, seed: int = 0, embeddings: Collection[int] = ()) -> Any:
-    """Random parameters of a model's shapes."""
-    generator = np.random.default_rng(seed)
+def random_model(
+    specs: tuple[Spec, ...], method: Method, *, seed: int = 0, embeddings: Collection[int] = ()
+) -> Model:
+    """A model with random weights, which take as long and as much memory as trained ones.
+
+    `embeddings` are the stages that have them.
+    """
+    config, generator = ModelConfig(method, specs, "random"), np.random.default_rng(seed)
 
     def leaf(of: jax.ShapeDtypeStruct) -> NDArray[np.float32]:
         deviation = 0 if len(of.shape) == 1 else np.sqrt(2 / np.prod(of.shape[:-1]))
         return generator.normal(0, deviation, of.shape).astype(np.float32)
 
-    return jax.tree.map(leaf, abstract_params(config, embeddings=embeddings))
-
-
-def random_model(specs: tuple[Spec, ...], method: Method) -> Model:
-    """A model with random weights, which take as long and as much memory as trained ones."""
-    config = ModelConfig(method, specs, "random")
-    return Model(_random(config), config)
+    return Model(jax.tree.map(leaf, abstract_params(config, embeddings=embeddings)), config)
 
 
 def training_networks(student: Spec, teacher: Spec) -> dict[str, Params]:
     """Random networks of a training step: teacher, its decoder, the student and its embedding."""
-    stage = student.stage
-    small, big = (
-        _random(ModelConfig("wct", (spec,), "random"), seed=spec.widths[0], embeddings=[stage])
+    own, frozen = (
+        random_model((spec,), "wct", seed=spec.widths[0], embeddings=[spec.stage]).params
         for spec in (student, teacher)
     )
-    own, frozen = small[f"stage{stage}"], big[f"stage{stage}"]
-    return own | {"teacher": frozen["encoder"], "decoder": frozen["decoder"]}
+    stage = f"stage{student.stage}"
+    networks = {"teacher": frozen[stage]["encoder"], "decoder": frozen[stage]["decoder"]}
+    return own[stage] | networks
 
 
 def write_torch_weights(path: Path, params: Mapping[str, Any]) -> None:

@@ -52,21 +52,21 @@ def largest_picture(peaks: Mapping[int, int], limit: int) -> int | None:
 
 def _measured(name: str, model: Model, options: argparse.Namespace, folder: Path) -> Answer:
     """What a model takes; every size has a fresh process, after one that compiles."""
-    counted, lone = measured_size(model), model.config.method == "encoder"
+    counted = measured_size(model)
     # The loss of an optimisation and its gradient by the image, which costs as much.
     gflops = counted.gflops or 2 * 2 * model.config.specs[0].encoder_macs * FLOPS_SIZE**2 / 1e9
     save_model(folder / "model", model, overwrite=True)
-    function = "optimizer" if lone else "stylizer"
-    task = {"load": f"experiments.benchmarks.cdjax_tasks:{function}", "dtype": "float32"}
+    function = "optimizer" if model.config.method == "encoder" else "stylizer"
+    task: dict[str, Any] = {"load": f"cdjax_tasks:{function}", "dtype": "float32", "finish": None}
     settings = asdict(Optimization(optimizer="adam", steps=4, scales=1))
-    chosen = {**task, "model": str(folder / "model"), "finish": None, "settings": settings}
+    task |= {"model": str(folder / "model"), "settings": settings}
     peaks: dict[int, int] = {}
     for share in _FIT_SIZES:
         side = round(share * options.table_size / _MULTIPLE) * _MULTIPLE
         inputs = write_pair(folder, side, side, side)
-        with worker(name, chosen, cache=folder / "cache") as (_, run):
+        with worker(name, task, cache=folder / "cache") as (_, run):
             run(*inputs)
-        with worker(name, chosen, cache=folder / "cache") as (_, run):
+        with worker(name, task, cache=folder / "cache") as (_, run):
             peaks[side] = run(*inputs)["peak"]
             answers = [run(*inputs) for _ in range(options.runs if share == 1 else 0)]
         say(f"{name}, {side} pixels: peak {peaks[side] / 1e6:.0f} MB")

@@ -45,8 +45,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     """Measures both ways at every size, in fresh processes; yields the results after each."""
     weights = options.weights or "wct-16x"
     save_model(folder / "model", load_model(weights))
-    task = {"load": "experiments.benchmarks.cdjax_tasks:stylizer", "dtype": options.dtype}
-    task["model"] = str(folder / "model")
+    model = str(folder / "model")
+    task = {"load": "cdjax_tasks:stylizer", "dtype": options.dtype, "model": model}
     limits = {"memory": options.memory, "host_memory": options.host_memory}
     settings = {
         "weights": f"{weights}; {options.dtype}",

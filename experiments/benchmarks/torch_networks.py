@@ -18,6 +18,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +88,16 @@ def _wct(content: Tensor, style: Statistics) -> Tensor:
     return target.reshape(content.shape).to(content.dtype)
 
 
-def _adain_style(features: Tensor) -> Statistics:
-    variance, mean = torch.var_mean(features, dim=(2, 3), keepdim=True)
-    return variance, mean
+_variance_and_mean = partial(torch.var_mean, dim=(2, 3), keepdim=True)
 
 
 def _adain(content: Tensor, style: Statistics) -> Tensor:
-    (variance, mean), (new_variance, new_mean) = _adain_style(content), style
+    (variance, mean), (new_variance, new_mean) = _variance_and_mean(content), style
     scale = ((new_variance + 1e-5) / (variance + 1e-5)).sqrt()
     return (content - mean) * scale + new_mean
 
 
-_METHODS = {"wct": (_wct_style, _wct), "adain": (_adain_style, _adain)}
+_METHODS: dict[str, Any] = {"wct": (_wct_style, _wct), "adain": (_variance_and_mean, _adain)}
 
 
 def _prepared(task: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any]:

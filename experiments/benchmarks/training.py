@@ -9,7 +9,8 @@ import numpy as np
 
 from cdjax import Spec, student, teacher
 from cdjax.cli.allocator import TRAINING
-from experiments.benchmarks.inputs import training_networks, write_image, write_torch_weights
+from cdjax.data.dead_leaves import dead_leaves
+from experiments.benchmarks.inputs import training_networks, write_torch_weights
 from experiments.benchmarks.report import add_row, median
 from experiments.benchmarks.ways import NOTE, beside_pytorch, compare
 
@@ -30,8 +31,7 @@ def flops(small: Spec, big: Spec, pixels: int) -> float:
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """Measures a step at every stage, from the same weights and images; yields after each."""
     batch, crop, images = options.batch, options.crop, folder / "images.npy"
-    write_image(images, batch * crop, crop)
-    np.save(images, np.load(images).reshape(batch, crop, crop, 3))
+    np.save(images, np.stack([dead_leaves(0, index, size=crop) for index in range(batch)]))
     settings = {
         "networks": "VGG-19's widths and the paper's 16x student, random weights",
         "step": f"{batch} crops of {crop} pixels; {options.dtype}; embedding, pixel and "

@@ -94,8 +94,7 @@ def compare(
 
     def start(way: str, device: str = "cpu") -> Any:
         module = "cdjax_tasks" if way == "cdjax" else "torch_networks"
-        own: dict[str, Any] = {"load": f"experiments.benchmarks.{module}:{task['load']}"}
-        own |= {"tuned": way == "tuned", "device": device}
+        own = {"load": f"{module}:{task['load']}", "tuned": way == "tuned", "device": device}
         allocator = "" if way == "plain" else tunables
         return worker(NAMES[way], {**task, **own}, cache=folder / "cache", allocator=allocator)
 

@@ -2,13 +2,13 @@
 
     python -m experiments.benchmarks.worker
 
-A worker reads a line of JSON, its task, from standard input. The task's `load` names a function,
-`module:function`, that is called with the task and returns a `Run`. The worker answers with a line
-of JSON that says what it is: `about` of the module, called with the task. Every further line
-requests a run, `{"inputs": [FILE.npy, ...], "save": FILE.npy or null}`, and is answered with a line
-that holds `seconds`, `compiling`, the `peak` of memory, of the GPU or else of the process, and what
-the run itself reports. `counters` of the module returns the seconds of `compiling` since the start,
-and the `peak` of a GPU, which is 0 or None without one.
+A worker reads a line of JSON, its task, from standard input. The task's `load` names a function of
+this package, `module:function`, that is called with the task and returns a `Run`. The worker
+answers with a line of JSON that says what it is: `about` of the module, called with the task. Every
+further line requests a run, `{"inputs": [FILE.npy, ...], "save": FILE.npy or null}`, and is
+answered with a line that holds `seconds`, `compiling`, the `peak` of memory, of the GPU or else of
+the process, and what the run itself reports. `counters` of the module returns the seconds of
+`compiling` since the start, and the `peak` of a GPU, which is 0 or None without one.
 
 This module imports neither JAX nor PyTorch: a worker holds only the one that it measures.
 """
@@ -155,7 +155,7 @@ def main() -> None:
     """Serves one task until standard input ends."""
     task = json.loads(sys.stdin.readline())
     name, _, function = task["load"].partition(":")
-    module: Any = importlib.import_module(name)
+    module: Any = importlib.import_module(f"experiments.benchmarks.{name}")
     compute: Run = getattr(module, function)(task)
     print(json.dumps(module.about(task)), flush=True)
     for line in sys.stdin:

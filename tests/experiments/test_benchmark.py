@@ -12,7 +12,7 @@ import pytest
 
 from cdjax import Model, Spec, save_model, student, teacher
 from experiments import benchmark
-from experiments.benchmarks import gatys, tiles, video, ways
+from experiments.benchmarks import gatys, stylization, tiles, ways
 from experiments.benchmarks.inputs import read_pairs
 from experiments.benchmarks.report import report
 from experiments.benchmarks.worker import ROOT, worker
@@ -66,7 +66,7 @@ def test_pytorch_stands_beside_cdjax_with_the_tuned_ratio_first(
 
     monkeypatch.setattr(ways, "worker", made_up)
     monkeypatch.setattr(ways, "available", lambda: ways.NAMES)
-    monkeypatch.setattr(video, "_flicker", lambda model, smoothing: 1.0 / smoothing)
+    monkeypatch.setattr(stylization, "_flicker", lambda model, smoothing: 1.0 / smoothing)
     heads = ["tuned PyTorch / cdjax", "plain PyTorch / cdjax"]
     sizes = ["--weights", "small", "--sizes", "32", "48", "--runs", "1"]
     steps = ["--training", "--stages", "2", "--crop", "32", "--batch", "2"]
@@ -263,7 +263,7 @@ def test_a_process_that_fails_is_one_line(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def dies(name: str, task: Mapping[str, Any], *, cache: Path, allocator: str) -> Any:
-        return worker(name, {"load": "experiments.benchmarks.none:nothing"}, cache=cache)
+        return worker(name, {"load": "none:nothing"}, cache=cache)
 
     monkeypatch.setattr(tiles, "worker", dies)
     options = ["--ultra", "--weights", "small", "--megapixels", "0.02", "--json", "out.json"]
