@@ -7,14 +7,13 @@ out.preview.png, or out.preview2.png if that exists), which is removed once OUT 
 
 import argparse
 import os
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cdjax.cli.outputs import already_exists, check_local
+from cdjax.cli.outputs import check_local
 from cdjax.cli.parser import Parser, add_picture_options, error_line, picture_path, within
 
 if TYPE_CHECKING:
@@ -30,24 +29,13 @@ def run(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     if options.quiet:
         warnings.simplefilter("ignore")
-    from cdjax.cli.interrupts import run_interruptibly
-    from cdjax.cli.jobs import STDIN, Outcome
-    from cdjax.cli.standard import print_outcome, read_standard_input, standard_output
+    from cdjax.cli.jobs import STDIN
+    from cdjax.cli.standard import make_reported, read_standard_input
 
     if STDIN in (options.content, options.style):
         read_standard_input()
     planned, settings = _job(options), _settings(options)
-    with standard_output([planned], json=options.json) as (job,):
-        began = time.monotonic()
-        try:
-            size = run_interruptibly(partial(_optimize, options, job, settings))
-        except (ValueError, OSError) as error:
-            if options.json:
-                seconds = time.monotonic() - began
-                print_outcome(Outcome(job, "failed", str(error), seconds))
-            raise
-        if options.json:
-            print_outcome(Outcome(job, "made", None, time.monotonic() - began, size))
+    make_reported(planned, partial(_optimize, options, settings), json=options.json)
     return 0
 
 
@@ -106,14 +94,12 @@ def _layer(text: str) -> tuple[str, float]:
 
 def _job(options: argparse.Namespace) -> "Job":
     from cdjax.cli.jobs import one_job
-    from cdjax.cli.standard import already_there, print_outcome
+    from cdjax.cli.standard import refuse_existing
 
     job = one_job(options.content, [options.style], options.output)
     check_local(job.output)
     if os.path.lexists(job.output) and not options.overwrite:
-        if options.json:
-            print_outcome(already_there(job))
-        raise already_exists(job.output)
+        raise refuse_existing(job, json=options.json)
     return job
 
 
@@ -133,7 +119,7 @@ def _settings(options: argparse.Namespace) -> "Optimization":
 
 
 def _optimize(
-    options: argparse.Namespace, job: "Job", settings: "Optimization", guard: "InterruptGuard"
+    options: argparse.Namespace, settings: "Optimization", job: "Job", guard: "InterruptGuard"
 ) -> tuple[int, int]:
     """Makes the picture; returns its width and height."""
     import numpy as np

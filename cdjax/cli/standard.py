@@ -4,12 +4,16 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from cdjax.cli.interrupts import InterruptGuard, run_interruptibly
 from cdjax.cli.jobs import STANDARD, STDIN, Job, Outcome
+from cdjax.cli.outputs import already_exists
 from cdjax.cli.progress import print_line
 from cdjax.errors import ImageError, UsageError
 from cdjax.io.images import image_size
@@ -58,6 +62,32 @@ def already_there(job: Job) -> Outcome:
     """The outcome of a job whose output exists."""
     found = image_size(job.output)
     return Outcome(job, "already there", size=found and (found[1], found[0]))
+
+
+def refuse_existing(job: Job, *, json: bool) -> UsageError:
+    """The error of a job whose output exists; prints the outcome before if `json`."""
+    if json:
+        print_outcome(already_there(job))
+    return already_exists(job.output)
+
+
+def make_reported(
+    planned: Job, make: Callable[[Job, InterruptGuard], tuple[int, int]], *, json: bool
+) -> None:
+    """Makes the result of a job in an interruptible thread, and prints the outcome if `json`.
+
+    `make` returns the width and height of the result; its errors are raised again.
+    """
+    with standard_output([planned], json=json) as (job,):
+        began = time.monotonic()
+        try:
+            size = run_interruptibly(partial(make, job))
+        except (ValueError, OSError) as error:
+            if json:
+                print_outcome(Outcome(job, "failed", str(error), time.monotonic() - began))
+            raise
+        if json:
+            print_outcome(Outcome(job, "made", None, time.monotonic() - began, size))
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 import argparse
 import os
 import re
-import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdjax.cli.outputs import already_exists, check_local
+from cdjax.cli.outputs import check_local
 from cdjax.cli.parser import (
     Parser,
     add_memory_options,
@@ -33,25 +32,14 @@ def run(arguments: Sequence[str]) -> int:
     if options.quiet:
         warnings.simplefilter("ignore")
     from cdjax.cli.chosen_model import model_name
-    from cdjax.cli.interrupts import run_interruptibly
-    from cdjax.cli.jobs import STDIN, Outcome
-    from cdjax.cli.standard import print_outcome, read_standard_input, standard_output
+    from cdjax.cli.jobs import STDIN
+    from cdjax.cli.standard import make_reported, read_standard_input
 
     if options.style == STDIN:
         read_standard_input()
     planned = _job(options)
     model_name(options)
-    with standard_output([planned], json=options.json) as (job,):
-        began = time.monotonic()
-        try:
-            run_interruptibly(partial(_synthesize, options, job))
-        except (ValueError, OSError) as error:
-            if options.json:
-                print_outcome(Outcome(job, "failed", str(error), time.monotonic() - began))
-            raise
-        if options.json:
-            seconds = time.monotonic() - began
-            print_outcome(Outcome(job, "made", None, seconds, options.size[::-1]))
+    make_reported(planned, partial(_synthesize, options), json=options.json)
     return 0
 
 
@@ -91,7 +79,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _job(options: argparse.Namespace) -> "Job":
     from cdjax.cli.jobs import STANDARD, images_in, plan
-    from cdjax.cli.standard import already_there, print_outcome
+    from cdjax.cli.standard import refuse_existing
     from cdjax.io.images import check_size
 
     if images_in(options.style, "style") != [options.style]:
@@ -103,13 +91,14 @@ def _job(options: argparse.Namespace) -> "Job":
     if job.output != STANDARD:
         check_size(job.output, *options.size)
     if os.path.lexists(job.output) and not options.overwrite:
-        if options.json:
-            print_outcome(already_there(job))
-        raise already_exists(job.output)
+        raise refuse_existing(job, json=options.json)
     return job
 
 
-def _synthesize(options: argparse.Namespace, job: "Job", guard: "InterruptGuard") -> None:
+def _synthesize(
+    options: argparse.Namespace, job: "Job", guard: "InterruptGuard"
+) -> tuple[int, int]:
+    """Makes the texture; returns its width and height."""
     from cdjax.cli.chosen_model import load_chosen
     from cdjax.cli.painting import within_memory
     from cdjax.cli.progress import ProgressBar
@@ -130,3 +119,4 @@ def _synthesize(options: argparse.Namespace, job: "Job", guard: "InterruptGuard"
     with guard.protected():
         quality, overwrite = options.quality, options.overwrite
         write_image(job.output, Picture(result), quality=quality, overwrite=overwrite)
+    return width, height
