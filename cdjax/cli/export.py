@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cdjax.cli.outputs import already_exists
-from cdjax.cli.parser import Parser, new_file, require
+from cdjax.cli.parser import Parser, add_transform_option, new_file, require
 from cdjax.errors import UsageError
 
 _PACKAGES = {".onnx": "onnx", ".stablehlo": "flatbuffers"}
@@ -24,8 +24,7 @@ def run(arguments: Sequence[str]) -> int:
     add("model", metavar="MODEL", help="a name (see cdjax models), a checkpoint or a file")
     where = "file to write, with the suffix .onnx or .stablehlo"
     add("-o", "--output", required=True, type=new_file, metavar="OUT", help=where)
-    transform = "how features get the style's statistics (default: the model's method)"
-    add("--transform", choices=["wct", "ot", "adain"], help=transform)
+    add_transform_option(parser)
     add("--overwrite", action="store_true", help="replace a file at OUT")
     options = parser.parse_args(arguments)
     output: Path = options.output

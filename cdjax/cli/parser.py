@@ -125,6 +125,12 @@ def add_picture_options(parser: argparse.ArgumentParser, *, leave_out: Sequence[
     add("--json", action="store_true", help=json)
 
 
+def add_transform_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of the transform."""
+    transform = "how features get the style's statistics (default: the model's method)"
+    parser.add_argument("--transform", choices=["wct", "ot", "adain"], help=transform)
+
+
 def add_style_options(parser: argparse.ArgumentParser, *, leave_out: Sequence[str] = ()) -> None:
     """Adds the options of how features get a style, but for those of some names."""
 
@@ -134,8 +140,7 @@ def add_style_options(parser: argparse.ArgumentParser, *, leave_out: Sequence[st
 
     strength = "strength of the style, 0 to 1 (default), up to 2 for more than the model's own"
     add("--alpha", type=within(float, 0, 2), default=1.0, metavar="A", help=strength)
-    transform = "how features get the style's statistics (default: the model's method)"
-    add("--transform", choices=["wct", "ot", "adain"], help=transform)
+    add_transform_option(parser)
     tempered = "share of the mean variance added to all variances, e.g. 0.01 (default 0)"
     add("--regularization", type=within(float, 0, 1), default=0.0, metavar="R", help=tempered)
     color = (

@@ -62,7 +62,7 @@ class Tries:
             name, faults, made = attempt(np.random.default_rng([self._seed, stream, number]))
             tally.add(f"{number} ({name})", faults, made=made)
             if faults and self._keep is not None:
-                kept = self._keep / f"{kind.split()[-1].removesuffix('s')}-{number}"
+                kept = self._keep / f"{kind.split()[-1]}-{number}"
                 shutil.rmtree(kept, ignore_errors=True)
                 shutil.copytree(self.place, kept, symlinks=True)
         return tally
