@@ -15,11 +15,10 @@ TORCHVISION = {
     "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
 }
 """Addresses of torchvision's official VGG weights (575 and 553 MB)."""
+_TIMEOUT = 30.0  # Seconds without an answer.
 
 
-def download(
-    url: str, folder: StrPath, *, timeout: float = 30.0, on_progress: OnProgress = ignore_progress
-) -> Path:
+def download(url: str, folder: StrPath, *, on_progress: OnProgress = ignore_progress) -> Path:
     """The path of a file in a folder, downloaded unless it exists.
 
     A file that exists is checked, and fetched again if it is damaged.
@@ -27,7 +26,6 @@ def download(
     Args:
         url: its name must end in `-{first hexadecimal digits of the file's SHA-256}.{suffix}`.
         folder: where to keep the file; made if it does not exist.
-        timeout: seconds without an answer after which the connection is given up.
         on_progress: called with the bytes fetched and, if known, the bytes in total.
 
     Raises:
@@ -41,7 +39,10 @@ def download(
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers([path])
         with atomic_file(path) as part:
-            with urllib.request.urlopen(url, timeout=timeout) as response, open(part, "wb") as file:
+            with (
+                urllib.request.urlopen(url, timeout=_TIMEOUT) as response,
+                open(part, "wb") as file,
+            ):
                 total = int(response.headers.get("Content-Length") or 0) or None
                 while block := response.read(1 << 20):
                     file.write(block)

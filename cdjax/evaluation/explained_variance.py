@@ -138,7 +138,6 @@ def fraction_variance_unexplained(
     *,
     batch: int = 4,
     samples: int = 60_000,
-    seed: int = 0,
     on_progress: OnProgress = ignore_progress,
 ) -> list[Mapping[Form, dict[str, float]]]:
     """The fraction of each tap's variance that the best embeddings do not explain.
@@ -151,7 +150,6 @@ def fraction_variance_unexplained(
         batch: images at a time.
         samples: approximate number of positions of each tap, the same for all students, that fits
             of the ReLU form use.
-        seed: of the choice of these positions.
         on_progress: called during the loops over images and fits.
 
     Returns:
@@ -167,7 +165,7 @@ def fraction_variance_unexplained(
     taps = [{name: _Tap() for name, _ in spec.taps} for spec, _ in students]
     targets: dict[str, list[NDArray[np.float32]]] = {name: [] for name, _ in teacher[0].taps}
     per_batch = max(1, samples // -(-len(fit_images) // batch))
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     for images, count in in_full_batches(
         fit_images, batch, task="features for the embeddings", on_progress=on_progress
     ):

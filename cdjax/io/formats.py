@@ -12,38 +12,28 @@ FORMATS = {
 }
 """Suffixes of files that can be written, and Pillow's names of their formats."""
 
+
+def _of_own_suffix(*names: str) -> dict[str, str]:
+    return {f".{name.lower()}": name for name in names}
+
+
 READABLE = {
     **FORMATS,
     **dict.fromkeys((".jfif", ".jif", ".jpe", ".mpo"), "JPEG"),
     **dict.fromkeys((".avif", ".avifs"), "AVIF"),
-    ".bmp": "BMP",
+    **_of_own_suffix("BMP"),
     **dict.fromkeys((".heic", ".heif", ".hif"), "HEIF"),
     **dict.fromkeys((".j2c", ".j2k", ".jp2", ".jpc", ".jpf", ".jpx"), "JPEG2000"),
     **dict.fromkeys((".pbm", ".pfm", ".pgm", ".pnm", ".ppm"), "PPM"),
     **dict.fromkeys((".icb", ".tga", ".vda", ".vst"), "TGA"),
     **dict.fromkeys((".bw", ".rgb", ".rgba", ".sgi"), "SGI"),
     ".apng": "PNG",
-    ".blp": "BLP",
-    ".cur": "CUR",
-    ".dcx": "DCX",
-    ".dds": "DDS",
-    ".dib": "DIB",
-    ".fit": "FITS",
-    ".fits": "FITS",
-    ".flc": "FLI",
-    ".fli": "FLI",
-    ".gif": "GIF",
-    ".icns": "ICNS",
-    ".ico": "ICO",
-    ".im": "IM",
-    ".msp": "MSP",
-    ".pcd": "PCD",
-    ".pcx": "PCX",
-    ".psd": "PSD",
-    ".qoi": "QOI",
+    **_of_own_suffix("BLP", "CUR", "DCX", "DDS", "DIB"),
+    **dict.fromkeys((".fit", ".fits"), "FITS"),
+    **dict.fromkeys((".flc", ".fli"), "FLI"),
+    **_of_own_suffix("GIF", "ICNS", "ICO", "IM", "MSP", "PCD", "PCX", "PSD", "QOI"),
     ".ras": "SUN",
-    ".xbm": "XBM",
-    ".xpm": "XPM",
+    **_of_own_suffix("XBM", "XPM"),
 }
 """Suffixes of files that can be read; the format of most is recognised by their content."""
 

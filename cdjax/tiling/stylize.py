@@ -29,12 +29,22 @@ from cdjax.transfer.color import (
     recolored,
 )
 from cdjax.transfer.masks import Mask
-from cdjax.transfer.patches import Strength, stage_map
+from cdjax.transfer.patches import stage_map
 from cdjax.transfer.pixels import check_pixels, check_range, padded_size
 from cdjax.transfer.regions import Regions, one_of, regions_of, styles_of
 from cdjax.transfer.statistics import Moments
-from cdjax.transfer.stylize import Style, check_model, check_style, check_transform, style_regions
+from cdjax.transfer.stylize import (
+    Style,
+    check_model,
+    check_style,
+    check_transform,
+    nth_style,
+    style_regions,
+)
 from cdjax.transfer.transforms import Affine
+
+StageMaps = Callable[[tuple[Moments, ...]], tuple[Affine, ...]]
+"""From the moments of a content in the region of each style to the map of each region."""
 
 
 def stylize_by_windows(
@@ -129,15 +139,8 @@ def _encoded(
         if not isinstance(style, Style):
             style = encode_style_by_windows(model, style, colors_of=colors_of, **options)
         check_style(model.config, style, content.shape)
-        styles.append(_single(style))
+        styles.append(nth_style(style, 0))
     return styles
-
-
-def _single(style: Style) -> Style:
-    """A style without the axis of a batch of one."""
-    if style.moments[0].mean.ndim == 2:
-        return Style(jax.tree.map(lambda leaf: leaf[0], style.moments))
-    return style
 
 
 def encode_style_by_windows(
@@ -188,13 +191,13 @@ class _Reporter:
 def _run_stages(
     model: Model,
     content: _Content,
-    maps: Sequence[Callable[[tuple[Moments, ...]], tuple[Affine, ...]]],
+    maps: Sequence[StageMaps],
     config: TileConfig,
     levels: bool,
     resume: ResumeState | None,
     on_progress: OnProgress,
 ) -> NDArray[Any]:
-    """Runs the cascade; the maps of a stage follow from the moments of its content's regions."""
+    """Runs the cascade."""
     source, regions = content.source, content.regions
     specs, scratch = model.config.specs, Scratch(config.host_memory)
     size = padded_size(source.shape[:2], specs)
@@ -240,27 +243,19 @@ def _run_stages(
 
 def _maps(
     model: Model, styles: Sequence[Style], name: str, alpha: float, regularization: float
-) -> list[Callable[[tuple[Moments, ...]], tuple[Affine, ...]]]:
-    """The maps of all stages, from the moments of their content in the region of each style."""
+) -> list[StageMaps]:
+    """The maps of all stages."""
     strength = jax.device_put(np.float32(alpha)), jax.device_put(np.float32(regularization))
-    maps: list[Callable[[tuple[Moments, ...]], tuple[Affine, ...]]] = []
-    of_styles = zip(*(style.moments for style in styles), strict=True)
-    for spec, of_stage in zip(model.config.specs, of_styles, strict=True):
-        share = model.config.strength_of(spec.stage)
-        map_stage = partial(_stage_maps, strength=strength, share=share, name=name)
-        maps.append(partial(map_stage, styles=of_stage))
-    return maps
 
+    def maps(
+        share: float, of_styles: tuple[Moments, ...], of_contents: tuple[Moments, ...]
+    ) -> tuple[Affine, ...]:
+        pairs = zip(of_contents, of_styles, strict=True)
+        return tuple(stage_map(*pair, strength, share, name=name) for pair in pairs)
 
-def _stage_maps(
-    contents: tuple[Moments, ...],
-    styles: tuple[Moments, ...],
-    strength: Strength,
-    share: float,
-    name: str,
-) -> tuple[Affine, ...]:
-    pairs = zip(contents, styles, strict=True)
-    return tuple(stage_map(*pair, strength, share, name=name) for pair in pairs)
+    shares = [model.config.strength_of(spec.stage) for spec in model.config.specs]
+    stages = zip(shares, zip(*(style.moments for style in styles), strict=True), strict=True)
+    return [partial(maps, share, of_styles) for share, of_styles in stages]
 
 
 def _raster(image: Any, name: str) -> Raster:

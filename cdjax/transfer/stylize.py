@@ -186,7 +186,7 @@ def _stylize_in_patches(
     """Does what `_stylize` does, image by image."""
 
     def single(image: np.ndarray[Any, Any], index: int) -> np.ndarray[Any, Any]:
-        used = tuple(_nth(style, index).moments for style in styles)
+        used = tuple(nth_style(style, index).moments for style in styles)
         options: Any = {"name": name, "dtype": dtype}
         return stylize_in_patches(
             model, image, used, region_of(regions, index), strength, **options
@@ -236,7 +236,7 @@ def _stacked(styles: Sequence[Style]) -> Style:
     return stacked
 
 
-def _nth(style: Style, index: int) -> Style:
+def nth_style(style: Style, index: int) -> Style:
     """The style of the image with that index in a batch; one style serves all of them."""
     if style.moments[0].mean.ndim == 1:
         return style
