@@ -1,7 +1,7 @@
 """Speed and memory against PyTorch, of folders, films, windows, optimisation; the paper's table.
 
     python -m experiments.benchmark [--method adain] [--sizes 512 1024 2048]
-    python -m experiments.benchmark --folder [--runs 3]
+    python -m experiments.benchmark --folder [--runs 3] [--many 200]
     python -m experiments.benchmark --video [--method adain] [--sizes 720]
     python -m experiments.benchmark --training [--stages 3 5]
     python -m experiments.benchmark --ultra [--megapixels 1 4 16 40 100]
@@ -60,6 +60,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--json", type=new_file, metavar="FILE", help="file for all figures")
     add = parser.add_argument_group("photographs of many sizes").add_argument
     add("--folder", action="store_true", help="measure cdjax stylize of a folder instead")
+    few = "also small pictures, each of another size, against 5"
+    add("--many", type=within(int, 0, 10_000), default=0, metavar="N", help=few)
     add = parser.add_argument_group("a training step").add_argument
     add("--training", action="store_true", help="measure a step of the student's encoder instead")
     add("--stages", type=within(int, 1, 5), nargs="+", default=[3, 5], help="(3 5)")

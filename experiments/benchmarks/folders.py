@@ -57,6 +57,10 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
         ("a size seen before", [SEEN], (_FILLED,)),
         ("a new size", [NEW], (_FILLED,)),
     ]
+    if options.many:  # Their peaks of memory are compared.
+        many = [(128 + 13 * (i % 20), 128 + 13 * (i // 20)) for i in range(options.many)]
+        few = many[:: max(1, options.many // 5)]
+        subjects += [(f"{len(some)} small sizes", some, (_EMPTY,)) for some in (few, many)]
     for what, sizes, caches in subjects:
         contents = folder / what
         write_photographs(contents, sizes, landscape)

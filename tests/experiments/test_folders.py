@@ -93,7 +93,7 @@ OPTIONS = ["--folder", "--weights", "small", "--runs", "2"]
 def test_a_folder_with_and_without_programs_beside_pytorch(
     processes: Processes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert benchmark.main(OPTIONS) == 0
+    assert benchmark.main([*OPTIONS, "--many", "10"]) == 0
     found = tables(capsys.readouterr().out)
     header, *rows = found["Seconds"]
     assert header == [
@@ -106,8 +106,11 @@ def test_a_folder_with_and_without_programs_beside_pytorch(
         "first picture, empty cache": ["0.40", "0.60", "10", "4", "6"],
         "a size seen before, programs cached": ["2.00", "3.00", "2", "4", "6"],
         "a new size, programs cached": ["0.40", "0.60", "10", "4", "6"],
+        "5 small sizes, empty cache": ["0.10", "0.14", "42", "4", "6"],
+        "10 small sizes, empty cache": ["0.05", "0.07", "82", "4", "6"],
     }
-    assert [row[3] for row in found["Peak memory"][1:]][:3] == ["330", "330", "310"]
+    peaks = [row[3] for row in found["Peak memory"][1:]]
+    assert peaks == ["330", "330", "310", "310", "310", "350", "400"]
 
 
 def test_processes_run_in_turns_each_with_its_cache(processes: Processes) -> None:
