@@ -9,8 +9,8 @@ Gradients on a CPU are written out too, because XLA's own are convolutions of sh
 a few GFLOP/s. The gradient with respect to the images is again a 3x3 convolution, that with respect
 to the kernel is three matrix products.
 
-Algorithm `"winograd"` selects the faster algorithms of `cdjax.ops.conv_winograd`,
-`cdjax.ops.upsample` and `cdjax.ops.conv_narrow`, whose last bits depend on how an image is cut.
+Algorithm `"winograd"` selects the faster algorithm of `cdjax.ops.conv_winograd`, whose last bits
+depend on how an image is cut.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,8 @@ from cdjax.ops.matmul import product_of_rows
 from cdjax.ops.padding import AROUND, Padding, folded, reflect
 
 Algorithm = Literal["direct", "winograd"]
-"""`"winograd"`: on a CPU, that algorithm or another fast one for supported shapes; otherwise as
-`"direct"`, but without exact last bits."""
+"""`"winograd"`: on a CPU, that algorithm for supported shapes; otherwise as `"direct"`, but without
+exact last bits."""
 
 NARROW = 3
 """Channels up to which a convolution is too narrow for a CPU's vector units, as of an image."""
@@ -124,7 +124,7 @@ def _cpu_gradients(
         images = upsample.upsample(images)
     elif fast and conv_winograd.is_supported(images, kernel):
         by_images = conv_winograd.image_gradient(gradient, kernel, *results, padding=padding)
-    elif fast and conv_narrow.is_supported(features_out, features_in):
+    elif conv_narrow.is_supported(features_out, features_in):
         by_images = conv_narrow.image_gradient(before, kernel, padding=padding)
     else:
         around = before if padding == "zero" else jnp.pad(before, AROUND)
@@ -153,7 +153,7 @@ def _convolution(images: Array, kernel: Array, bias: Array, options: _Options) -
         on_cpu = partial(complete, without=partial(upsample.convolve, padding=padding))
     elif algorithm == "winograd" and conv_winograd.is_supported(images, kernel):
         on_cpu = partial(conv_winograd.convolve, padding=padding, rectified=rectified)
-    elif algorithm == "winograd" and conv_narrow.is_supported(*kernel.shape[2:]):
+    elif conv_narrow.is_supported(*kernel.shape[2:]):
         on_cpu = partial(complete, without=partial(conv_narrow.convolve, padding=padding))
     elif padding == "reflect":
         # Results with "winograd" depend on the cut anyway.
@@ -218,7 +218,7 @@ def convolve(
     Raises:
         ValueError: if an image has fewer than 2 rows or columns to reflect.
     """
-    at_once = upsampled and algorithm == "winograd" and upsample.is_supported(kernel)
+    at_once = upsampled and (algorithm == "direct" or upsample.is_supported(kernel))
     if upsampled and not at_once:
         images = upsample.upsample(images)
     if padding == "reflect" and not at_once and any(length < 2 for length in images.shape[1:3]):

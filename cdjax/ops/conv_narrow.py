@@ -2,9 +2,7 @@
 
 Three outputs leave most of a vector unit idle. So one matrix product multiplies every pixel by each
 of the nine taps for each output, and the resulting planes are shifted and added, which fills the
-vector units. The order of summation differs from that of a plain convolution, so this is used for
-training only, as Winograd's algorithm is. `python -m experiments.benchmark --training` measures a
-training step.
+vector units.
 """
 
 import jax.numpy as jnp
@@ -13,7 +11,7 @@ from jax import Array, lax
 from cdjax.ops.matmul import product
 from cdjax.ops.padding import Padding, folded, reflect
 
-_FEW, _MANY = 3, 64
+_FEW, _MANY = 3, 16
 """Most output channels and fewest input channels at which it is faster."""
 _SAME = (0, 0, 0)
 
@@ -43,13 +41,18 @@ def _around(plane: Array, padding: Padding) -> Array:
     return lax.pad(plane, jnp.zeros((), plane.dtype), ends)
 
 
-def convolve(images: Array, kernel: Array, *, padding: Padding) -> Array:
-    """Computes `cdjax.ops.conv.convolve` without bias."""
+def convolve(images: Array, kernel: Array, *, padding: Padding | None) -> Array:
+    """Computes `cdjax.ops.conv.convolve` without bias.
+
+    Without padding, the result has two rows and two columns fewer than the images. Compiled with
+    `cdjax.ops.jit.EXACT`, its last bits do not depend on how an image was cut.
+    """
     summed = _planes(images, kernel)
     # Over the kernel's rows, then its columns; both times axis 3 of a tap is shifted.
     for size in images.shape[1:3]:
-        around = [_around(summed[tap], padding) for tap in range(3)]
-        taps = [lax.slice_in_dim(around[tap], tap, tap + size, axis=3) for tap in range(3)]
+        around = [_around(summed[tap], padding) if padding else summed[tap] for tap in range(3)]
+        inside = size if padding else size - 2
+        taps = [lax.slice_in_dim(around[tap], tap, tap + inside, axis=3) for tap in range(3)]
         summed = sum(taps[1:], taps[0])
     return summed.transpose(1, 2, 3, 0)
 

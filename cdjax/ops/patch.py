@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cdjax.ops import upsample
+from cdjax.ops import conv_narrow, upsample
 from cdjax.ops.conv import NARROW, convolve_same, max_pool
 from cdjax.ops.conv_xla import convolve_exactly
 
@@ -77,24 +77,29 @@ def convolve_patch(
     """
     lines = 1 if upsampled else len(layers)
     images = _reflected(_surrounded(neighbours, lines), borders, 0, lines)
-    if upsampled:
-        images = upsample.upsample(images)
-        images = images if len(layers) > 1 else _inner(images)
     for index, (kernel, bias) in enumerate(layers):
         if index:
             images = _reflected(images, borders, index, 1)
-        images = _convolved(images.astype(kernel.dtype), kernel, bias)
+        images = images.astype(kernel.dtype)
+        if upsampled and not index:
+            features = upsample.convolve_around_corners(images, kernel)
+            features = features if len(layers) > 1 else _inner(features)
+        else:
+            features = _convolved(images, kernel)
+        images = jnp.maximum(features + bias, 0)
     return lax.squeeze(max_pool(images) if pooled else images, [0])
 
 
-def _convolved(images: Array, kernel: Array, bias: Array) -> Array:
+def _convolved(images: Array, kernel: Array) -> Array:
+    if conv_narrow.is_supported(*kernel.shape[2:]):
+        return conv_narrow.convolve(images, kernel, padding=None)
     # With zero padding, because XLA runs it faster than a convolution without.
     convolve = partial(convolve_exactly, on_all_cores=False)
     if kernel.shape[2] <= NARROW:
         features = convolve_same(images, kernel, convolve)
     else:
         features = convolve(images, kernel, "SAME")
-    return jnp.maximum(_inner(features) + bias, 0)
+    return _inner(features)
 
 
 # Of primitive operations: those of jax.numpy take several times as long to trace and lower.

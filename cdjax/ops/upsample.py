@@ -4,14 +4,13 @@ Of the nine pixels under a 3x3 kernel in an upsampled image, at most four differ
 can run as a 2x2 kernel on the original image, at every corner between pixels: four kernels, whose
 weights are sums, for the four upsampled pixels around the corner. That takes 4 of 9
 multiplications, and the upsampled image is never in memory. Reflection padding of an upsampled
-image repeats the original image's border. `python -m experiments.benchmark --training` measures a
-training step that uses it.
+image repeats the original image's border.
 """
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cdjax.ops.conv_xla import convolve_plainly
+from cdjax.ops.conv_xla import convolve_exactly, convolve_plainly
 from cdjax.ops.padding import AROUND, Padding, folded
 
 _WIDEST = 128
@@ -26,7 +25,7 @@ def upsample(images: Array) -> Array:
 
 
 def is_supported(kernel: Array) -> bool:
-    """Whether `convolve` with a kernel (3, 3, I, O) is faster than upsampling first."""
+    """Whether `convolve` with a kernel (3, 3, I, O) is faster than Winograd's algorithm."""
     return max(kernel.shape[2:]) <= _WIDEST
 
 
@@ -52,12 +51,27 @@ def _corner_kernel(kernel: Array) -> Array:
 
 def convolve(images: Array, kernel: Array, *, padding: Padding) -> Array:
     """Computes `cdjax.ops.conv.convolve` of `upsample(images)`, without bias."""
-    n, height, width, _ = images.shape
     around = jnp.pad(images, AROUND, mode="edge" if padding == "reflect" else "constant")
-    corners = convolve_plainly(around, _corner_kernel(kernel), "VALID")
-    blocks = corners.reshape(n, height + 1, width + 1, 2, 2, -1).swapaxes(2, 3)
     # The outermost pixels belong to the padding.
-    return blocks.reshape(n, 2 * (height + 1), 2 * (width + 1), -1)[:, 1:-1, 1:-1]
+    return convolve_around_corners(around, kernel)[:, 1:-1, 1:-1]
+
+
+def convolve_around_corners(images: Array, kernel: Array) -> Array:
+    """The pixels around every corner between pixels of `upsample(images)`, convolved.
+
+    Compiled with `cdjax.ops.jit.EXACT`, their last bits do not depend on how an image was cut.
+
+    Args:
+        images: (N, H, W, I), float.
+        kernel: (3, 3, I, O), of the images' dtype.
+
+    Returns:
+        (N, 2H - 2, 2W - 2, O), without the outermost upsampled pixels, which have no corner.
+    """
+    corners = convolve_exactly(images, _corner_kernel(kernel), "VALID")
+    n, rows, columns, features = corners.shape
+    blocks = corners.reshape(n, rows, columns, 2, 2, features // 4).swapaxes(2, 3)
+    return blocks.reshape(n, 2 * rows, 2 * columns, features // 4)
 
 
 def image_gradient(gradient: Array, kernel: Array, *, padding: Padding) -> Array:

@@ -1,5 +1,7 @@
 """The convolution of an upsampled image, without it, against the same in two steps."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdjax.ops.conv import convolve
+from cdjax.ops.jit import EXACT, compiled
 from cdjax.ops.padding import Padding
-from cdjax.ops.upsample import upsample
+from cdjax.ops.upsample import convolve_around_corners, upsample
 from tests import models
 
 
@@ -44,9 +47,7 @@ def test_gradients_are_those_of_two_steps(size: tuple[int, int], padding: Paddin
     weights = generator.normal(size=(2, 2 * size[0], 2 * size[1], 4)).astype(np.float32)
 
     def at_once(images: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-        result = convolve(
-            images, kernel, bias, padding=padding, algorithm="winograd", upsampled=True
-        )
+        result = convolve(images, kernel, bias, padding=padding, upsampled=True)
         return jnp.sum(weights * jnp.sin(result))
 
     def in_two(images: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
@@ -64,10 +65,15 @@ def test_gradients_are_those_of_two_steps(size: tuple[int, int], padding: Paddin
 def test_the_upsampled_image_is_never_made() -> None:
     shapes = [(1, 8, 8, 16), (3, 3, 16, 16), (16,)]
     given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    text = (
-        jax.jit(lambda *a: convolve(*a, algorithm="winograd", upsampled=True))
-        .lower(*given)
-        .compile()
-        .as_text()
-    )
+    text = jax.jit(lambda *a: convolve(*a, upsampled=True)).lower(*given).compile().as_text()
     assert "2,2,16,64" in text  # The kernel around corners.
+
+
+@pytest.mark.parametrize("channels", [(5, 3), (16, 16), (64, 64)])
+def test_the_last_bits_are_those_of_the_whole_image(channels: tuple[int, int]) -> None:
+    generator = np.random.default_rng(0)
+    shapes = (1, 20, 19, channels[0]), (3, 3, *channels), channels[1:]
+    image, kernel, bias = (generator.normal(size=s).astype(np.float32) for s in shapes)
+    whole = compiled(partial(convolve, upsampled=True), settings=EXACT)(image, kernel, bias)
+    part = compiled(convolve_around_corners, settings=EXACT)(image[:, 4:15, 3:], kernel)
+    np.testing.assert_array_equal(part + bias, whole[:, 9:29, 7:-1])
