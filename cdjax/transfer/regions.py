@@ -1,8 +1,8 @@
 """Regions: every position of the features has a weight in each of several styles.
 
 A region's content statistics are weighted moments, its transform is an affine map, and features are
-the weighted means of what the maps make of them. What belongs to no region stays as it is; in the
-end, its pixels are those of the content. Transparency is a weight in the statistics alone.
+the weighted means of what the maps make of them. Positions of no region stay as they are. In the
+end, pixels are mixed with those of the content. Transparency is a weight in the statistics alone.
 """
 
 from collections.abc import Sequence
@@ -208,14 +208,20 @@ def moments_of(sums: Sequence[Any], regions: Regions | None, positions: int) -> 
 
 
 def map_regions(features: Array, maps: Sequence[Affine], weights: Weights | None) -> Array:
-    """Features (..., h, w, C) moved by the map of each region; those of no region stay."""
+    """Features (..., h, w, C) moved by the map of each region; those of no region stay.
+
+    Where regions share a position with the content, they move it wholly, because `over_content`
+    mixes the pixels: grey would count twice.
+    """
     if weights is None or not weights.shares:
         return maps[0](features)
-    values = features.astype(jnp.float32)
-    result = _product(_rest(weights.shares)[..., None], values)
-    for affine, share in zip(maps, weights.shares, strict=True):
-        result = result + _product(share[..., None], affine(values))
-    return result.astype(features.dtype)
+    values, total = features.astype(jnp.float32), _sum(weights.shares)[..., None]
+    inside = total > 0
+    parts = [
+        _product(share[..., None] / jnp.where(inside, total, 1), affine(values))
+        for affine, share in zip(maps, weights.shares, strict=True)
+    ]
+    return jnp.where(inside, _sum(parts), values).astype(features.dtype)
 
 
 def over_content(images: Array, content: Array, regions: Regions | None) -> Array:
