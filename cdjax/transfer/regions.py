@@ -7,6 +7,7 @@ end, pixels are mixed with those of the content. Transparency is a weight in the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from cdjax.networks.spec import Spec
-from cdjax.transfer.masks import fit_mask, is_full
+from cdjax.transfer.masks import fit_mask, is_full, joint
 from cdjax.transfer.pixels import pad, to_float
 from cdjax.transfer.statistics import (
     Moments,
@@ -140,11 +141,21 @@ def in_memory(regions: Regions | None) -> Regions | None:
 
 def region_of(regions: Regions | None, index: int) -> Regions | None:
     """The regions of the image with that index in a batch; masks without an axis are of all."""
+    return jax.tree.map(partial(nth_mask, index=index), regions)
 
-    def nth(mask: Any) -> Any:
-        return mask if mask.ndim == 2 else mask[min(index, len(mask) - 1)]
 
-    return jax.tree.map(nth, regions)
+def nth_mask(mask: Any | None, index: int) -> Any | None:
+    """The mask of the image with that index in a batch; one without an axis is of all images."""
+    if mask is None or mask.ndim == 2:
+        return mask
+    return mask[min(index, len(mask) - 1)]
+
+
+def counts_of(regions: Regions | None, index: int) -> Any | None:
+    """How much every pixel of the content counts in a region by its mask; None if each counts 1."""
+    if regions is None:
+        return None
+    return joint(regions.masks[index] if regions.masks else None, regions.opacity)
 
 
 def shares_of(regions: Regions) -> tuple[Array, ...]:

@@ -70,6 +70,24 @@ def test_regions_are_those_of_the_library_whole_and_by_windows(
     np.testing.assert_array_equal(made(weights, *command, "--memory", LITTLE), found)
 
 
+def test_match_takes_the_colours_of_the_region(
+    model: Model, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = np.maximum(255 - LEFT[::-1], 1)
+    write_image("c.png", Picture(CONTENT, alpha))
+    counts = LEFT / np.float32(255) * (alpha / np.float32(255))
+    style = encode_style(model, STYLE, mask=LEFT, colors_of=CONTENT, colors_mask=counts)
+    expected = levels(stylize(model, CONTENT, style, mask=LEFT, opacity=alpha))
+    options = ("--mask", "l.png", "--style-masks", "l.png", "--preserve-color", "match")
+    found = made(weights, "c.png", "a.png", *options)
+    np.testing.assert_allclose(found, expected, atol=1)
+    pytest.importorskip("pyvips")
+    monkeypatch.setattr(cdjax.io.streaming, "STREAMED_PIXELS", 1000)
+    np.testing.assert_array_equal(
+        made(weights, "c.png", "a.png", *options, "--memory", LITTLE), found
+    )
+
+
 def test_one_mask_serves_every_pair_and_black_stays_photograph(
     weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
