@@ -150,8 +150,7 @@ def stylize(
         float32 in [0, 1], of exactly the content's shape.
 
     Raises:
-        TypeError, ValueError: if an argument is of a wrong dtype, shape or range, or the style was
-            encoded by another model.
+        TypeError, ValueError: for a wrong dtype, shape or range, or a style of another model.
     """
     name = check_transform(model, transform, regularization)
     pixels, dtype = as_pixels(content, "content"), compute_dtype(dtype)
