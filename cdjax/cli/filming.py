@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,14 +13,17 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cdjax.cli.film_masks import open_masks
 from cdjax.cli.interrupts import InterruptGuard
+from cdjax.cli.jobs import Job
+from cdjax.cli.painting import visible_style
 from cdjax.errors import VideoError
 from cdjax.io.atomic import replace_folder
-from cdjax.io.images import scaled_size
+from cdjax.io.images import Picture, scaled_size
 from cdjax.model import Model
 from cdjax.progress import OnProgress, Progress
 from cdjax.tiling.budget import fits_in_memory
-from cdjax.transfer.stylize import Style
+from cdjax.transfer.stylize import Style, encode_style
 from cdjax.video import encoding, frame_folder
 from cdjax.video.films import Film, read_film
 from cdjax.video.frame_folder import FrameFolder, read_folder
@@ -41,6 +44,7 @@ class FilmSettings:
     Attributes:
         frames: how every frame is stylised.
         size: height and width to which frames are scaled.
+        mask: where the style is used, as for `cdjax.cli.film_masks.open_masks`.
         crf: constant rate factor of the encoder.
         strip: whether metadata is left out.
         overwrite: whether an output that exists is replaced.
@@ -48,6 +52,7 @@ class FilmSettings:
 
     frames: FrameSettings
     size: tuple[int, int]
+    mask: Path | None
     crf: int
     strip: bool
     overwrite: bool
@@ -62,6 +67,28 @@ def frame_size(source: Source, shorter_side: int | None) -> tuple[int, int]:
         return source.size
     height, width = (2 * round(side / 2) for side in scaled_size(source.size, shorter_side))
     return max(height, 2), max(width, 2)
+
+
+def film_style(
+    model: Model,
+    source: Source,
+    job: Job,
+    painting: Picture,
+    settings: FilmSettings,
+    on_progress: OnProgress,
+) -> Style:
+    """The style of the painting of a job, if asked for in the colours of the first frame.
+
+    Raises:
+        ImageError, VideoError: as `make_film`, of masks.
+    """
+    ((path, mask),) = job.masked_styles
+    options: Any = {"dtype": settings.frames.dtype, "mask": visible_style(painting, path, mask)}
+    if settings.frames.preserve_color == "match":
+        frames = read_frames(source, settings.size, on_progress)
+        masks = open_masks(settings.mask, source, settings.size, on_progress)
+        options["colors_of"], _, options["colors_mask"] = next(_masked(frames, masks))
+    return encode_style(model, painting.pixels, **options)
 
 
 def make_film(
@@ -83,7 +110,9 @@ def make_film(
         The number of frames of the result.
 
     Raises:
-        VideoError: if the frames do not fit in memory, or a film cannot be read or written.
+        ImageError: if a mask cannot be read or does not fit the frames.
+        VideoError: if the frames do not fit in memory, a film cannot be read or written, or there
+            are more or fewer masks than frames.
         OSError: if a file cannot be written.
     """
     height, width = settings.size
@@ -94,16 +123,20 @@ def make_film(
     part = kept.segment if is_film else lambda number: kept.frames
     done, state = kept.load(initial_state(model.config, settings.size), part)
     pace = _Pace(output.name, source.length, on_progress)
-    frames = _read_ahead(read_frames(source, settings.size, on_progress))
-    pace.start(sum(times for _, times in islice(frames, done * SEGMENT)))
+    masks = open_masks(settings.mask, source, settings.size, on_progress)
+    frames = _read_ahead(_masked(read_frames(source, settings.size, on_progress), masks))
+    pace.start(sum(times for _, times, _ in islice(frames, done * SEGMENT)))
     waiting: deque[int] = deque()  # How often the frames that are being computed are shown.
 
-    def pixels() -> Iterator[NDArray[np.uint8]]:
-        for frame, times in frames:
+    def pixels() -> Iterator[tuple[NDArray[np.uint8], Any]]:
+        for frame, times, mask in frames:
             waiting.append(times)
-            yield frame
+            yield frame, mask
 
-    results = frames_and_states(model, pixels(), style, settings.frames, state)
+    how = settings.frames
+    if how.preserve_color == "match":  # It has decided the style.
+        how = replace(how, preserve_color=None)
+    results = frames_and_states(model, pixels(), style, how, state)
     for number in count(done):
         group = islice(results, SEGMENT)
         if (first := next(group, None)) is None:
@@ -157,6 +190,17 @@ def read_frames(
     if isinstance(source, FrameFolder):
         return read_folder(source, size)
     return read_film(source, size, on_progress)
+
+
+def _masked(
+    frames: Iterator[tuple[NDArray[np.uint8], int]], masks: Iterator[Any] | None
+) -> Iterator[tuple[NDArray[np.uint8], int, Any]]:
+    """The frames and how often each is shown, with masks; where masks are damaged, the last one."""
+    mask = None
+    for frame, times in frames:
+        for number, found in enumerate(islice(masks or (), times)):
+            mask = found if number == 0 else mask
+        yield frame, times, mask
 
 
 def _read_ahead(items: Iterator[_T]) -> Iterator[_T]:

@@ -74,7 +74,7 @@ def encode(
     """
     picture = reading.result()
     pixels = raster(picture)
-    options: Any = {"dtype": settings.dtype, "mask": _visible_style(picture, path, mask)}
+    options: Any = {"dtype": settings.dtype, "mask": visible_style(picture, path, mask)}
     pictures = [picture]
     if colors is not None:
         content, counts = colors
@@ -172,21 +172,22 @@ def make(
 
 def _masks_of(job: Job, size: tuple[int, ...]) -> list[Any] | None:
     """The masks of a job's content, which has this height and width; None if it has none."""
-    return [_fitted(path, size, job.content) for path in job.masks] or None
+    return [fitted_mask(path, size, job.content) for path in job.masks] or None
 
 
-def _visible_style(picture: Picture | VipsImage, path: Path, mask: Path | None) -> Any | None:
+def visible_style(picture: Picture | VipsImage, path: Path, mask: Path | None) -> Any | None:
     """How much each pixel of a style counts, by its alpha and its mask; None if all count 1."""
     seen = opacity(picture)
     if mask is None:
         return seen
-    fitted = joint(_fitted(mask, raster(picture).shape[:2], path), seen)
+    fitted = joint(fitted_mask(mask, raster(picture).shape[:2], path), seen)
     if isinstance(fitted, np.ndarray) and not fitted.any():
         raise ImageError(f"style {path}: mask {mask} is black where the style is visible")
     return fitted
 
 
-def _fitted(mask: Path, size: tuple[int, ...], picture: Path) -> Any:
+def fitted_mask(mask: Path, size: tuple[int, ...], picture: Path) -> Any:
+    """The mask in a file, fitted to a picture of this height and width; ImageError if it is not."""
     try:
         return fit_mask(read_mask(mask), size, f"mask {mask}")
     except ImageError:

@@ -69,7 +69,7 @@ def fit_mask(mask: Any, size: tuple[int, ...], name: str) -> Any:
         )
     if len(shape) != 2 or isinstance(mask, jax.core.Tracer):
         raise ValueError(f"{name}: {shape} must be the picture's size, {size}; scale it before")
-    return _resampled(mask, (size[0], size[1]))
+    return resampled(mask, (size[0], size[1]))
 
 
 def _check_values(mask: NDArray[Any], name: str) -> None:
@@ -184,7 +184,7 @@ def as_float(mask: Any) -> Any:
     return values * LEVEL if mask.dtype == np.uint8 else values
 
 
-def _resampled(mask: Mask, size: tuple[int, int]) -> _Resampled:
+def resampled(mask: Mask, size: tuple[int, int]) -> Mask:
     """A mask scaled to a size; of one more than twice as large, means over squares are taken."""
     height, width = mask.shape
     factor = max(1, min(height // size[0], width // size[1]))
