@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,9 +85,8 @@ def film_style(
     ((path, mask),) = job.masked_styles
     options: Any = {"dtype": settings.frames.dtype, "mask": visible_style(painting, path, mask)}
     if settings.frames.preserve_color == "match":
-        frames = read_frames(source, settings.size, on_progress)
-        masks = open_masks(settings.mask, source, settings.size, on_progress)
-        options["colors_of"], _, options["colors_mask"] = next(_masked(frames, masks))
+        frames = _masked_frames(source, settings, on_progress)
+        options["colors_of"], _, options["colors_mask"] = next(frames)
     return encode_style(model, painting.pixels, **options)
 
 
@@ -123,8 +122,7 @@ def make_film(
     part = kept.segment if is_film else lambda number: kept.frames
     done, state = kept.load(initial_state(model.config, settings.size), part)
     pace = _Pace(output.name, source.length, on_progress)
-    masks = open_masks(settings.mask, source, settings.size, on_progress)
-    frames = _read_ahead(_masked(read_frames(source, settings.size, on_progress), masks))
+    frames = _read_ahead(_masked_frames(source, settings, on_progress))
     pace.start(sum(times for _, times, _ in islice(frames, done * SEGMENT)))
     waiting: deque[int] = deque()  # How often the frames that are being computed are shown.
 
@@ -133,10 +131,7 @@ def make_film(
             waiting.append(times)
             yield frame, mask
 
-    how = settings.frames
-    if how.preserve_color == "match":  # It has decided the style.
-        how = replace(how, preserve_color=None)
-    results = frames_and_states(model, pixels(), style, how, state)
+    results = frames_and_states(model, pixels(), style, settings.frames, state)
     for number in count(done):
         group = islice(results, SEGMENT)
         if (first := next(group, None)) is None:
@@ -192,12 +187,13 @@ def read_frames(
     return read_film(source, size, on_progress)
 
 
-def _masked(
-    frames: Iterator[tuple[NDArray[np.uint8], int]], masks: Iterator[Any] | None
+def _masked_frames(
+    source: Source, settings: FilmSettings, on_progress: OnProgress
 ) -> Iterator[tuple[NDArray[np.uint8], int, Any]]:
     """The frames and how often each is shown, with masks; where masks are damaged, the last one."""
+    masks = open_masks(settings.mask, source, settings.size, on_progress)
     mask = None
-    for frame, times in frames:
+    for frame, times in read_frames(source, settings.size, on_progress):
         for number, found in enumerate(islice(masks or (), times)):
             mask = found if number == 0 else mask
         yield frame, times, mask

@@ -169,6 +169,8 @@ def _film(options: argparse.Namespace, job: "Job", guard: "InterruptGuard") -> t
         what = f"{job.content}: {size[1]}x{size[0]} pixels"
         with kept.made(), within_memory(what, "--content-size"):
             style = film_style(model, source, job, painting, settings, bar)
+            if frames.preserve_color == "match":  # It has decided the style.
+                settings = replace(settings, frames=replace(frames, preserve_color=None))
             make_film(model, source, style, job.output, settings, kept, guard, bar)
     return size[1], size[0]
 
