@@ -110,8 +110,7 @@ def make_film(
 
     Raises:
         ImageError: if a mask cannot be read or does not fit the frames.
-        VideoError: if the frames do not fit in memory, a film cannot be read or written, or there
-            are more or fewer masks than frames.
+        VideoError: if frames do not fit in memory or masks in number, or a film cannot be used.
         OSError: if a file cannot be written.
     """
     height, width = settings.size
