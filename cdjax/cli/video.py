@@ -115,9 +115,12 @@ def _job(options: argparse.Namespace) -> "Job":
     job = Job(film, (style,), output, masks, tuple(options.style_masks or ()))
     if output.resolve() in {path.resolve() for path in job.inputs}:
         raise is_an_input(output)
-    if output.suffix and not output.is_dir() and not options.output.endswith(("/", os.sep)):
-        check_container(output)
     is_folder = output.suffix.lower() not in CONTAINERS
+    if options.output.endswith(("/", os.sep)):
+        if not is_folder:
+            raise UsageError(f"output {options.output}: is named as a film, but / is for a folder")
+    elif output.suffix and not output.is_dir():
+        check_container(output)
     if output.is_file() if is_folder else output.is_dir():
         raise UsageError(f"output {output}: is {'a file' if is_folder else 'a folder'}")
     if not output.parent.is_dir():
@@ -140,12 +143,13 @@ def _exists(output: Path) -> bool:
 def _film(options: argparse.Namespace, job: "Job", guard: "InterruptGuard") -> tuple[int, int]:
     """Makes the film; returns its width and height."""
     from cdjax.cli.chosen_model import load_chosen
-    from cdjax.cli.film_masks import mask_files
+    from cdjax.cli.film_masks import mask_files, open_masks
     from cdjax.cli.filming import FilmSettings, film_style, frame_size, make_film
     from cdjax.cli.painting import within_memory
     from cdjax.cli.progress import ProgressBar
     from cdjax.io.digest import sha256
     from cdjax.io.streaming import read_picture
+    from cdjax.progress import ignore_progress
     from cdjax.tiling.resume import run_key
     from cdjax.video.segments import SEGMENT, SegmentFolder
     from cdjax.video.stylize import FrameSettings
@@ -154,6 +158,7 @@ def _film(options: argparse.Namespace, job: "Job", guard: "InterruptGuard") -> t
     with ProgressBar("frame", guard=guard, keep=True, quiet=options.quiet) as bar:
         source = _source(options, bar)
         size = frame_size(source, options.content_size)
+        open_masks(options.mask, source, size, ignore_progress)  # Raises if they do not fit.
         model = load_chosen(options)
         painting = read_picture(job.styles[0], options.style_size)
         frames = FrameSettings(**{f.name: given[f.name] for f in fields(FrameSettings)})

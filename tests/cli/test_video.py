@@ -205,6 +205,13 @@ def test_odd_films_become_right_ones(
         (["in.mp4", "s.png", "-o", "in.mp4"], "is one of the inputs"),
         (["in.mp4", "s.png", "-o", "out.webm"], "unknown suffix '.webm'; films are written as"),
         (["in.mp4", "s.png", "-o", "no/out.mp4"], "the folder no does not exist"),
+        (["in.mp4", "s.png", "-o", "out.mp4/"], "out.mp4/: is named as a film, but / is for a fo"),
+        (["in.mp4", "s.png", "-o", "out.mp4", "--mask", "no.png"], "mask no.png: no such file or"),
+        (["in.mp4", "s.png", "-o", "out.mp4", "--mask", "text.mp4"], "text.mp4: not a film"),
+        (
+            ["in.mp4", "s.png", "-o", "out.mp4", "--mask", "mixed/a.png"],
+            "in.mp4: mask mixed/a.png: 40x20 pixels are another aspect ratio than the picture's, 6",
+        ),
         (["in.mp4", "s.png", "-o", "old.mp4"], "old.mp4: already exists; --overwrite"),
         (["in.mp4", "s.png", "-o", "mixed"], "mixed: already exists; --overwrite"),
         (["in.mp4", "s.png", "-o", "out.mp4", "--rate", "5"], "--rate: is for folders of frames"),
