@@ -91,10 +91,10 @@ def encode(
 
 def encode_in_turn(
     model: Model,
-    job: Job,
     readings: Sequence[Reading],
     settings: Settings,
     guard: InterruptGuard,
+    job: Job,
     content: Picture | VipsImage,
 ) -> tuple[Style, ...]:
     """The styles of a job in the colours of a content, mixed if they are to be."""

@@ -194,7 +194,7 @@ class _Painter:
     def make(self, job: Job, styles: "tuple[Style, ...] | Exception | None") -> Outcome:
         """Makes a picture in the styles that `encode` returned, or without them reads the files."""
 
-        def given(_: Any) -> "tuple[Style, ...]":
+        def given(*_: Any) -> "tuple[Style, ...]":
             if isinstance(styles, Exception):
                 raise styles
             assert styles is not None

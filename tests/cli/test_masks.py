@@ -205,3 +205,6 @@ def test_in_a_batch_the_contents_that_a_mask_fits_are_made(
     said = capfd.readouterr().err
     assert "square.png: mask l.png: 100x72 pixels are another aspect ratio" in said
     assert sorted(path.name for path in Path("out").iterdir()) == ["c__a.png"]
+    options = ["--preserve-color", "match", "--overwrite", "--weights", str(weights)]
+    assert main([*arguments, *options]) == 2
+    assert "square.png: mask l.png: 100x72 pixels" in capfd.readouterr().err
