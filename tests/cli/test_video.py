@@ -133,16 +133,16 @@ def test_a_folder_of_frames_becomes_a_film_or_a_folder(work: Path, options: list
 def test_masks_are_one_picture_or_one_a_frame(
     work: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    frames = pictures(5)
+    frames = pictures(3)
     write_film(work / "in.mkv", frames, codec="ffv1")
-    masks = np.zeros((5, 48, 64, 1), np.uint8) + np.zeros(3, np.uint8)
+    masks = np.zeros((3, 48, 64, 1), np.uint8) + np.zeros(3, np.uint8)
     for number, mask in enumerate(masks):
         mask[:, : 12 * number] = 255
     (work / "masks").mkdir()
     for number, mask in enumerate(masks):
         write_image(work / "masks" / f"{number}.png", Picture(mask))
     write_film(work / "masks.mkv", masks, codec="ffv1")
-    write_image(work / "one.png", Picture(masks[3]))
+    write_image(work / "one.png", Picture(masks[2]))
     made = {}
     for mask in ("one.png", "masks", "masks.mkv"):
         folder = work / f"of-{mask.replace('.', '-')}"
@@ -152,13 +152,13 @@ def test_masks_are_one_picture_or_one_a_frame(
     np.testing.assert_array_equal(made["masks"], made["masks.mkv"])
     np.testing.assert_array_equal(made["masks"][0], frames[0])
     for number, frame in enumerate(frames):
-        for mask, width in (("one.png", 36), ("masks", 12 * number)):
+        for mask, width in (("one.png", 24), ("masks", 12 * number)):
             np.testing.assert_array_equal(made[mask][number][:, width:], frame[:, width:])
             assert not width or (made[mask][number][:, :width] != frame[:, :width]).any()
     capsys.readouterr()
-    (work / "masks" / "4.png").unlink()
+    (work / "masks" / "2.png").unlink()
     assert main(["video", "in.mkv", "s.png", "-o", "o.mp4", "--mask", "masks", *options]) == 2
-    assert "mask masks: 4 frames for the 5 of the film; give one a f" in capsys.readouterr().err
+    assert "mask masks: 2 frames for the 3 of the film; give one a f" in capsys.readouterr().err
     assert not (work / "o.mp4").exists()
     assert not list(work.glob(".cdjax*"))
 
