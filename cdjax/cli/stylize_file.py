@@ -77,13 +77,7 @@ def stylize_file(
         ValueError: if an option does not fit.
     """
     settings = Settings(**options, quiet=True)
-    check_transform(model, settings.transform, settings.regularization)
-    check_preserve_color(settings.preserve_color, encoded=False)
-    compute_dtype(settings.dtype)
-    for name in ("content_size", "style_size", "quality"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
+    _check(model, settings)
     if masks and (mask is not None or settings.style_weights):
         raise UsageError("masks: each style has its own; they go with neither mask nor weights")
     styles = [style] if isinstance(style, str | os.PathLike) else style
@@ -98,6 +92,17 @@ def stylize_file(
         raise UsageError(f"output {job.output}: already exists; overwrite=True replaces it")
     run([job], lambda: model, settings, InterruptGuard(), strict=True)
     return job.output
+
+
+def _check(model: Model, settings: Settings) -> None:
+    """Raises `ValueError` for settings that do not fit."""
+    check_transform(model, settings.transform, settings.regularization)
+    check_preserve_color(settings.preserve_color, encoded=False)
+    compute_dtype(settings.dtype)
+    for name in ("content_size", "style_size", "quality"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
 
 
 def _paths(files: Sequence[StrPath]) -> list[Path]:
