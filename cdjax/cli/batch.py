@@ -128,7 +128,7 @@ def make_one(
     model: "Model",
     job: Job,
     content: "Reading",
-    styles: "Callable[[Picture | VipsImage], tuple[Style, ...]]",
+    styles: "Callable[[Job, Picture | VipsImage], tuple[Style, ...]]",
     settings: Settings,
     guard: InterruptGuard,
 ) -> Outcome:
@@ -148,7 +148,7 @@ def make_one(
         job.check_name()
         picture = content.result()
         height, width = raster(picture).shape[:2]
-        make(model, job, picture, styles(picture), settings, guard)
+        make(model, job, picture, styles(job, picture), settings, guard)
         size = (width, height)
     except ImageError as error:
         if isinstance(error.__cause__, FileExistsError):
@@ -168,15 +168,15 @@ def styles_of(
     readings: "Iterator[Reading]",
     settings: Settings,
     guard: InterruptGuard,
-) -> "Callable[[Picture | VipsImage], tuple[Style, ...]]":
-    """From a content to its styles: encoded now, or with each content whose colours they get."""
+) -> "Callable[[Job, Picture | VipsImage], tuple[Style, ...]]":
+    """From a job and its content to styles: encoded now, or with each content in its colours."""
     from cdjax.cli.painting import encode_in_turn
 
     if settings.preserve_color == "match":
         pictures = [next(readings) for _ in job.styles]
-        return partial(encode_in_turn, model, job, pictures, settings, guard)
+        return partial(encode_in_turn, model, pictures, settings, guard)
     used = attempt(encode_all, model, job, readings, settings, guard)
-    return lambda content: used.result()
+    return lambda _, content: used.result()
 
 
 def encode_all(

@@ -13,14 +13,17 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cdjax.cli.film_masks import open_masks
 from cdjax.cli.interrupts import InterruptGuard
+from cdjax.cli.jobs import Job
+from cdjax.cli.painting import visible_style
 from cdjax.errors import VideoError
 from cdjax.io.atomic import replace_folder
-from cdjax.io.images import scaled_size
+from cdjax.io.images import Picture, scaled_size
 from cdjax.model import Model
 from cdjax.progress import OnProgress, Progress
 from cdjax.tiling.budget import fits_in_memory
-from cdjax.transfer.stylize import Style
+from cdjax.transfer.stylize import Style, encode_style
 from cdjax.video import encoding, frame_folder
 from cdjax.video.films import Film, read_film
 from cdjax.video.frame_folder import FrameFolder, read_folder
@@ -41,6 +44,7 @@ class FilmSettings:
     Attributes:
         frames: how every frame is stylised.
         size: height and width to which frames are scaled.
+        mask: where the style is used, as for `cdjax.cli.film_masks.open_masks`.
         crf: constant rate factor of the encoder.
         strip: whether metadata is left out.
         overwrite: whether an output that exists is replaced.
@@ -48,6 +52,7 @@ class FilmSettings:
 
     frames: FrameSettings
     size: tuple[int, int]
+    mask: Path | None
     crf: int
     strip: bool
     overwrite: bool
@@ -62,6 +67,27 @@ def frame_size(source: Source, shorter_side: int | None) -> tuple[int, int]:
         return source.size
     height, width = (2 * round(side / 2) for side in scaled_size(source.size, shorter_side))
     return max(height, 2), max(width, 2)
+
+
+def film_style(
+    model: Model,
+    source: Source,
+    job: Job,
+    painting: Picture,
+    settings: FilmSettings,
+    on_progress: OnProgress,
+) -> Style:
+    """The style of the painting of a job, if asked for in the colours of the first frame.
+
+    Raises:
+        ImageError, VideoError: as `make_film`, of masks.
+    """
+    ((path, mask),) = job.masked_styles
+    options: Any = {"dtype": settings.frames.dtype, "mask": visible_style(painting, path, mask)}
+    if settings.frames.preserve_color == "match":
+        frames = _masked_frames(source, settings, on_progress)
+        options["colors_of"], _, options["colors_mask"] = next(frames)
+    return encode_style(model, painting.pixels, **options)
 
 
 def make_film(
@@ -83,7 +109,8 @@ def make_film(
         The number of frames of the result.
 
     Raises:
-        VideoError: if the frames do not fit in memory, or a film cannot be read or written.
+        ImageError: if a mask cannot be read or does not fit the frames.
+        VideoError: if frames do not fit in memory or masks in number, or a film cannot be used.
         OSError: if a file cannot be written.
     """
     height, width = settings.size
@@ -94,14 +121,14 @@ def make_film(
     part = kept.segment if is_film else lambda number: kept.frames
     done, state = kept.load(initial_state(model.config, settings.size), part)
     pace = _Pace(output.name, source.length, on_progress)
-    frames = _read_ahead(read_frames(source, settings.size, on_progress))
-    pace.start(sum(times for _, times in islice(frames, done * SEGMENT)))
+    frames = _read_ahead(_masked_frames(source, settings, on_progress))
+    pace.start(sum(times for _, times, _ in islice(frames, done * SEGMENT)))
     waiting: deque[int] = deque()  # How often the frames that are being computed are shown.
 
-    def pixels() -> Iterator[NDArray[np.uint8]]:
-        for frame, times in frames:
+    def pixels() -> Iterator[tuple[NDArray[np.uint8], Any]]:
+        for frame, times, mask in frames:
             waiting.append(times)
-            yield frame
+            yield frame, mask
 
     results = frames_and_states(model, pixels(), style, settings.frames, state)
     for number in count(done):
@@ -157,6 +184,18 @@ def read_frames(
     if isinstance(source, FrameFolder):
         return read_folder(source, size)
     return read_film(source, size, on_progress)
+
+
+def _masked_frames(
+    source: Source, settings: FilmSettings, on_progress: OnProgress
+) -> Iterator[tuple[NDArray[np.uint8], int, Any]]:
+    """The frames and how often each is shown, with masks; where masks are damaged, the last one."""
+    masks = open_masks(settings.mask, source, settings.size, on_progress)
+    mask = None
+    for frame, times in read_frames(source, settings.size, on_progress):
+        for number, found in enumerate(islice(masks or (), times)):
+            mask = found if number == 0 else mask
+        yield frame, times, mask
 
 
 def _read_ahead(items: Iterator[_T]) -> Iterator[_T]:

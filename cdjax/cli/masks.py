@@ -1,6 +1,6 @@
-"""Masks of `cdjax stylize`: which belongs to which content or style."""
+"""Masks on a command line: which belongs to which content or style."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,14 @@ def check_masks(styles: Sequence[Path], masks: Sequence[Path], style_masks: Sequ
             )
 
 
+def check_mask_files(paths: Iterable[Path]) -> None:
+    """Raises `UsageError` for a mask that is no file."""
+    for path in paths:
+        if not path.is_file():
+            kind = "is a folder; give one image" if path.is_dir() else "no such file"
+            raise UsageError(f"mask {path}: {kind}")
+
+
 def with_masks(
     jobs: Sequence[Job],
     masks: Sequence[Path],
@@ -46,10 +54,7 @@ def with_masks(
         UsageError: if a mask is no file, or an output is a mask.
     """
     read = (*masks, *style_masks.values())
-    for path in read:
-        if not path.is_file():
-            kind = "is a folder; give one image" if path.is_dir() else "no such file"
-            raise UsageError(f"mask {path}: {kind}")
+    check_mask_files(read)
     kept = {path.resolve() for path in read}
     for job in jobs:
         if job.output.resolve() in kept:

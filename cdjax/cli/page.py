@@ -58,7 +58,7 @@ _HINT = "Drop a photograph and a painting, or several to mix, or try the samples
 _REGIONS = "Regions: paint on the photograph where the style goes"
 _REGIONS_HINT = (
     "Nothing painted: everywhere. What is not painted stays photograph. With several paintings, "
-    "each has a colour, and they are not mixed but go where theirs is."
+    "each has a colour and goes where it is, unless they are mixed there."
 )
 
 
@@ -88,7 +88,7 @@ def build(config: PageConfig, sessions: Sessions) -> gr.Blocks:
             with gr.Column(scale=2, min_width=320):
                 regions = _Regions()
                 result = _Result()
-        events = _Events(controls, config, sessions)
+        events = _Events(controls, regions, config, sessions)
         _connect(uploads, controls, regions, result, events)
         page.unload(events.left)
     page.queue(max_size=config.queue, default_concurrency_limit=2)
@@ -101,6 +101,8 @@ class _Regions:
     def __init__(self) -> None:
         with gr.Accordion(_REGIONS, open=False, elem_id="regions"):
             gr.Markdown(_REGIONS_HINT)
+            mixed = "Mix the paintings in all that is painted, whatever the colour"
+            self.mixed = gr.Checkbox(False, label=mixed, visible=False, elem_id="mixed")
             self.canvas = canvas()
         self.layer = gr.File(visible=False)
 
@@ -203,8 +205,11 @@ class _Result:
 class _Events:
     """What happens when something is dropped or clicked, and when a user leaves."""
 
-    def __init__(self, controls: _Controls, config: PageConfig, sessions: Sessions) -> None:
-        self._controls, self._config, self._sessions = controls, config, sessions
+    def __init__(
+        self, controls: _Controls, regions: _Regions, config: PageConfig, sessions: Sessions
+    ) -> None:
+        self._controls, self._regions = controls, regions
+        self._config, self._sessions = config, sessions
         self._load = lru_cache(maxsize=len(config.models))(_load)
 
     def content_dropped(self, file: Any, request: gr.Request) -> list[Any]:
@@ -236,7 +241,8 @@ class _Events:
             progress(None, desc="painting")
             settings = replace(settings, on_progress=partial(_show, progress))
             load = partial(_checked, self._load, model, settings)
-            painted = page_work.paint(session, guard, load, settings)
+            mixed = bool(values[self._regions.mixed])
+            painted = page_work.paint(session, guard, load, settings, mixed=mixed)
         size = f"{painted.size[0]} x {painted.size[1]} pixels"
         message = f"{html.escape(painted.output.name)}: {size}, {painted.seconds:.1f} s"
         before_after = (str(painted.before), str(painted.after))
@@ -259,7 +265,7 @@ def _connect(
 ) -> None:
     """Calls the events of what is on the page."""
     content_out = [uploads.content, uploads.content_preview, regions.canvas]
-    style_out = [uploads.styles, uploads.style_previews]
+    style_out = [uploads.styles, uploads.style_previews, regions.mixed]
     shares = controls.weights
     raw: dict[str, Any] = {"preprocess": False, "show_progress": "minimal"}
     hidden: dict[str, Any] = {"queue": False, "api_visibility": "private"}
@@ -276,7 +282,7 @@ def _connect(
         events.regions_painted, regions.layer, None, js=SEND, api_name="regions", **raw
     ).success(
         events.paint_clicked,
-        controls.all(),
+        controls.all() | {regions.mixed},
         [result.slider, result.message, result.download],
         api_name="paint",
         concurrency_limit=1,
@@ -291,12 +297,13 @@ def _content_shown(preview: Path) -> list[Any]:
 
 
 def _styles_shown(previews: list[Path]) -> list[Any]:
-    """The drop zone, empty again, the previews, and a slider for each if they are to be mixed."""
+    """The drop zone, empty again, the previews, and, of several, whether and how to mix them."""
     count = len(previews) if len(previews) > 1 else 0
     sliders = [gr.Slider(visible=i < count) for i in range(page_work.MOST_STYLES)]
     captions = [f"{number}: {name}" for number, name in enumerate(COLORS, 1)] if count else [None]
     shown = [(str(path), caption) for path, caption in zip(previews, captions, strict=False)]
-    return [None, gr.Gallery(value=shown, visible=True), *sliders]
+    mixed = gr.Checkbox(visible=count > 0)
+    return [None, gr.Gallery(value=shown, visible=True), mixed, *sliders]
 
 
 def _load(source: str) -> "Model":

@@ -97,12 +97,17 @@ def take_samples(session: Session) -> tuple[Path, Path]:
 
 
 def paint(
-    session: Session, guard: InterruptGuard, load: Callable[[], "Model"], settings: Settings
+    session: Session,
+    guard: InterruptGuard,
+    load: Callable[[], "Model"],
+    settings: Settings,
+    *,
+    mixed: bool = False,
 ) -> Painted:
     """Paints the photograph of a session in its paintings, as `cdjax stylize` does.
 
-    Several paintings are mixed, or go where their colours are painted. If it fails, the last result
-    stays.
+    Several paintings are mixed or, unless that is asked for, go where their colours are painted. If
+    it fails, the last result stays.
 
     Raises:
         CdjaxError: if something is missing, or cannot be read, made or written.
@@ -115,8 +120,8 @@ def paint(
     began = time.monotonic()
     with session.replacing("result") as folder:
         count = len(session.styles)
-        masks = write_masks(session.layer, count, folder / "masks")
-        if masks:
+        masks = write_masks(session.layer, 1 if mixed else count, folder / "masks")
+        if len(masks) > 1:
             settings = replace(settings, style_weights=None)
         jobs = plan([session.content], session.styles, f"{folder}/", mix=count > 1)
         jobs = with_masks(jobs, masks, {})

@@ -28,7 +28,7 @@ from cdjax.progress import OnProgress, Progress
 from cdjax.tiling import budget
 from cdjax.tiling.resume import ResumeState, run_key
 from cdjax.tiling.stylize import encode_style_by_windows, stylize_by_windows
-from cdjax.transfer.masks import as_float, fit_mask
+from cdjax.transfer.masks import fit_mask, joint
 from cdjax.transfer.mixing import mix_styles
 from cdjax.transfer.patches import compile_programs, in_patches
 from cdjax.transfer.stylize import Style, encode_style, stylize
@@ -63,19 +63,22 @@ def encode(
     reading: Reading,
     settings: Settings,
     guard: InterruptGuard,
-    content: Picture | VipsImage | None = None,
+    colors: tuple[Picture | VipsImage, Any | None] | None = None,
 ) -> Style:
     """The style of the picture at `path` with its mask, in the colours of a content if it is given.
+
+    With the content comes how much each of its pixels counts.
 
     Raises:
         ImageError: as `make`.
     """
     picture = reading.result()
     pixels = raster(picture)
-    options: Any = {"dtype": settings.dtype, "mask": _visible_style(picture, path, mask)}
+    options: Any = {"dtype": settings.dtype, "mask": visible_style(picture, path, mask)}
     pictures = [picture]
-    if content is not None:
-        options["colors_of"] = raster(content)
+    if colors is not None:
+        content, counts = colors
+        options |= {"colors_of": raster(content), "colors_mask": counts}
         pictures.append(content)
     if not all(_fits_in_memory(model, one, settings) for one in pictures):
         with _reported(path, path, settings, guard) as on_progress:
@@ -88,16 +91,20 @@ def encode(
 
 def encode_in_turn(
     model: Model,
-    job: Job,
     readings: Sequence[Reading],
     settings: Settings,
     guard: InterruptGuard,
+    job: Job,
     content: Picture | VipsImage,
 ) -> tuple[Style, ...]:
     """The styles of a job in the colours of a content, mixed if they are to be."""
+    masks = _masks_of(job, raster(content).shape[:2]) or [None]
+    counts = [joint(mask, opacity(content)) for mask in masks]
+    if len(counts) < len(readings):  # All styles are used in the same place.
+        counts *= len(readings)
     styles = [
-        encode(model, path, mask, reading, settings, guard, content)
-        for (path, mask), reading in zip(job.masked_styles, readings, strict=True)
+        encode(model, path, mask, reading, settings, guard, (content, seen))
+        for (path, mask), reading, seen in zip(job.masked_styles, readings, counts, strict=True)
     ]
     return used_styles(model, job, styles, settings)
 
@@ -163,25 +170,24 @@ def make(
                 state.clear()
 
 
-def _masks_of(job: Job, size: tuple[int, int]) -> list[Any] | None:
+def _masks_of(job: Job, size: tuple[int, ...]) -> list[Any] | None:
     """The masks of a job's content, which has this height and width; None if it has none."""
-    return [_fitted(path, size, job.content) for path in job.masks] or None
+    return [fitted_mask(path, size, job.content) for path in job.masks] or None
 
 
-def _visible_style(picture: Picture | VipsImage, path: Path, mask: Path | None) -> Any | None:
+def visible_style(picture: Picture | VipsImage, path: Path, mask: Path | None) -> Any | None:
     """How much each pixel of a style counts, by its alpha and its mask; None if all count 1."""
     seen = opacity(picture)
     if mask is None:
         return seen
-    fitted = _fitted(mask, raster(picture).shape[:2], path)
-    if seen is not None:
-        fitted = as_float(fitted[:, :]) * as_float(seen[:, :])
+    fitted = joint(fitted_mask(mask, raster(picture).shape[:2], path), seen)
     if isinstance(fitted, np.ndarray) and not fitted.any():
         raise ImageError(f"style {path}: mask {mask} is black where the style is visible")
     return fitted
 
 
-def _fitted(mask: Path, size: tuple[int, ...], picture: Path) -> Any:
+def fitted_mask(mask: Path, size: tuple[int, ...], picture: Path) -> Any:
+    """The mask in a file, fitted to a picture of this height and width; ImageError if it is not."""
     try:
         return fit_mask(read_mask(mask), size, f"mask {mask}")
     except ImageError:

@@ -58,7 +58,7 @@ def cluster(address: str) -> Iterator[Make]:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, **options, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # So says Ray that it takes too long to start.
         raise UsageError(f"--ray {address}: {first_line(error)}") from error
     signal.signal(signal.SIGTERM, handler)
     idle = threading.Event()
@@ -194,7 +194,7 @@ class _Painter:
     def make(self, job: Job, styles: "tuple[Style, ...] | Exception | None") -> Outcome:
         """Makes a picture in the styles that `encode` returned, or without them reads the files."""
 
-        def given(_: Any) -> "tuple[Style, ...]":
+        def given(*_: Any) -> "tuple[Style, ...]":
             if isinstance(styles, Exception):
                 raise styles
             assert styles is not None

@@ -14,11 +14,13 @@ from cdjax.cli.inputs import add_inputs, contents_and_styles, name_skipped
 from cdjax.cli.outputs import already_exists, is_an_input
 from cdjax.cli.parser import (
     BAD_INPUT,
+    Once,
     Parser,
     add_model_options,
     add_picture_options,
     add_style_options,
     error_line,
+    picture_path,
     printable,
     within,
 )
@@ -51,13 +53,18 @@ def run(arguments: Sequence[str]) -> int:
     from cdjax.cli.chosen_model import model_name
     from cdjax.cli.interrupts import run_interruptibly
     from cdjax.cli.jobs import STDIN, files_in
+    from cdjax.cli.masks import check_mask_files, check_masks
     from cdjax.cli.quiet import silence_decoders
     from cdjax.cli.standard import print_outcome, read_standard_input
     from cdjax.io.leftovers import remove_leftovers
 
     given = contents_and_styles(options, "cdjax sheet", options.output)
-    if STDIN in (*given[0], *given[1]):
+    options.style_masks = options.style_masks or []
+    masks = [*([options.mask] if options.mask else []), *options.style_masks]
+    if STDIN in (*given[0], *given[1], *masks):
         read_standard_input()
+    check_masks(given[1], [], options.style_masks)
+    check_mask_files(masks)
     contents, styles = files_in(given[0], "content"), files_in(given[1], "style")
     _check(options, contents, styles)
     model_name(options)  # Raises if there is none, before anything is read or computed.
@@ -81,6 +88,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add_picture_options(parser, leave_out=("--content-size",))
     side = "pixels of the longer side of each picture (%(default)s)"
     parser.add_argument("--size", type=within(int, 16, 2048), default=256, metavar="PX", help=side)
+    where = "where the styles are used: an image, white there and black where every CONTENT stays"
+    parser.add_argument("--mask", type=picture_path, action=Once, metavar="MASK", help=where)
+    parts = "one a style: which parts of the paintings count"
+    parser.add_argument(
+        "--style-masks", type=picture_path, nargs="+", action="extend", metavar="MASK", help=parts
+    )
     add_style_options(parser)
     add_model_options(parser)
     return parser.parse_intermixed_args(arguments)
@@ -94,7 +107,8 @@ def _check(options: argparse.Namespace, contents: Sequence[Path], styles: Sequen
 
     output = Path(options.output)
     check_file(output)
-    if any(output.resolve() == path.resolve() for path in (*contents, *styles)):
+    masks = (*([options.mask] if options.mask else []), *options.style_masks)
+    if any(output.resolve() == path.resolve() for path in (*contents, *styles, *masks)):
         raise is_an_input(output)
     if os.path.lexists(output) and not options.overwrite:
         raise already_exists(output)
@@ -112,22 +126,42 @@ def _check(options: argparse.Namespace, contents: Sequence[Path], styles: Sequen
 
 @dataclass(frozen=True)
 class _Read:
-    """A file of the sheet: its picture, or why it cannot be read."""
+    """A file of the sheet: its picture and mask, or why they cannot be read."""
 
     path: Path
     picture: "Picture | None"
+    mask: Any = None
     fault: str | None = None
 
 
-def _read(path: Path, shorter_side: int, bar: "ProgressBar") -> _Read:
-    """Reads a picture; one that cannot be read is reported."""
-    from cdjax.io.streaming import read_picture
-
+def _read(path: Path, read: "Callable[[], tuple[Picture, Any]]", bar: "ProgressBar") -> _Read:
+    """Reads a picture and its mask; what cannot be read is reported."""
     try:
-        return _Read(path, read_picture(path, shorter_side))
+        return _Read(path, *read())
     except ImageError as error:
         bar.error(error_line(error))
-        return _Read(path, None, str(error))
+        return _Read(path, None, None, str(error))
+
+
+def _style(options: argparse.Namespace, path: Path, mask: Path | None) -> "tuple[Picture, Any]":
+    """A style, and how much each of its pixels counts."""
+    from cdjax.cli.painting import visible_style
+    from cdjax.io.streaming import read_picture
+
+    picture = read_picture(path, options.style_size or options.size)
+    return picture, visible_style(picture, path, mask)
+
+
+def _content(options: argparse.Namespace, path: Path) -> "tuple[Picture, Any]":
+    """A content as large as it is shown, and its mask."""
+    from cdjax.cli.painting import fitted_mask
+    from cdjax.io.streaming import read_picture
+
+    side = options.size
+    picture = _fitted(read_picture(path, _shorter_side(path, side)), side)
+    if options.mask is None:
+        return picture, None
+    return picture, fitted_mask(options.mask, picture.pixels.shape[:2], path)
 
 
 def _make(
@@ -148,12 +182,16 @@ def _make(
     model, sheet = load_chosen(options), Sheet(len(contents) + 1, len(styles) + 1, options.size)
     outcomes: list[Outcome] = []
     with ProgressBar("image", guard=guard, quiet=options.quiet) as bar:
-        columns = [_read(path, options.style_size or options.size, bar) for path in styles]
+        masks = options.style_masks or [None] * len(styles)
+        columns = [
+            _read(path, partial(_style, options, path, mask), bar)
+            for path, mask in zip(styles, masks, strict=True)
+        ]
         for column, style in enumerate(columns, 1):
             _put(sheet, 0, column, style)
         paint = _painter(options, model, columns)
         for row, path in enumerate(contents, 1):
-            content = _read(path, _shorter_side(path, options.size), bar)
+            content = _read(path, partial(_content, options, path), bar)
             _put(sheet, row, 0, content)
             for column, style in enumerate(columns, 1):
                 outcome, result = paint(content, style)
@@ -182,21 +220,36 @@ def _painter(
     import numpy as np
 
     from cdjax.cli.jobs import Job, Outcome
+    from cdjax.io.masks import opacity
+    from cdjax.transfer.masks import joint
     from cdjax.transfer.stylize import encode_style, stylize
 
-    names = ("alpha", "transform", "regularization", "preserve_color", "dtype")
+    names = ("alpha", "transform", "regularization", "dtype")
     settings: Any = {name: getattr(options, name) for name in names}
-    images: dict[Path, Any] = {read.path: read.picture.pixels for read in columns if read.picture}
-    if options.preserve_color != "match":  # Each style is encoded once, and not with each content.
-        for path, pixels in images.items():
-            images[path] = encode_style(model, pixels, dtype=options.dtype)
+    match = options.preserve_color == "match"
+    if not match:
+        settings["preserve_color"] = options.preserve_color
+    encode = partial(encode_style, model, dtype=options.dtype)
+    # Each style is encoded once, or with each content.
+    encoded = {
+        read.path: encode(read.picture.pixels, mask=read.mask)
+        for read in columns
+        if read.picture and not match
+    }
 
     def paint(content: _Read, style: _Read) -> "tuple[Outcome, NDArray[np.uint8] | None]":
         job, began = Job(content.path, (style.path,), Path(options.output)), time.monotonic()
         if content.picture is None or style.picture is None:
             return Outcome(job, "failed", content.fault or style.fault), None
-        picture = _fitted(content.picture, options.size)
-        result = stylize(model, picture.pixels, images[style.path], **settings)
+        picture, seen = content.picture, opacity(content.picture)
+        pixels = picture.pixels
+        used = encoded.get(style.path) or encode(
+            style.picture.pixels,
+            mask=style.mask,
+            colors_of=pixels,
+            colors_mask=joint(content.mask, seen),
+        )
+        result = stylize(model, pixels, used, mask=content.mask, opacity=seen, **settings)
         shown = _shown(replace(picture, pixels=np.asarray(result)))
         height, width = shown.shape[:2]
         return Outcome(job, "made", None, time.monotonic() - began, (width, height)), shown

@@ -8,6 +8,7 @@ from typing import TypedDict, Unpack
 from cdjax.cli.batch import run
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import STANDARD, Settings, one_job
+from cdjax.cli.masks import check_masks, with_masks
 from cdjax.errors import UsageError
 from cdjax.io.atomic import StrPath
 from cdjax.io.remote import lexists, path_of
@@ -40,6 +41,10 @@ def stylize_file(
     content: StrPath,
     style: StrPath | Sequence[StrPath],
     output: StrPath,
+    *,
+    mask: StrPath | None = None,
+    masks: Sequence[StrPath] = (),
+    style_masks: Sequence[StrPath] = (),
     **options: Unpack[FileOptions],
 ) -> Path:
     """Does what `cdjax stylize` does for one picture: reads, repaints and writes it.
@@ -51,8 +56,11 @@ def stylize_file(
     Args:
         model: a model of method `"wct"` or `"adain"`.
         content: the file of the photograph. It and the others may be addresses of fsspec.
-        style: the file of the painting, or several to mix.
+        style: the file of the painting, or several to mix or, with masks, for regions.
         output: the file to write, whose suffix chooses the format, or a folder.
+        mask: the file of a mask: where the style is used, or the mixture.
+        masks: files of masks, one for each style: where each of them is used.
+        style_masks: the same: which parts of the paintings count.
         **options: `alpha`, `transform`, `regularization`, `preserve_color`, `memory` and
             `host_memory`, as for `cdjax.stylize_by_windows`; `dtype`, `"float32"` or `"bfloat16"`;
             `content_size` and `style_size`, the shorter sides in pixels that images are scaled to;
@@ -69,6 +77,25 @@ def stylize_file(
         ValueError: if an option does not fit.
     """
     settings = Settings(**options, quiet=True)
+    _check(model, settings)
+    if masks and (mask is not None or settings.style_weights):
+        raise UsageError("masks: each style has its own; they go with neither mask nor weights")
+    styles = [style] if isinstance(style, str | os.PathLike) else style
+    photograph, *paintings = _paths([content, *styles])
+    regions, parts = _paths(masks or ([] if mask is None else [mask])), _paths(style_masks)
+    check_masks(paintings, regions if masks else [], parts)
+    job = one_job(photograph, paintings, os.fspath(output))
+    (job,) = with_masks([job], regions, dict(zip(paintings, parts, strict=False)))
+    if job.output == STANDARD:
+        raise UsageError("output -: standard output takes no picture here; give a file")
+    if lexists(job.output) and not settings.overwrite:
+        raise UsageError(f"output {job.output}: already exists; overwrite=True replaces it")
+    run([job], lambda: model, settings, InterruptGuard(), strict=True)
+    return job.output
+
+
+def _check(model: Model, settings: Settings) -> None:
+    """Raises `ValueError` for settings that do not fit."""
     check_transform(model, settings.transform, settings.regularization)
     check_preserve_color(settings.preserve_color, encoded=False)
     compute_dtype(settings.dtype)
@@ -76,12 +103,7 @@ def stylize_file(
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
-    styles = [style] if isinstance(style, str | os.PathLike) else style
-    photograph, *paintings = (path_of(os.fspath(path)) for path in (content, *styles))
-    job = one_job(photograph, paintings, os.fspath(output))
-    if job.output == STANDARD:
-        raise UsageError("output -: standard output takes no picture here; give a file")
-    if lexists(job.output) and not settings.overwrite:
-        raise UsageError(f"output {job.output}: already exists; overwrite=True replaces it")
-    run([job], lambda: model, settings, InterruptGuard(), strict=True)
-    return job.output
+
+
+def _paths(files: Sequence[StrPath]) -> list[Path]:
+    return [path_of(os.fspath(path)) for path in files]

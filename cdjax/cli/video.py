@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cdjax.cli.outputs import already_exists, is_an_input
 from cdjax.cli.parser import (
+    Once,
     Parser,
     add_model_options,
     add_picture_options,
@@ -71,6 +72,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add_picture_options(parser, leave_out=("--quality",))
     crf = "constant rate factor of H.264, 0 (no loss, large) to 51 (%(default)s)"
     add("--crf", type=within(int, 0, 51), default=18, metavar="N", help=crf)
+    where = "where the style is used: one image for all frames, or a folder or film of masks"
+    add("--mask", type=Path, action=Once, metavar="MASK", help=where)
+    part = "which part of the painting counts"
+    add("--style-masks", type=Path, nargs="+", metavar="MASK", help=part)
     add("--rate", type=_rate, metavar="R", help="frames a second of a folder of frames (25)")
     add_style_options(parser)
     frames = "frames over which statistics are averaged; 1: every frame by itself (%(default)s)"
@@ -92,7 +97,9 @@ def _rate(text: str) -> Fraction:
 
 def _job(options: argparse.Namespace) -> "Job":
     """The film to make, as far as it can be checked without reading a file."""
+    from cdjax.cli.film_masks import mask_files
     from cdjax.cli.jobs import Job, check_folder, images_in
+    from cdjax.cli.masks import check_masks
     from cdjax.video.encoding import CONTAINERS, check_container
 
     film, style, output = options.film, options.style, Path(options.output)
@@ -100,17 +107,26 @@ def _job(options: argparse.Namespace) -> "Job":
     _check_file(style, "style")
     if options.rate is not None and not film.is_dir():
         raise UsageError("--rate: is for folders of frames; a film has a rate")
-    if output.resolve() in {film.resolve(), style.resolve()}:
+    check_masks([style], [], options.style_masks or [])
+    for path in options.style_masks or ():
+        _check_file(path, "mask")
+    mask_files(options.mask)
+    masks = (options.mask,) if options.mask else ()
+    job = Job(film, (style,), output, masks, tuple(options.style_masks or ()))
+    if output.resolve() in {path.resolve() for path in job.inputs}:
         raise is_an_input(output)
-    if output.suffix and not output.is_dir() and not options.output.endswith(("/", os.sep)):
-        check_container(output)
     is_folder = output.suffix.lower() not in CONTAINERS
+    if options.output.endswith(("/", os.sep)):
+        if not is_folder:
+            raise UsageError(f"output {options.output}: is named as a film, but / is for a folder")
+    elif output.suffix and not output.is_dir():
+        check_container(output)
     if output.is_file() if is_folder else output.is_dir():
         raise UsageError(f"output {output}: is {'a file' if is_folder else 'a folder'}")
     if not output.parent.is_dir():
         raise UsageError(f"output {output}: the folder {output.parent} does not exist")
     check_folder(output.parent)
-    return Job(film, (style,), output)
+    return job
 
 
 def _check_file(path: Path, role: str) -> None:
@@ -127,13 +143,14 @@ def _exists(output: Path) -> bool:
 def _film(options: argparse.Namespace, job: "Job", guard: "InterruptGuard") -> tuple[int, int]:
     """Makes the film; returns its width and height."""
     from cdjax.cli.chosen_model import load_chosen
-    from cdjax.cli.filming import FilmSettings, frame_size, make_film, read_frames
+    from cdjax.cli.film_masks import mask_files, open_masks
+    from cdjax.cli.filming import FilmSettings, film_style, frame_size, make_film
     from cdjax.cli.painting import within_memory
     from cdjax.cli.progress import ProgressBar
     from cdjax.io.digest import sha256
     from cdjax.io.streaming import read_picture
+    from cdjax.progress import ignore_progress
     from cdjax.tiling.resume import run_key
-    from cdjax.transfer.stylize import encode_style
     from cdjax.video.segments import SEGMENT, SegmentFolder
     from cdjax.video.stylize import FrameSettings
 
@@ -141,23 +158,24 @@ def _film(options: argparse.Namespace, job: "Job", guard: "InterruptGuard") -> t
     with ProgressBar("frame", guard=guard, keep=True, quiet=options.quiet) as bar:
         source = _source(options, bar)
         size = frame_size(source, options.content_size)
+        open_masks(options.mask, source, size, ignore_progress)  # Raises if they do not fit.
         model = load_chosen(options)
         painting = read_picture(job.styles[0], options.style_size)
         frames = FrameSettings(**{f.name: given[f.name] for f in fields(FrameSettings)})
-        settings = FilmSettings(frames, size, options.crf, options.strip, options.overwrite)
-        files = [sha256(path) for path in (*source.paths, job.styles[0])]
-        # What only the last step needs may be another when the run is continued.
-        key = replace(settings, strip=False, overwrite=False)
-        made_of = (files, key, options.style_size, source.rate, SEGMENT, job.output.name)
+        mask, *last = options.mask, options.crf, options.strip, options.overwrite
+        settings = FilmSettings(frames, size, mask, *last)
+        read = (*source.paths, *job.styles, *job.style_masks, *mask_files(mask))
+        files = [sha256(path) for path in read]
+        # Files count by what is in them. What only the last step needs may be another later.
+        key = replace(settings, mask=None, strip=False, overwrite=False)
+        roles = (len(job.style_masks), len(job.masks))
+        made_of = (files, roles, key, options.style_size, source.rate, SEGMENT, job.output.name)
         kept = SegmentFolder(job.output.resolve().parent, run_key(model, *made_of))
         what = f"{job.content}: {size[1]}x{size[0]} pixels"
         with kept.made(), within_memory(what, "--content-size"):
-            colors_of = None
-            if options.preserve_color == "match":
-                colors_of, _ = next(read_frames(source, size, bar))
+            style = film_style(model, source, job, painting, settings, bar)
+            if frames.preserve_color == "match":  # It has decided the style.
                 settings = replace(settings, frames=replace(frames, preserve_color=None))
-            pixels = painting.pixels
-            style = encode_style(model, pixels, dtype=options.dtype, colors_of=colors_of)
             make_film(model, source, style, job.output, settings, kept, guard, bar)
     return size[1], size[0]
 

@@ -120,7 +120,8 @@ def _course(
         _values(style_regions(masks[1], style.shape)),
     )
     if settings.preserve_color == "match":
-        painting = color_map(color_moments(painting), color_moments(whole))(painting)
+        seen, counted = visible
+        painting = color_map(color_moments(painting, counted), color_moments(whole, seen))(painting)
     sizes = scale_sizes(whole.shape[:2], deepest, scales=settings.scale_count)
     start = None
     for scale, size in enumerate(sizes):
@@ -135,7 +136,9 @@ def _course(
         elif settings.start == "stylized":
             # At full size, because small pictures are stylised less well.
             colors_of = whole if settings.preserve_color == "match" else None
-            encoded = encode_style(model, style, mask=masks[1], colors_of=colors_of)
+            encoded = encode_style(
+                model, style, mask=masks[1], colors_of=colors_of, colors_mask=masks[0]
+            )
             start = _resized(stylize(model, whole, encoded, opacity=masks[0]), size)
         else:
             start = target

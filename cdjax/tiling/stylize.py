@@ -21,17 +21,11 @@ from cdjax.tiling.budget import TileConfig, tile_config
 from cdjax.tiling.buffers import Raster, Scratch, in_memory
 from cdjax.tiling.passes import StageTiles, decode_pass, encode_pass
 from cdjax.tiling.resume import ResumeState
-from cdjax.transfer.color import (
-    PreserveColor,
-    check_preserve_color,
-    color_map,
-    color_moments,
-    recolored,
-)
+from cdjax.transfer.color import PreserveColor, check_preserve_color, in_colors_of
 from cdjax.transfer.masks import Mask
 from cdjax.transfer.patches import stage_map
 from cdjax.transfer.pixels import check_pixels, check_range, padded_size
-from cdjax.transfer.regions import Regions, one_of, regions_of, styles_of
+from cdjax.transfer.regions import Regions, counts_of, one_of, regions_of, styles_of, visible_part
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.stylize import (
     Style,
@@ -103,9 +97,9 @@ def stylize_by_windows(
     masks, style = one_of(mask, masks, style)
     given, regions = styles_of(style, masks), regions_of(masks, opacity, source.shape)
     options: Any = {"dtype": dtype, "memory": memory, "on_progress": on_progress}
-    styles = _encoded(model, given, source, preserve_color, options)
-    maps = _maps(model, styles, name, alpha, regularization)
     shown = _Content(source, regions, preserve_color == "luminance")
+    styles = _encoded(model, given, shown, preserve_color, options)
+    maps = _maps(model, styles, name, alpha, regularization)
     return _run_stages(model, shown, maps, config, levels, resume, on_progress)
 
 
@@ -127,18 +121,21 @@ class _Content:
 def _encoded(
     model: Model,
     given: Sequence[Any],
-    content: Raster,
+    content: _Content,
     preserve_color: PreserveColor | None,
     options: Mapping[str, Any],
 ) -> list[Style]:
     """The styles, encoded if they are images; errors if they do not fit the content."""
     check_preserve_color(preserve_color, encoded=any(isinstance(each, Style) for each in given))
-    colors_of = content if preserve_color == "match" else None
     styles = []
-    for style in given:
+    for index, style in enumerate(given):
         if not isinstance(style, Style):
-            style = encode_style_by_windows(model, style, colors_of=colors_of, **options)
-        check_style(model.config, style, content.shape)
+            colors: dict[str, Any] = {}
+            if preserve_color == "match":
+                seen = counts_of(content.regions, index)
+                colors = {"colors_of": content.source, "colors_mask": seen}
+            style = encode_style_by_windows(model, style, **colors, **options)
+        check_style(model.config, style, content.source.shape)
         styles.append(nth_style(style, 0))
     return styles
 
@@ -149,6 +146,7 @@ def encode_style_by_windows(
     *,
     mask: ArrayLike | Mask | None = None,
     colors_of: ArrayLike | Raster | None = None,
+    colors_mask: ArrayLike | Mask | None = None,
     dtype: DTypeLike = jnp.float32,
     memory: int | None = None,
     on_progress: OnProgress = ignore_progress,
@@ -161,10 +159,11 @@ def encode_style_by_windows(
     check_model(model)
     config = tile_config(memory, None, dtype)
     source, specs = _raster(style, "style"), model.config.specs
-    if colors_of is not None:
-        content = color_moments(_raster(colors_of, "colors_of"))
-        model = recolored(model, color_map(color_moments(source), content))
     size, visible = padded_size(source.shape[:2], specs), style_regions(mask, source.shape)
+    if colors_of is not None:
+        content = _raster(colors_of, "colors_of")
+        seen = counts_of(visible_part(colors_mask, content.shape, "colors_mask"), 0)
+        model = in_colors_of(content, seen, model, source, counts_of(visible, 0))
     reporter = _Reporter("style", len(specs) * size[0] * size[1], on_progress)
     moments = []
     for spec in specs:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cdjax.model import Model, Params
 from cdjax.ops.jit import EXACT, EXACT_SOON, compiled, is_traced, runs_on_cpu
 from cdjax.ops.matmul import product
+from cdjax.transfer.masks import as_float
 from cdjax.transfer.pixels import Pixels, as_floats, to_float
 from cdjax.transfer.statistics import Moments, mean_and_scatter, moments
 from cdjax.transfer.transforms import Affine, ot
@@ -168,32 +169,43 @@ def _power(values: Array, exponent: float) -> Array:
     return jnp.exp(jnp.log(values) * np.float32(exponent))
 
 
-def color_moments(image: Any) -> Moments:
+def color_moments(image: Any, mask: Any | None = None) -> Moments:
     """Statistics of the colours of an image.
 
     Args:
         image: (H, W, 3), uint8 or floating in [0, 1]: an array, or an object that is read by
             regions (`image[rows, columns]`). On a CPU it is read in strips of rows.
+        mask: (H, W), how much each pixel counts: an array, or an object read by regions. None, or
+            0 everywhere: all alike.
     """
-    array = isinstance(image, jax.Array)
-    if array and (is_traced(image) or not runs_on_cpu(image)):
-        return _moments_at_once(image)
-    image = np.asarray(image) if array else image
+    arrays = [each for each in (image, mask) if isinstance(each, jax.Array)]
+    if arrays and (is_traced(*arrays) or not runs_on_cpu(*arrays)):
+        return _moments_at_once(image, mask)
+    image, mask = (np.asarray(x) if isinstance(x, jax.Array) else x for x in (image, mask))
     height, width, channels = image.shape
     total, products = np.zeros(channels), np.zeros((channels, channels))
+    count: Any = 0
     rows = max(1, _PIXELS_AT_ONCE // width)
     for top in range(0, height, rows):
-        strip = as_floats(image[top : min(top + rows, height), 0:width])
-        values = strip.reshape(-1, channels).astype(np.float64)
-        total += values.sum(0)
-        products += values.T @ values
-    found = (height * width, *mean_and_scatter(height * width, total, products))
-    return Moments(*(jax.device_put(np.float32(part)) for part in found))
+        strip = slice(top, min(top + rows, height)), slice(0, width)
+        values = as_floats(image[strip]).reshape(-1, channels).astype(np.float64)
+        weights = np.ones(len(values)) if mask is None else as_float(mask[strip]).ravel()
+        weighted = weights[:, None] * values
+        count += weights.sum(dtype=np.float64)
+        total += weighted.sum(0)
+        products += weighted.T @ values
+    if count == 0:
+        return color_moments(image)
+    parts = (count, *mean_and_scatter(count, total, products))
+    return Moments(*(jax.device_put(np.asarray(part, np.float32)) for part in parts))
 
 
 @jax.jit
-def _moments_at_once(image: Array) -> Moments:
-    return moments(to_float(image))
+def _moments_at_once(image: Array, mask: Array | None) -> Moments:
+    if mask is None:
+        return moments(to_float(image))
+    weights = as_float(mask)
+    return moments(to_float(image), jnp.where(weights.sum() > 0, weights, 1))
 
 
 @partial(compiled, settings=EXACT_SOON)
@@ -212,6 +224,14 @@ def color_map(style: Moments, content: Moments) -> Affine:
         The map, for `recolored` or for pixels (..., H, W, 3), float32.
     """
     return ot(style, content)
+
+
+def in_colors_of(
+    content: Any, content_mask: Any | None, model: Model, style: Any, style_mask: Any | None
+) -> Model:
+    """A model that encodes a style in the colours of a content; `color_moments` takes each pair."""
+    moved = color_map(color_moments(style, style_mask), color_moments(content, content_mask))
+    return recolored(model, moved)
 
 
 def recolored(model: Model, colors: Affine) -> Model:

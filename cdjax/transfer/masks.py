@@ -69,7 +69,7 @@ def fit_mask(mask: Any, size: tuple[int, ...], name: str) -> Any:
         )
     if len(shape) != 2 or isinstance(mask, jax.core.Tracer):
         raise ValueError(f"{name}: {shape} must be the picture's size, {size}; scale it before")
-    return _resampled(mask, (size[0], size[1]))
+    return resampled(mask, (size[0], size[1]))
 
 
 def _check_values(mask: NDArray[Any], name: str) -> None:
@@ -84,6 +84,19 @@ def _check_values(mask: NDArray[Any], name: str) -> None:
         )
 
 
+def joint(mask: Any | None, other: Any | None) -> Any | None:
+    """How much every pixel counts by two masks of one size, their product; None if each counts 1.
+
+    It is a `Mask` if one of them is read by regions.
+    """
+    if mask is None or other is None:
+        return other if mask is None else mask
+    arrays = (np.ndarray, jax.Array)
+    if isinstance(mask, arrays) and isinstance(other, arrays):
+        return as_float(mask) * as_float(other)
+    return _Joint(mask, other)
+
+
 def is_full(mask: Any) -> bool:
     """Whether a mask is known to be full everywhere. Only arrays are looked at."""
     if not isinstance(mask, np.ndarray):
@@ -95,6 +108,28 @@ def _same_aspect(size: tuple[int, ...], other: tuple[int, ...]) -> bool:
     """Whether two sizes can be scalings of one picture, which round to whole pixels."""
     (height, width), (rows, columns) = size, other
     return abs(width * rows / height - columns) < 1 or abs(columns * height / rows - width) < 1
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """The product of two masks of one size, where it is read."""
+
+    first: Mask
+    second: Mask
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W)."""
+        return self.first.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32."""
+        return np.dtype(np.float32)
+
+    def __getitem__(self, region: tuple[slice, slice]) -> NDArray[np.float32]:
+        """The values of a range of rows and of columns."""
+        return as_float(self.first[region]) * as_float(self.second[region])
 
 
 @dataclass(frozen=True)
@@ -143,13 +178,13 @@ def _between(
     return values
 
 
-def as_float(mask: NDArray[Any]) -> NDArray[np.float32]:
-    """The values of a mask as float32 in [0, 1]."""
+def as_float(mask: Any) -> Any:
+    """The values of a mask, an array, as float32 in [0, 1]."""
     values = mask.astype(np.float32)
     return values * LEVEL if mask.dtype == np.uint8 else values
 
 
-def _resampled(mask: Mask, size: tuple[int, int]) -> _Resampled:
+def resampled(mask: Mask, size: tuple[int, int]) -> Mask:
     """A mask scaled to a size; of one more than twice as large, means over squares are taken."""
     height, width = mask.shape
     factor = max(1, min(height // size[0], width // size[1]))

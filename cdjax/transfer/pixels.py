@@ -30,6 +30,10 @@ def check_pixels(images: Any, name: str) -> None:
         ValueError: if the shape is neither (H, W, 3) nor (N, H, W, 3), or has no pixels.
     """
     shape, dtype = images.shape, images.dtype
+    if dtype.kind in "OU":
+        raise TypeError(
+            f"{name} must be pixels, not a path or an object; cdjax.read_image(path).pixels are"
+        )
     if len(shape) not in (3, 4) or shape[-1] != 3 or 0 in shape:
         raise ValueError(
             f"{name} must be (H, W, 3) or (N, H, W, 3) with at least 1 pixel, not {shape}"

@@ -1,12 +1,13 @@
 """Regions: every position of the features has a weight in each of several styles.
 
 A region's content statistics are weighted moments, its transform is an affine map, and features are
-the weighted means of what the maps make of them. What belongs to no region stays as it is; in the
-end, its pixels are those of the content. Transparency is a weight in the statistics alone.
+the weighted means of what the maps make of them. Positions of no region stay as they are. In the
+end, pixels are mixed with those of the content. Transparency is a weight in the statistics alone.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from cdjax.networks.spec import Spec
-from cdjax.transfer.masks import fit_mask, is_full
+from cdjax.transfer.masks import fit_mask, is_full, joint
 from cdjax.transfer.pixels import pad, to_float
 from cdjax.transfer.statistics import (
     Moments,
@@ -140,11 +141,21 @@ def in_memory(regions: Regions | None) -> Regions | None:
 
 def region_of(regions: Regions | None, index: int) -> Regions | None:
     """The regions of the image with that index in a batch; masks without an axis are of all."""
+    return jax.tree.map(partial(nth_mask, index=index), regions)
 
-    def nth(mask: Any) -> Any:
-        return mask if mask.ndim == 2 else mask[min(index, len(mask) - 1)]
 
-    return jax.tree.map(nth, regions)
+def nth_mask(mask: Any | None, index: int) -> Any | None:
+    """The mask of the image with that index in a batch; one without an axis is of all images."""
+    if mask is None or mask.ndim == 2:
+        return mask
+    return mask[min(index, len(mask) - 1)]
+
+
+def counts_of(regions: Regions | None, index: int) -> Any | None:
+    """How much every pixel of the content counts in a region by its mask; None if each counts 1."""
+    if regions is None:
+        return None
+    return joint(regions.masks[index] if regions.masks else None, regions.opacity)
 
 
 def shares_of(regions: Regions) -> tuple[Array, ...]:
@@ -208,14 +219,20 @@ def moments_of(sums: Sequence[Any], regions: Regions | None, positions: int) -> 
 
 
 def map_regions(features: Array, maps: Sequence[Affine], weights: Weights | None) -> Array:
-    """Features (..., h, w, C) moved by the map of each region; those of no region stay."""
+    """Features (..., h, w, C) moved by the map of each region; those of no region stay.
+
+    Where regions share a position with the content, they move it wholly, because `over_content`
+    mixes the pixels: grey would count twice.
+    """
     if weights is None or not weights.shares:
         return maps[0](features)
-    values = features.astype(jnp.float32)
-    result = _product(_rest(weights.shares)[..., None], values)
-    for affine, share in zip(maps, weights.shares, strict=True):
-        result = result + _product(share[..., None], affine(values))
-    return result.astype(features.dtype)
+    values, total = features.astype(jnp.float32), _sum(weights.shares)[..., None]
+    inside = total > 0
+    parts = [
+        _product(share[..., None] / jnp.where(inside, total, 1), affine(values))
+        for affine, share in zip(maps, weights.shares, strict=True)
+    ]
+    return jnp.where(inside, _sum(parts), values).astype(features.dtype)
 
 
 def over_content(images: Array, content: Array, regions: Regions | None) -> Array:

@@ -14,20 +14,15 @@ from jax.typing import ArrayLike, DTypeLike
 from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
-from cdjax.transfer.color import (
-    PreserveColor,
-    check_preserve_color,
-    color_map,
-    color_moments,
-    recolored,
-    with_chroma_of,
-)
+from cdjax.transfer.color import PreserveColor, check_preserve_color, in_colors_of, with_chroma_of
 from cdjax.transfer.patches import encode_in_patches, in_patches, stylize_in_patches
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
 from cdjax.transfer.regions import (
     Regions,
+    counts_of,
     in_memory,
     map_regions,
+    nth_mask,
     one_of,
     over_content,
     padded,
@@ -41,6 +36,9 @@ from cdjax.transfer.regions import (
 from cdjax.transfer.stages import encode_stage, run_cascade
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.transforms import TRANSFORMS, stage_alpha
+
+_Colors = tuple[Pixels, Any | None]
+"""An image whose colours a style gets, or a batch, and how much each pixel counts."""
 
 
 @jax.tree_util.register_dataclass
@@ -62,6 +60,7 @@ def encode_style(
     *,
     mask: ArrayLike | None = None,
     colors_of: ArrayLike | None = None,
+    colors_mask: ArrayLike | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Style:
     """Encodes a style image once, for any number of contents.
@@ -75,6 +74,7 @@ def encode_style(
         colors_of: an image or a batch like it, whose mean colour and covariance of colours the
             style gets before it is encoded: the content, for `preserve_color="match"` of
             `stylize`. One image serves a whole batch, of styles or of contents.
+        colors_mask: how much each pixel of `colors_of` counts, as `mask`; 0 everywhere: all alike.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:
@@ -87,9 +87,13 @@ def encode_style(
     """
     check_model(model)
     pixels = as_pixels(style, "style")
-    contents = None if colors_of is None else as_pixels(colors_of, "colors_of")
     visible = in_memory(style_regions(mask, pixels.shape))
-    return _encoded(model, pixels, visible, contents, compute_dtype(dtype))
+    colors = None
+    if colors_of is not None:
+        contents = as_pixels(colors_of, "colors_of")
+        seen = in_memory(visible_part(colors_mask, contents.shape, "colors_mask"))
+        colors = contents, counts_of(seen, 0)
+    return _encoded(model, pixels, visible, colors, compute_dtype(dtype))
 
 
 def style_regions(mask: Any | None, shape: tuple[int, ...]) -> Regions | None:
@@ -139,24 +143,24 @@ def stylize(
         opacity: how much a pixel counts in the content's statistics, as a mask; it hides nothing.
         preserve_color: `"luminance"` keeps only the luminance of the result and takes its chroma
             from the content; `"match"` gives the style the content's mean colour and covariance of
-            colours before it is encoded, and takes no encoded style. None: the style's colours.
+            colours, within the style's mask, before it is encoded; it takes no encoded style.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:
         float32 in [0, 1], of exactly the content's shape.
 
     Raises:
-        TypeError, ValueError: if an argument is of a wrong dtype, shape or range, or the style was
-            encoded by another model.
+        TypeError, ValueError: for a wrong dtype, shape or range, or a style of another model.
     """
     name = check_transform(model, transform, regularization)
     pixels, dtype = as_pixels(content, "content"), compute_dtype(dtype)
     masks, style = one_of(mask, masks, style)
     given = styles_of(style, masks)
     check_preserve_color(preserve_color, encoded=any(isinstance(each, Style) for each in given))
-    colors_of = pixels if preserve_color == "match" else None
-    styles = tuple(_fitting(model, each, pixels.shape, colors_of, dtype) for each in given)
     regions = in_memory(regions_of(masks, opacity, pixels.shape))
+    match = preserve_color == "match"
+    colors = [(pixels, counts_of(regions, i)) if match else None for i in range(len(given))]
+    styles = tuple(map(partial(_fitting, model, pixels.shape, dtype), given, colors))
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
     run = _stylize_in_patches if in_patches(model, pixels, styles, strength, regions) else _stylize
     images = run(model, pixels, styles, regions, strength, name=name, dtype=dtype)
@@ -164,11 +168,11 @@ def stylize(
 
 
 def _fitting(
-    model: Model, style: Any, shape: tuple[int, ...], colors_of: Pixels | None, dtype: jnp.dtype
+    model: Model, shape: tuple[int, ...], dtype: jnp.dtype, style: Any, colors: _Colors | None
 ) -> Style:
     """A style, or what an image is encoded to, if it fits a content of this shape."""
     if not isinstance(style, Style):
-        style = _encoded(model, as_pixels(style, "style"), None, colors_of, dtype)
+        style = _encoded(model, as_pixels(style, "style"), None, colors, dtype)
     check_style(model.config, style, shape)
     return style
 
@@ -202,12 +206,13 @@ def _encoded(
     model: Model,
     style: Pixels,
     visible: Regions | None,
-    colors_of: Pixels | None,
+    colors: _Colors | None,
     dtype: jnp.dtype,
 ) -> Style:
     """The style of an image or a batch, in its own colours or in those of contents."""
-    if colors_of is None:
+    if colors is None:
         return _encode(model, style, visible, dtype)
+    colors_of, seen = colors
     styles, contents = (x if x.ndim == 4 else x[None] for x in (style, colors_of))
     count = max(len(styles), len(contents))
     if not {len(styles), len(contents)} <= {1, count}:
@@ -215,8 +220,9 @@ def _encoded(
     encoded = []
     for index in range(count):
         one, content = styles[index % len(styles)], contents[index % len(contents)]
-        colors = color_map(color_moments(one), color_moments(content))
-        encoded.append(_encode(recolored(model, colors), one, region_of(visible, index), dtype))
+        part, mask = region_of(visible, index), nth_mask(seen, index)
+        moved = in_colors_of(content, mask, model, one, counts_of(part, 0))
+        encoded.append(_encode(moved, one, part, dtype))
     return encoded[0] if style.ndim == colors_of.ndim == 3 else _stacked(encoded)
 
 

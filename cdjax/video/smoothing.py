@@ -105,8 +105,15 @@ def _motion(change: Array) -> Array:
 
 
 def smoothed_moments(new: Moments, old: Moments, weight: Array) -> Moments:
-    """The average of the moments of a frame, with its weight, and of the frames before."""
-    return jax.tree.map(lambda one, other: weight * one + (1 - weight) * other, new, old)
+    """The average of the moments of a frame, with its weight, and of the frames before.
+
+    A region may grow or be empty for a while: means count by its size.
+    """
+    count = weight * new.count + (1 - weight) * old.count
+    share = jnp.where(count > 0, weight * new.count / jnp.where(count > 0, count, 1), weight)
+    mean = share * new.mean + (1 - share) * old.mean
+    scatter = weight * new.scatter + (1 - weight) * old.scatter
+    return Moments(count, mean, scatter)
 
 
 def _distribution(frame: Array) -> Array:

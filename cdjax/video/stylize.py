@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import repeat
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +18,18 @@ from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
 from cdjax.transfer.color import PreserveColor, check_preserve_color, with_chroma_of
 from cdjax.transfer.pixels import Pixels, as_pixels, compute_dtype, pad, to_float
+from cdjax.transfer.regions import (
+    Regions,
+    in_memory,
+    map_regions,
+    over_content,
+    padded,
+    region_moments,
+    regions_of,
+    weights_at,
+)
 from cdjax.transfer.stages import run_cascade
-from cdjax.transfer.statistics import Moments, moments
+from cdjax.transfer.statistics import Moments
 from cdjax.transfer.stylize import Style, check_style, check_transform, encode_style
 from cdjax.transfer.transforms import TRANSFORMS, stage_alpha
 from cdjax.video.smoothing import FrameState, initial_state, smoothed_frame, smoothed_moments
@@ -45,6 +57,7 @@ def stylize_frames(
     regularization: float = 0.0,
     preserve_color: PreserveColor | None = None,
     smoothing: int = 8,
+    mask: ArrayLike | Iterable[ArrayLike] | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Iterator[NDArray[np.uint8]]:
     """Repaints the frames of a film one after the other, without flicker where nothing moves.
@@ -62,6 +75,8 @@ def stylize_frames(
         regularization: as for `cdjax.stylize`.
         preserve_color: as for `cdjax.stylize`; `"match"` takes the colours of the first frame.
         smoothing: number of frames over which is averaged, from 1: every frame by itself.
+        mask: (H, W), where the style is used, as for `cdjax.stylize`, or an iterable of one a
+            frame. Where it is 0, the frames remain.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Yields:
@@ -69,25 +84,37 @@ def stylize_frames(
 
     Raises:
         TypeError: if the pixels are neither uint8 nor floating.
-        ValueError: if the frames differ in size, smoothing is below 1, and as for
-            `cdjax.stylize`.
+        ValueError: if the frames differ in size, there are fewer masks, smoothing is below 1, and
+            as for `cdjax.stylize`.
     """
     settings = FrameSettings(alpha, transform, regularization, preserve_color, smoothing, dtype)
-    for result, _ in frames_and_states(model, frames, style, settings):
+    for result, _ in frames_and_states(model, _with_masks(frames, mask), style, settings):
         yield result
+
+
+def _with_masks(frames: Iterable[ArrayLike], mask: Any) -> Iterator[tuple[ArrayLike, Any]]:
+    """The frames, each with its mask or with the only one."""
+    if mask is None or getattr(mask, "ndim", 0) == 2:
+        mask = repeat(mask)
+    masks = iter(mask)
+    for number, frame in enumerate(frames):
+        try:
+            yield frame, next(masks)
+        except StopIteration:
+            raise ValueError(f"mask: {number} masks for more frames; give one a frame") from None
 
 
 def frames_and_states(
     model: Model,
-    frames: Iterable[ArrayLike],
+    frames: Iterable[tuple[ArrayLike, ArrayLike | None]],
     style: ArrayLike | Style,
     settings: FrameSettings,
     state: FrameState | None = None,
 ) -> Iterator[tuple[NDArray[np.uint8], FrameState]]:
     """Does what `stylize_frames` does, and yields the state behind every frame with the result.
 
-    With the state behind a frame as `state`, the frames that follow have the same results, bit for
-    bit, as in one go.
+    Every frame comes with its mask, or None. With the state behind a frame as `state`, the frames
+    that follow have the same results, bit for bit, as in one go.
     """
     name = check_transform(model, settings.transform, settings.regularization)
     if settings.smoothing < 1:
@@ -98,19 +125,25 @@ def frames_and_states(
     given = (settings.alpha, settings.regularization, settings.smoothing)
     numbers = tuple(jnp.asarray(number, jnp.float32) for number in given)
     waiting: tuple[Array, FrameState] | None = None
-    for frame in frames:
+    mask: Any = None
+    regions: Regions | None = None
+    for frame, of_frame in frames:
         pixels = as_pixels(frame, "frame")
+        if of_frame is not mask:
+            mask, regions = of_frame, in_memory(regions_of([of_frame], None, pixels.shape))
         if not isinstance(style, Style):
-            colors_of = pixels if settings.preserve_color == "match" else None
-            style = encode_style(model, style, dtype=dtype, colors_of=colors_of)
+            match = settings.preserve_color == "match"
+            colors: Any = {"colors_of": pixels, "colors_mask": mask} if match else {}
+            style = encode_style(model, style, dtype=dtype, **colors)
         check_style(model.config, style, (1, 1, 3))
         if state is None:
             state = initial_state(model.config, (pixels.shape[-3], pixels.shape[-2]))
         if pixels.shape != state.content.shape:
             expected = state.content.shape
             raise ValueError(f"all frames must be {expected} like the first, not {pixels.shape}")
+        shown = pixels, regions
         result, state = _stylize_frame(
-            model, pixels, state, style, numbers, name=name, dtype=dtype, luminance=luminance
+            model, shown, state, style, numbers, name=name, dtype=dtype, luminance=luminance
         )
         # The next frame is computed while this one is in use.
         if waiting is not None:
@@ -123,7 +156,7 @@ def frames_and_states(
 @partial(compiled, settings=EXACT, static_argnames=("name", "dtype", "luminance"))
 def _stylize_frame(
     model: Model,
-    frame: Pixels,
+    shown: tuple[Pixels, Regions | None],
     state: FrameState,
     style: Style,
     numbers: tuple[Array, ...],
@@ -132,8 +165,10 @@ def _stylize_frame(
     dtype: jnp.dtype,
     luminance: bool,
 ) -> tuple[Array, FrameState]:
-    """The stylised frame, uint8, and the state behind it."""
+    """The frame with its mask, stylised, uint8, and the state behind it."""
     specs, (alpha, regularization, smoothing) = model.config.specs, numbers
+    frame, regions = shown
+    inside = padded(regions, specs)
     state, weight = smoothed_frame(to_float(frame), state, smoothing)
     before = dict(zip(specs, state.moments, strict=True))
     of_style = dict(zip(specs, style.moments, strict=True))
@@ -141,9 +176,11 @@ def _stylize_frame(
 
     def transform(spec: Spec, features: Array) -> Array:
         share = stage_alpha(alpha, model.config.strength_of(spec.stage))
-        new = jax.tree.map(lambda leaf: leaf[0], moments(features))
+        weights = weights_at(inside, spec.stride)
+        new = jax.tree.map(lambda leaf: leaf[0], region_moments(features, weights)[0])
         found[spec] = smoothed_moments(new, before[spec], weight)
-        return TRANSFORMS[name](found[spec], of_style[spec], share, regularization)(features)
+        moved = TRANSFORMS[name](found[spec], of_style[spec], share, regularization)
+        return map_regions(features, [moved], weights)
 
     images = pad(state.content[None], specs)
     images = run_cascade(model.params, specs, images, transform, dtype=dtype)
@@ -151,5 +188,6 @@ def _stylize_frame(
     image = jnp.clip(images[0, :height, :width], 0, 1)
     if luminance:
         image = with_chroma_of(state.content, image)
+    image = over_content(image, to_float(frame), regions)
     levels = jnp.rint(image * 255).astype(jnp.uint8)
     return levels, replace(state, moments=tuple(found[spec] for spec in specs))

@@ -70,6 +70,24 @@ def test_regions_are_those_of_the_library_whole_and_by_windows(
     np.testing.assert_array_equal(made(weights, *command, "--memory", LITTLE), found)
 
 
+def test_match_takes_the_colours_of_the_region(
+    model: Model, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha = np.maximum(255 - LEFT[::-1], 1)
+    write_image("c.png", Picture(CONTENT, alpha))
+    counts = LEFT / np.float32(255) * (alpha / np.float32(255))
+    style = encode_style(model, STYLE, mask=LEFT, colors_of=CONTENT, colors_mask=counts)
+    expected = levels(stylize(model, CONTENT, style, mask=LEFT, opacity=alpha))
+    options = ("--mask", "l.png", "--style-masks", "l.png", "--preserve-color", "match")
+    found = made(weights, "c.png", "a.png", *options)
+    np.testing.assert_allclose(found, expected, atol=1)
+    pytest.importorskip("pyvips")
+    monkeypatch.setattr(cdjax.io.streaming, "STREAMED_PIXELS", 1000)
+    np.testing.assert_array_equal(
+        made(weights, "c.png", "a.png", *options, "--memory", LITTLE), found
+    )
+
+
 def test_one_mask_serves_every_pair_and_black_stays_photograph(
     weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,7 +138,6 @@ def test_the_alpha_of_a_content_weighs_its_statistics(model: Model, weights: Pat
     write_image("c.png", Picture(CONTENT, alpha))
     found = made(weights, "c.png", "a.png")
     np.testing.assert_array_equal(found, levels(stylize(model, CONTENT, STYLE, opacity=alpha)))
-    np.testing.assert_array_equal(made(weights, "c.png", "a.png", "--memory", LITTLE), found)
     np.testing.assert_array_equal(read_image("o.png").alpha, alpha)
 
 
@@ -187,3 +204,6 @@ def test_in_a_batch_the_contents_that_a_mask_fits_are_made(
     said = capfd.readouterr().err
     assert "square.png: mask l.png: 100x72 pixels are another aspect ratio" in said
     assert sorted(path.name for path in Path("out").iterdir()) == ["c__a.png"]
+    options = ["--preserve-color", "match", "--overwrite", "--weights", str(weights)]
+    assert main([*arguments, *options]) == 2
+    assert "square.png: mask l.png: 100x72 pixels" in capfd.readouterr().err

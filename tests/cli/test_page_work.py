@@ -92,6 +92,23 @@ def test_what_is_painted_is_a_mask_until_the_photograph_changes(
     assert made() == (pair / "whole.png").read_bytes()
 
 
+def test_a_mixture_may_go_where_anything_is_painted(
+    session: Session, root: Path, pair: Path, weights: Path
+) -> None:
+    (mask, other) = write_strokes(pair / "layer.png")
+    both = np.maximum(*(read_image(path).pixels for path in (mask, other)))
+    write_image(pair / "mask.png", Picture(both))
+    write_image(pair / "t.png", random_image(20, 20, seed=4))
+    styles = [uploaded(root, name, (pair / name).read_bytes()) for name in ("s.png", "t.png")]
+    take_styles(session, styles)
+    take_layer(session, [uploaded(root, "layer.png", (pair / "layer.png").read_bytes())])
+    settings = Settings(quiet=True, style_weights=(2.0, 1.0))
+    painted = paint(session, InterruptGuard(), lambda: load_model(weights), settings, mixed=True)
+    arguments = ["stylize", "c.png", "-s", "s.png", "t.png", "--mix", "2", "1", "-o", "mixed.png"]
+    assert main([*arguments, "--mask", "mask.png", "--weights", str(weights)]) == 0
+    assert painted.output.read_bytes() == (pair / "mixed.png").read_bytes()
+
+
 def test_a_layer_that_is_no_picture_of_the_photograph_is_refused(
     session: Session, root: Path, pair: Path, weights: Path
 ) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -157,3 +158,11 @@ def test_what_cannot_be_is_one_line(
     ):
         assert main([*command, *arguments]) == 2
         assert message in capsys.readouterr().err
+
+    def init(*_: Any, **__: Any) -> None:
+        raise Exception("The current node timed out during startup.\nMore.")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    assert main([*command, "r.png"]) == 2
+    said = capsys.readouterr().err
+    assert said == "cdjax: error: --ray local: The current node timed out during startup.\n"

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 import cdjax.cli.sheet
-from cdjax import Picture, load_model, read_image, stylize, write_image
+from cdjax import Picture, encode_style, load_model, read_image, stylize, write_image
 from cdjax.cli.main import main
 from cdjax.io.images import levels
 from tests.models import random_image
@@ -85,6 +85,25 @@ def test_a_broken_file_leaves_its_cells_white_and_is_named_once(
     found = [json.loads(line) for line in out.splitlines()]
     assert [each["status"] for each in found] == 2 * ["made", "failed", "made"]
     assert {each["output"] for each in found} == {"sheet.png"}
+
+
+def test_masks_of_contents_and_styles_are_those_of_the_library(
+    files: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = np.repeat(np.linspace(255, -255, 32).clip(0)[None].astype(np.uint8), 24, 0)
+    write_image("left.png", np.repeat(left[..., None], 3, 2))
+    write_image("photos/a.png", random_image(20, 32))
+    options = ("--mask", "left.png", "--style-masks", "left.png", "--preserve-color", "match")
+    assert sheet(weights, "photos", "styles/x.png", *options, "-q") == 2
+    assert "photos/a.png: mask left.png: 32x24 pixels are another asp" in capsys.readouterr().err
+    content, style = (read_image(name).pixels for name in ("photos/b.png", "styles/x.png"))
+    model = load_model(weights)
+    moved = encode_style(model, style, mask=left, colors_of=content, colors_mask=left)
+    expected = levels(np.asarray(stylize(model, content, moved, mask=left)))
+    np.testing.assert_array_equal(cell(2, 1)[4:-4], expected)
+    assert (cell(1, 1) == 255).all()
+    assert sheet(weights, "photos", "styles", "--style-masks", "left.png", output="o.png") == 2
+    assert "style styles is a folder; name its files" in capsys.readouterr().err
 
 
 def test_a_transparent_picture_is_shown_over_white(files: Path, weights: Path) -> None:

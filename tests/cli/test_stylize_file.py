@@ -60,6 +60,18 @@ def test_it_writes_the_commands_bytes(photo: Path, weights: Path, model: Model) 
     assert b"a description" not in stripped.read_bytes()
     options = ("--strip", "--content-size", "18", "--preserve-color", "match")
     assert stripped.read_bytes() == command("c.jpg", "s.png", *options)
+    masks = ["m.png", "n.png"]
+    for name, part in zip(masks, (slice(0, 16), slice(16, 32)), strict=True):
+        pixels = np.zeros((24, 32, 3), np.uint8)
+        pixels[:, part] = 255
+        write_image(name, pixels)
+    styles = ["s.png", "s2.png"]
+    write_image("s2.png", random_image(24, 32, seed=9))
+    regions = stylize_file(model, "c.jpg", styles, "r.jpg", masks=masks, style_masks=masks)
+    options = ("-s", *styles, "--masks", *masks, "--style-masks", *masks)
+    assert regions.read_bytes() == command("c.jpg", *options)
+    one = stylize_file(model, "c.jpg", styles, "r.jpg", mask="m.png", overwrite=True)
+    assert one.read_bytes() == command("c.jpg", "-s", *styles, "--mix", "--mask", "m.png")
     assert not list(photo.glob(".cdjax-*"))
 
 
@@ -75,6 +87,9 @@ def test_what_does_not_fit_is_refused_and_nothing_is_lost(
         (ImageError, "not an image", {"content": "mine.png", "output": "out.png"}),
         (ImageError, "unknown suffix", {"output": "out.txt"}),
         (ValueError, "style_size must be at least 1, not 0", {"style_size": 0}),
+        (UsageError, "--masks: 2 masks for 1 styles; give one each", {"masks": ["c.png"] * 2}),
+        (UsageError, "neither mask nor weights", {"masks": ["c.png"], "mask": "c.png"}),
+        (UsageError, "mask nowhere.png: no such file", {"mask": "nowhere.png"}),
         (ValueError, "None or one of luminance, match", {"preserve_color": "hue"}),
         (ValueError, "no transform 'gram'", {"transform": "gram"}),
         (ValueError, "float32 or bfloat16", {"dtype": "float16"}),

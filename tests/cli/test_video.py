@@ -130,6 +130,39 @@ def test_a_folder_of_frames_becomes_a_film_or_a_folder(work: Path, options: list
     assert not np.array_equal(read_image(work / "out" / "000003.png").pixels, pixels)
 
 
+def test_masks_are_one_picture_or_one_a_frame(
+    work: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = pictures(3)
+    write_film(work / "in.mkv", frames, codec="ffv1")
+    masks = np.zeros((3, 48, 64, 1), np.uint8) + np.zeros(3, np.uint8)
+    for number, mask in enumerate(masks):
+        mask[:, : 12 * number] = 255
+    (work / "masks").mkdir()
+    for number, mask in enumerate(masks):
+        write_image(work / "masks" / f"{number}.png", Picture(mask))
+    write_film(work / "masks.mkv", masks, codec="ffv1")
+    write_image(work / "one.png", Picture(masks[2]))
+    made = {}
+    for mask in ("one.png", "masks", "masks.mkv"):
+        folder = work / f"of-{mask.replace('.', '-')}"
+        command = ["video", "in.mkv", "s.png", "-o", str(folder), "--mask", mask, *options]
+        assert main([*command, "--style-masks", "one.png", "-q"]) == 0
+        made[mask] = np.stack([read_image(path).pixels for path in sorted(folder.iterdir())])
+    np.testing.assert_array_equal(made["masks"], made["masks.mkv"])
+    np.testing.assert_array_equal(made["masks"][0], frames[0])
+    for number, frame in enumerate(frames):
+        for mask, width in (("one.png", 24), ("masks", 12 * number)):
+            np.testing.assert_array_equal(made[mask][number][:, width:], frame[:, width:])
+            assert not width or (made[mask][number][:, :width] != frame[:, :width]).any()
+    capsys.readouterr()
+    (work / "masks" / "2.png").unlink()
+    assert main(["video", "in.mkv", "s.png", "-o", "o.mp4", "--mask", "masks", *options]) == 2
+    assert "mask masks: 2 frames for the 3 of the film; give one a f" in capsys.readouterr().err
+    assert not (work / "o.mp4").exists()
+    assert not list(work.glob(".cdjax*"))
+
+
 def test_odd_films_become_right_ones(
     work: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,6 +205,13 @@ def test_odd_films_become_right_ones(
         (["in.mp4", "s.png", "-o", "in.mp4"], "is one of the inputs"),
         (["in.mp4", "s.png", "-o", "out.webm"], "unknown suffix '.webm'; films are written as"),
         (["in.mp4", "s.png", "-o", "no/out.mp4"], "the folder no does not exist"),
+        (["in.mp4", "s.png", "-o", "out.mp4/"], "out.mp4/: is named as a film, but / is for a fo"),
+        (["in.mp4", "s.png", "-o", "out.mp4", "--mask", "no.png"], "mask no.png: no such file or"),
+        (["in.mp4", "s.png", "-o", "out.mp4", "--mask", "text.mp4"], "text.mp4: not a film"),
+        (
+            ["in.mp4", "s.png", "-o", "out.mp4", "--mask", "mixed/a.png"],
+            "in.mp4: mask mixed/a.png: 40x20 pixels are another aspect ratio than the picture's, 6",
+        ),
         (["in.mp4", "s.png", "-o", "old.mp4"], "old.mp4: already exists; --overwrite"),
         (["in.mp4", "s.png", "-o", "mixed"], "mixed: already exists; --overwrite"),
         (["in.mp4", "s.png", "-o", "out.mp4", "--rate", "5"], "--rate: is for folders of frames"),

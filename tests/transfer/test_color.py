@@ -107,6 +107,23 @@ def test_match_encodes_the_style_in_those_colours(model: Model) -> None:
     np.testing.assert_array_equal(stylize(model, pale, encoded), result)
 
 
+def test_match_moves_the_colours_within_masks(model: Model) -> None:
+    """What is outside of the masks of the content and of the style decides nothing."""
+    content, style = CONTENT.copy(), STYLE.copy()
+    content[:, 16:], style[9:] = (255, 0, 0), (0, 255, 0)
+    inside, shown = np.zeros((24, 32), bool), np.zeros((18, 21), np.uint8)
+    inside[:, :16], shown[:9] = True, 255
+    alone = color_map(color_moments(STYLE[:9]), color_moments(CONTENT[:, :16]))
+    masked = color_map(color_moments(style, shown), color_moments(content, inside))
+    pixels = jnp.asarray(STYLE / np.float32(255))
+    np.testing.assert_allclose(masked(pixels), alone(pixels), atol=1e-5)
+    masks = [inside, ~inside]
+    encoded = [encode_style(model, STYLE, colors_of=content, colors_mask=mask) for mask in masks]
+    wanted = stylize(model, content, encoded, masks=masks)
+    found = stylize(model, content, [STYLE, STYLE], masks=masks, preserve_color="match")
+    np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("kind", ["luminance", "match"])
 def test_batches_equal_single_images(model: Model, kind: Any) -> None:
     contents, styles = np.stack([CONTENT, CONTENT[::-1] // 2]), np.stack([STYLE, 255 - STYLE])

@@ -95,6 +95,11 @@ def test_a_half_does_not_depend_on_the_style_of_the_other_but_at_the_border(
     assert np.abs(both - two(model, styles, ~LEFT, LEFT)).max() > 0.05
 
 
+def test_grey_is_the_mean_of_the_content_and_the_result(model: Model, styles: list[Style]) -> None:
+    wholly, half = (two(model, styles, EMPTY, FULL / part) for part in (255, 510))
+    np.testing.assert_allclose(half, (wholly + CONTENT / 255) / 2, atol=0.005)
+
+
 def test_overlapping_masks_share(model: Model, styles: list[Style]) -> None:
     halves = two(model, styles, FULL / 510, FULL / 510)
     np.testing.assert_allclose(two(model, styles, FULL / 255, FULL / 255), halves, atol=1e-5)

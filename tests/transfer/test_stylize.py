@@ -1,6 +1,7 @@
 """`stylize` and `encode_style` as their callers see them."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,9 @@ def test_uint8_and_float_inputs_mean_the_same(shallow: Model, plain: jax.Array) 
     np.testing.assert_allclose(as_float, plain, atol=1e-4)
     with pytest.raises(TypeError, match=r"int64|int32"):
         stylize(shallow, CONTENT.astype(np.int64), STYLE)
+    for wrong in ("photo.jpg", Path("photo.jpg")):
+        with pytest.raises(TypeError, match="content must be pixels, not a path or an object; cd"):
+            stylize(shallow, wrong, STYLE)  # type: ignore[arg-type]
 
 
 def test_encoded_style_equals_the_image(shallow: Model, plain: jax.Array) -> None:

@@ -95,8 +95,9 @@ def test_a_cut_starts_anew(run: Run) -> None:
 
 def test_frames_behind_a_state_are_those_of_one_go(model: Model, style: Style, run: Run) -> None:
     frames, settings = pictures(5), FrameSettings()
-    states = [state for _, state in frames_and_states(model, frames[:3], style, settings)]
-    after = frames_and_states(model, frames[3:], style, settings, states[-1])
+    masked = [(frame, None) for frame in frames]
+    states = [state for _, state in frames_and_states(model, masked[:3], style, settings)]
+    after = frames_and_states(model, masked[3:], style, settings, states[-1])
     rest = [image for image, _ in after]
     np.testing.assert_array_equal(rest, run(frames)[3:])
 
@@ -109,3 +110,23 @@ def test_wrong_frames_are_refused(run: Run) -> None:
         run(frames, smoothing=0)
     with pytest.raises(ValueError, match="frame must be"):
         run([frames[0][..., 0]])
+
+
+def test_a_mask_confines_the_style_in_every_frame(model: Model, style: Style, run: Run) -> None:
+    frames, size = pictures(3), (48, 64)
+    moving = np.zeros((3, *size), np.uint8)
+    for number, mask in enumerate(moving[1:]):  # In the first frame nothing is painted.
+        mask[:, 20 * number : 20 * number + 30] = 255
+    found = run(frames, mask=moving, smoothing=1)
+    for frame, mask, result in zip(frames, moving, found, strict=True):
+        np.testing.assert_array_equal(result[mask == 0], frame[mask == 0])
+        alone = levels(np.asarray(stylize(model, frame, style, mask=mask)))
+        assert np.abs(result.astype(int) - alone).max() <= 1
+    still = run(frames, mask=moving[2])
+    np.testing.assert_array_equal(still[1][:, :20], frames[1][:, :20])
+    np.testing.assert_array_equal(run(frames, mask=255 + 0 * moving[0]), run(frames))
+    # Frames without a region say nothing of its statistics.
+    late = run([frames[2]] * 3, mask=moving[[0, 2, 2]])
+    np.testing.assert_allclose(late[1:], run([frames[2]] * 2, mask=moving[2]), atol=1)
+    with pytest.raises(ValueError, match="mask: 2 masks for more frames; give one a frame"):
+        run(frames, mask=moving[:2])
