@@ -233,8 +233,9 @@ def _densest(marker: int, body: bytes) -> float:
 
 
 def _needed(marker: int, body: bytes) -> bool:
-    """Whether a segment decides what the colours mean."""
-    return (marker == 0xE0 and body[:4] == b"JFIF") or (marker == 0xEE and body[:5] == b"Adobe")
+    """Whether a segment decides what the colours mean; decoders ignore those that are cut off."""
+    jfif = marker == 0xE0 and body[:4] == b"JFIF" and len(body) >= 14
+    return jfif or (marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12)
 
 
 def _jpeg_metadata(
