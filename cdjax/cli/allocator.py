@@ -3,6 +3,8 @@
 import os
 import sys
 
+from cdjax.errors import UsageError
+
 _KEEPING = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.hugetlb=1"
 """GLIBC_TUNABLES with which glibc keeps freed memory and takes it in huge pages."""
 
@@ -14,15 +16,40 @@ In a single arena they would wait for each other during searches, which take lon
 has fragmented it. Empty parts of an arena are returned to the kernel, except this much."""
 
 
+_LEAST_SPACE = 2 * 10**9
+"""Bytes of address space; with less, native libraries end the process or wait for ever."""
+
+
+def check_address_space() -> None:
+    """Raises `UsageError` if the limit of address space (`ulimit -v`) is too low to compute."""
+    limit = _address_space()
+    if limit is not None and limit < _LEAST_SPACE:
+        raise UsageError(
+            f"the limit of address space, {limit / 1e9:.1f} GB, is too low for JAX, which needs "
+            f"{_LEAST_SPACE / 1e9:.0f} GB; raise it: ulimit -v {_LEAST_SPACE // 1000}"
+        )
+
+
+def _address_space() -> int | None:
+    """Bytes of address space that this process may have; None if there is no limit."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def start_again_tuned(tunables: str) -> None:
     """Starts this process again with GLIBC_TUNABLES, on Linux; to be called before all else.
 
     Every window and every training step allocates again what the one before it freed. To get it
     from the kernel page by page takes a good part of the time. glibc reads the variable only when
-    a process starts. A variable that is set already is kept.
+    a process starts. A variable that is set already is kept. Nothing is tuned where address space
+    is limited: what is kept would count.
     """
     name = "GLIBC_TUNABLES"
-    if sys.platform == "linux" and name not in os.environ:
+    if sys.platform == "linux" and name not in os.environ and _address_space() is None:
         os.environ[name] = tunables
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 

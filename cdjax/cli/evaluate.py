@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdjax.cli.outputs import already_exists, is_an_input
-from cdjax.cli.parser import Parser, new_file, within
+from cdjax.cli.parser import BAD_INPUT, Parser, error_line, new_file, within
 from cdjax.errors import EvaluationError, UsageError
 from cdjax.io.images import check_suffix
 from cdjax.progress import OnProgress
@@ -46,7 +46,20 @@ def run(arguments: Sequence[str]) -> int:
         print(report(results), end="")
     finally:  # What can be written is written.
         _write(options, as_json(results), pictures)
-    return 0
+    return BAD_INPUT if _name_broken(options, found["photographs"]) else 0
+
+
+def _name_broken(options: argparse.Namespace, read: "Mapping[str, Mapping[str, Any]]") -> bool:
+    """Prints which photographs and styles could not be read; whether there are any."""
+    from cdjax.cli.progress import print_line
+
+    folders = {"fit": options.fit_images, "test": options.images, "styles": options.styles}
+    lines = {
+        f"{folders[name]}/{line}": None for name, part in read.items() for line in part["skipped"]
+    }
+    for line in lines:  # A folder may have two uses.
+        print_line(error_line(line))
+    return bool(lines)
 
 
 def _write(options: argparse.Namespace, figures: str, pictures: "dict[str, Images]") -> None:

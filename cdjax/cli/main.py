@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
 
-from cdjax.cli.allocator import STYLISATION, TRAINING, start_again_tuned
+from cdjax.cli.allocator import STYLISATION, TRAINING, check_address_space, start_again_tuned
 from cdjax.cli.parser import BAD_INPUT, Parser, error_line
 from cdjax.cli.progress import print_line
 from cdjax.cli.streams import ignore_hangup, use_forgiving_streams
@@ -44,6 +44,8 @@ _TUNABLES = {
     **dict.fromkeys(("stylize", "serve", "sheet", "video", "texture"), STYLISATION),
     **dict.fromkeys(("optimize", "distill"), TRAINING),
 }
+_WITHOUT_JAX = ("models", "samples", "cache")
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "can't start new thread")
 _TRAINING_FAILED = 1
 _INTERRUPTED = 130
 
@@ -107,9 +109,15 @@ def exit_status(run: Callable[[], int]) -> int:
         print_line(error_line(_without_folder(error) or error))
         return _TRAINING_FAILED if isinstance(error, TrainingError) else BAD_INPUT
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not isinstance(error, MemoryError) and not any(n in str(error) for n in _OUT_OF_MEMORY):
             raise
         print_line(error_line(f"out of memory ({first_line(error)})"))
+        return BAD_INPUT
+    except ImportError as error:
+        if "shared object" not in str(error):
+            raise
+        what = f"a library cannot be loaded ({first_line(error)}); give it more memory (ulimit -v)"
+        print_line(error_line(f"{what}, or install it again"))
         return BAD_INPUT
     except KeyboardInterrupt as interrupt:
         # On a terminal, the line begins below a progress bar.
@@ -157,4 +165,6 @@ def _dispatch(arguments: Sequence[str]) -> int:
         return 0
     if options.command not in COMMANDS:
         parser.error(f"no command {options.command!r}; there are {', '.join(COMMANDS)}")
+    if options.command not in _WITHOUT_JAX and not {"-h", "--help"} & set(arguments):
+        check_address_space()
     return int(import_module(f"cdjax.cli.{options.command}").run(arguments[1:]))

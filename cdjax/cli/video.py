@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdjax.cli.inputs import name_skipped
 from cdjax.cli.outputs import already_exists, is_an_input
 from cdjax.cli.parser import (
+    BAD_INPUT,
     Once,
     Parser,
     add_model_options,
@@ -47,6 +49,7 @@ def run(arguments: Sequence[str]) -> int:
             print_outcome(already_there(job))
         raise already_exists(job.output)
     model_name(options)
+    skipped = name_skipped([job.content], quiet=options.quiet)
     began = time.monotonic()
     try:
         size = run_interruptibly(partial(_film, options, job))
@@ -56,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         raise
     if options.json:
         print_outcome(Outcome(job, "made", None, time.monotonic() - began, size))
-    return 0
+    return BAD_INPUT if skipped else 0
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

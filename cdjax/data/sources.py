@@ -8,7 +8,6 @@ processes and open their files there.
 import hashlib
 import io
 import os
-import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from cdjax.io.images import decoded, resize
 
 _MOST_ELONGATED = 50
 _MOST_PIXELS = 178_956_970  # a limit of Pillow's
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, RuntimeError)
 
 
 class Folder:
@@ -75,8 +73,9 @@ class Folder:
         name = self._names[index]
         try:
             return decode(self._root / name, shorter_side=shorter_side)
-        except _BROKEN as error:
-            raise BrokenImageError(f"{name}: {reason(error)}") from error
+        except Exception as error:  # Pillow's decoders raise exceptions of many kinds.
+            why = reason(error).removeprefix(f"{self._root / name}: ")
+            raise BrokenImageError(f"{name}: {why}") from error
 
 
 class TfdsImages:
@@ -118,7 +117,7 @@ class TfdsImages:
         try:
             example = self._features.deserialize_example_np(self._records[index], decoders=encoded)
             return decode(io.BytesIO(example[self._key]), shorter_side=shorter_side)
-        except _BROKEN as error:
+        except Exception as error:
             name = f"{self._full_name} {self._split} {index}"
             raise BrokenImageError(f"{name}: {reason(error)}") from error
 
@@ -177,8 +176,8 @@ def decode(file: Path | io.BytesIO, *, shorter_side: int) -> NDArray[np.uint8]:
         (H, W, 3), uint8.
 
     Raises:
-        OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, RuntimeError: if it
-            is not an image, broken, too large (178 megapixels), or very long and narrow.
+        Exception: of any kind, if it is not an image, broken, too large (178 megapixels), or very
+            long and narrow.
     """
     with warnings.catch_warnings(action="ignore"), opened(file) as image:
         if image.header.pixels > _MOST_PIXELS:

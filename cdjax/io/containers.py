@@ -189,7 +189,8 @@ _PNG_METADATA: dict[bytes, Callable[[bytes, dict[str, Any]], None]] = {
 
 def _jpeg(file: IO[bytes], header: bool) -> Container:
     """Segments up to the first scan are filtered; what follows is kept as it is."""
-    part, kept = Container("JPEG"), [JPEG]
+    part = Container("JPEG")
+    kept: list[bytes | memoryview] = [JPEG]
     profile: dict[int, bytes] = {}
     data = file.read(_HEADER_BYTES if header else -1)
     at = 2
@@ -206,7 +207,7 @@ def _jpeg(file: IO[bytes], header: bool) -> Container:
         if marker == 0xDA:
             if not header:
                 part.scans = _scans(data, at)
-            kept += [b"\xff\xda", data[at:]]
+            kept += [b"\xff\xda", memoryview(data)[at:]]
             break
         if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or _needed(marker, body):
             kept.append(bytes((0xFF, marker)) + data[at : at + length])
@@ -233,8 +234,9 @@ def _densest(marker: int, body: bytes) -> float:
 
 
 def _needed(marker: int, body: bytes) -> bool:
-    """Whether a segment decides what the colours mean."""
-    return (marker == 0xE0 and body[:4] == b"JFIF") or (marker == 0xEE and body[:5] == b"Adobe")
+    """Whether a segment decides what the colours mean; decoders ignore those that are cut off."""
+    jfif = marker == 0xE0 and body[:4] == b"JFIF" and len(body) >= 14
+    return jfif or (marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12)
 
 
 def _jpeg_metadata(

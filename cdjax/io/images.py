@@ -22,7 +22,7 @@ from cdjax.io.atomic import StrPath, write_bytes
 from cdjax.io.decoding import OpenImage
 from cdjax.io.exif import add_to_tiff
 from cdjax.io.formats import FORMATS as FORMATS
-from cdjax.io.limits import MAX_PIXELS
+from cdjax.io.limits import MAX_PIXELS, too_narrow
 from cdjax.io.metadata import NO_METADATA, Metadata, is_srgb, save_options
 
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
@@ -192,16 +192,16 @@ def scaled_size(size: tuple[int, ...], shorter_side: int) -> tuple[int, int]:
     """The (height, width) of an image of a size, scaled to a shorter side.
 
     Raises:
-        ImageError: if it has more than `MAX_PIXELS`.
+        ImageError: if it has more than `MAX_PIXELS`, or is too long and narrow.
     """
     height, width = size
     scale = shorter_side / min(height, width)
     result = max(1, round(height * scale)), max(1, round(width * scale))
+    made = f"a shorter side of {shorter_side} would make it {result[1]}x{result[0]} pixels"
     if result[0] * result[1] > MAX_PIXELS:
-        raise ImageError(
-            f"a shorter side of {shorter_side} would make it {result[1]}x{result[0]} pixels, more "
-            f"than {MAX_PIXELS // 10**6} megapixels"
-        )
+        raise ImageError(f"{made}, more than {MAX_PIXELS // 10**6} megapixels")
+    if too_narrow(result):
+        raise ImageError(f"{made}, too long and narrow; cut it into pieces")
     return result
 
 

@@ -63,12 +63,16 @@ class Header:
         return LimitError(f"{self.name}: {self.size[1]}x{self.size[0]} pixels, {reason}")
 
 
+def too_narrow(size: tuple[int, int]) -> bool:
+    """Whether an image of a (height, width) is so long and narrow that programs for it are slow."""
+    return max(size) > max(_LONG, MAX_ASPECT * min(size))
+
+
 def check_header(header: Header) -> None:
     """Raises `ImageError` for an image that nothing can decode at a cost that it is worth."""
     if header.densest and header.pixels > header.densest * header.file_bytes:
         raise header.refuse(f"more than its {header.file_bytes:,} bytes can hold; it is broken")
-    longer, shorter = max(header.size), min(header.size)
-    if longer > _LONG and longer > MAX_ASPECT * shorter:
+    if too_narrow(header.size):
         raise header.refuse(
             f"too long and narrow: sides of more than {_LONG} pixels may be at most "
             f"{MAX_ASPECT} times the other; cut it into pieces"

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -120,13 +120,15 @@ def remove_least_used(root: Path, limit: int) -> int:
     size = sum(status.st_size for _, status in files)
     if size <= limit:
         return size
+    removed = []
     for path, status in files:
         if size <= limit - limit // 8:
             break
         with suppress(OSError):
             path.unlink(missing_ok=True)
             size -= status.st_size
-    _remove_empty_folders(root)
+            removed.append(path)
+    _remove_emptied(root, removed)
     return size
 
 
@@ -136,17 +138,16 @@ def clear(root: Path) -> tuple[int, int]:
     Raises:
         OSError: if a file cannot be removed.
     """
-    count = size = 0
-    for path, status in list(made_files(root)):
+    found = list(made_files(root))
+    for path, _ in found:
         path.unlink(missing_ok=True)
-        count, size = count + 1, size + status.st_size
-    _remove_empty_folders(root)
-    return count, size
+    _remove_emptied(root, [path for path, _ in found])
+    return len(found), sum(status.st_size for _, status in found)
 
 
-def _remove_empty_folders(root: Path) -> None:
-    """Removes folders in `root` that have become empty, such as that of an earlier jaxlib."""
-    for folder, _, _ in os.walk(root, topdown=False):
-        if folder != str(root):
-            with suppress(OSError):  # Not empty, or a link.
-                os.rmdir(folder)
+def _remove_emptied(root: Path, files: Iterable[Path]) -> None:
+    """Removes folders in `root` that became empty with their files, such as an earlier jaxlib's."""
+    folders = {folder for path in files for folder in path.relative_to(root).parents}
+    for folder in sorted(folders - {Path()}, reverse=True):  # The deepest first.
+        with suppress(OSError):  # Not empty, or a link.
+            (root / folder).rmdir()

@@ -2,9 +2,11 @@
 
 import os
 import weakref
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
+
+from PIL import UnidentifiedImageError
 
 from cdjax.errors import ImageError
 from cdjax.io import decoding, vips
@@ -101,11 +103,16 @@ def _read(path: StrPath) -> Picture:
         return read_image(path)
     except LimitError:
         raise
-    except ImageError:
-        with suppress(ImageError):
-            if vips.available():
-                return vips.open_image(path).picture()
-        raise
+    except ImageError as error:
+        if not vips.available():
+            raise
+        try:
+            return vips.open_image(path).picture()
+        except ImageError as other:
+            # Of samples that Pillow does not know, libvips says what is wrong with them.
+            unknown = isinstance(error.__cause__, UnidentifiedImageError)
+            vague = any(text in str(other) for text in ("not an image", "unknown error"))
+            raise other if unknown and not vague else error from None
 
 
 def _reduced(path: StrPath, shorter_side: int, header: Header) -> Picture:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdjax.errors import VideoError
-from cdjax.io.images import Picture, image_size, levels, read_image, resized, write_image
+from cdjax.io.images import Picture, image_size, levels, resized, write_image
+from cdjax.io.streaming import read_picture
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def open_folder(paths: Sequence[Path], rate: Fraction) -> FrameFolder:
     for path, size in zip(paths, sizes, strict=True):
         if size and sizes[0] and size != sizes[0]:
             raise _of_another_size(path, size, paths[0], sizes[0])
-    height, width = read_image(paths[0]).pixels.shape[:2]
+    height, width = read_picture(paths[0]).pixels.shape[:2]
     return FrameFolder(tuple(paths), (height, width), rate)
 
 
@@ -62,7 +63,7 @@ def read_folder(
         VideoError: if one is not of the first one's size.
     """
     for path in folder.paths:
-        picture = read_image(path)
+        picture = read_picture(path)
         height, width = picture.pixels.shape[:2]
         if (height, width) != folder.size:
             raise _of_another_size(path, (height, width), folder.paths[0], folder.size)

@@ -92,7 +92,7 @@ def test_layouts_of_training_programs(layout: str, write: Any, tmp_path: Path) -
     assert same(convert(tmp_path, write(LAYOUTS[layout](encoder))), plain)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_arrays_pickled_without_pytorch(protocol: int, tmp_path: Path) -> None:
     encoder, _ = paper_files(tmp_path, 1)
     plain = convert(tmp_path, zip_bytes(encoder))
@@ -196,6 +196,8 @@ def test_torchvision_in_other_layouts(tmp_path: Path) -> None:
     lightning = {"state_dict": prefixed(VGG, "module."), "pytorch-lightning_version": "2.0"}
     for name, write in (("a.ckpt", write_zip), ("b.ckpt", write_legacy), ("c.tar", write_zip)):
         assert same(load_model(write(tmp_path / name, lightning)), plain)
+    (tmp_path / "d.ckpt").write_bytes(pickle.dumps(lightning, 5))
+    assert same(load_model(tmp_path / "d.ckpt"), plain)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, ml_dtypes.bfloat16])

@@ -135,9 +135,13 @@ def test_models_of_other_teachers_are_measured_and_what_is_left_out_is_said(
 ):
     other = random_model((Spec(2, (3, 4), (1, 1, 1, 1, 1)), Spec(1, (4,), DEPTHS)), seed=8)
     save_model(work / "other", other)
-    options = ["--styles", "styles", "--pairs", "2", "--alphas", "1", "--json", "out.json"]
-    assert main(["evaluate", "small", "other", *COMMON, *options]) == 0
-    assert "not compared with the teacher's features: other: stages 2" in capsys.readouterr().out
+    Path("images/broken.png").write_text("no picture")
+    options = ["--styles", "styles", "--pairs", "2", "--alphas", "1", "--json", "out.json", "-q"]
+    assert main(["evaluate", "small", "other", *COMMON, *options]) == 2
+    said = capsys.readouterr()
+    assert "not compared with the teacher's features: other: stages 2" in said.out
+    assert said.err.startswith("cdjax: error: images/broken.png: not an image, or broken, or not")
+    assert said.err.count("\n") == 1
     figures = json.loads((work / "out.json").read_text())
     assert list(figures["models"]["other"]["unexplained"]["affine"]) == ["1"]
     assert set(figures["models"]["other"]["reconstruction"]) == {"1", "2"}

@@ -82,6 +82,17 @@ def raising(error: BaseException) -> Callable[[], int]:
             2,
             "cdjax: error: out of memory (RESOURCE_EXHAUSTED: x)\n",
         ),
+        (
+            RuntimeError("can't start new thread"),
+            2,
+            "cdjax: error: out of memory (can't start new thread)\n",
+        ),
+        (
+            ImportError("libx.so: failed to map segment from shared object"),
+            2,
+            "cdjax: error: a library cannot be loaded (libx.so: failed to map segment from shared "
+            "object); give it more memory (ulimit -v), or install it again\n",
+        ),
         (KeyboardInterrupt(), 130, "cdjax: interrupted\n"),
         (KeyboardInterrupt("run it again"), 130, "cdjax: interrupted; run it again\n"),
         (SystemExit(3), 3, ""),
@@ -108,9 +119,25 @@ def test_warnings_are_lines_but_not_those_of_the_cache(
     assert capsys.readouterr() == ("", "cdjax: warning: a driver is old\n")
 
 
-def test_a_fault_of_the_program_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError):
-        exit_status(raising(ZeroDivisionError()))
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), RuntimeError("x"), ImportError("cannot import name 'x'")]
+)
+def test_a_fault_of_the_program_is_not_hidden(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        exit_status(raising(error))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited elsewhere")
+def test_too_little_address_space_is_one_line() -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -v 1900000; "$@"', "", sys.executable, "-m", "cdjax", "stylize"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("cdjax: error: the limit of address space, 1.9 GB, is too low")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_deleted_folder_is_named(

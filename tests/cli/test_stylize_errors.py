@@ -85,6 +85,10 @@ def test_sizes_that_cannot_be_are_one_line(
 ) -> None:
     assert run(weights, "c.png", "s.png", "-o", "out.png", "--content-size", "50000") == 2
     assert "c.png: a shorter side of 50000 would make it 66667x50000" in error(capsys)
+    Image.new("L", (1, 9000)).save("long.png")
+    assert run(weights, "c.png", "long.png", "-o", "out.png", "--style-size", "8") == 2
+    narrow = "long.png: a shorter side of 8 would make it 8x72000 pixels, too long and narrow"
+    assert narrow in error(capsys)
 
 
 def test_a_model_that_cannot_stylise_is_one_line(

@@ -104,13 +104,19 @@ def test_an_interrupted_run_continues_with_equal_frames(
         )
 
 
-def test_a_folder_of_frames_becomes_a_film_or_a_folder(work: Path, options: list[str]) -> None:
+def test_a_folder_of_frames_becomes_a_film_or_a_folder(
+    work: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     (work / "in").mkdir()
     for number, frame in enumerate(pictures(3, 33, 35), 8):  # 8, 9, 10: sorted by name.
         write_image(work / "in" / f"{number:02}.png", Picture(frame))
     command = ["video", "in", "s.png", *options, "-q"]
     assert main([*command, "-o", "out.mkv", "--rate", "12.5", "--crf", "0"]) == 0
-    assert main([*command, "-o", "out/"]) == 0
+    assert capsys.readouterr().err == ""
+    (work / "in" / "09.cr2").write_text("raw")
+    assert main([*command, "-o", "out/"]) == 2  # A frame may be missing.
+    assert capsys.readouterr().err.startswith("cdjax: error: in/09.cr2: not read: a raw photograph")
+    (work / "in" / "09.cr2").unlink()
     film = read_frames(work / "out.mkv")
     assert facts(work / "out.mkv")["rate"] == Fraction(25, 2)
     assert film.shape == (3, 34, 36, 3)  # Even sides, for players.

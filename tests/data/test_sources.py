@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from itertools import islice
@@ -218,4 +219,16 @@ def test_a_broken_image_is_told_in_one_line_and_nothing_else(tmp_path: Path) -> 
     path = tmp_path / "broken.tif"
     path.write_bytes(b"II*\0" + struct.pack("<IHHHII", 8, 2, 0x100, 4, 1, 2**31) + bytes(4))
     with pytest.raises(BrokenImageError, match=r"^broken\.tif: not an image, or broken, or not"):
+        Folder(tmp_path).read(0, shorter_side=32)
+    path.unlink()
+    header = b"IHDR" + struct.pack(">II5B", 20000, 20000, 1, 0, 0, 0, 0)
+    check = struct.pack(">I", zlib.crc32(header))
+    bomb = b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + header + check + bytes(4) + b"IDAT"
+    lengths = struct.pack(">I4sI", len(bomb) + 16, b"ic10", len(bomb) + 8)
+    (tmp_path / "icon.icns").write_bytes(b"icns" + lengths + bomb)
+    with pytest.raises(BrokenImageError, match=r"^icon\.icns: broken image \(Image size"):
+        Folder(tmp_path).read(0, shorter_side=32)
+    (tmp_path / "icon.icns").rename(tmp_path / "long.png")
+    Image.new("L", (1, 40000)).save(tmp_path / "long.png")
+    with pytest.raises(BrokenImageError, match=r"^long\.png: 1x40000 pixels, too long"):
         Folder(tmp_path).read(0, shorter_side=32)

@@ -90,7 +90,7 @@ SOUND_PIXELS = {
     "an unknown chunk": png_with(chunk(b"abCd", b"?" * 99)),
     "a long JPEG comment": jpeg_with(segment(0xFE, b"?" * 65_000)),
     "segments of nonsense": jpeg_with(
-        *(segment(number, b"nonsense") for number in range(0xE1, 0xF0) if number != 0xEE)
+        *(segment(number, b"nonsense") for number in range(0xE1, 0xF0))
     ),
     "half a profile": jpeg_with(segment(0xE2, b"ICC_PROFILE\0\1\2" + b"?" * 60_000)),
     "many profiles": jpeg_with(
@@ -98,6 +98,8 @@ SOUND_PIXELS = {
     ),
     "a broken MPF": jpeg_with(segment(0xE2, b"MPF\0II*\0" + b"\xff" * 30)),
     "a broken Photoshop block": jpeg_with(segment(0xED, b"Photoshop 3.0\x008BIM\x03\xed\0\xff")),
+    "an Adobe segment that is cut off": jpeg_with(segment(0xEE, b"Adobe\0d")),
+    "a JFIF segment that is cut off": jpeg_with(segment(0xE0, b"JFIF\0\1")),
     "stray bytes": jpeg_with(b"\0\1\2stray"),
     **{f"PNG, {name}": png_with(chunk(b"eXIf", data)) for name, data in BROKEN_EXIF.items()},
     **{

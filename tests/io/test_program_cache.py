@@ -123,11 +123,13 @@ def test_only_what_was_made_is_cleared(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"1234")
     (root / "link").symlink_to(elsewhere)
+    (root / "mine").mkdir()
     count, size = clear(root)
     assert (count, size) == (5, len(PROGRAM) + 32 + 4 * 4)
     files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     assert files == sorted(kept)
     assert linked.exists()
+    assert sorted(path.name for path in root.iterdir()) == ["here", "link", "mine", "notes.txt"]
     assert clear(root) == clear(tmp_path / "none") == (0, 0)
 
 

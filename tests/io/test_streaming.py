@@ -210,3 +210,22 @@ def test_suffixes_are_those_that_pillow_knows() -> None:
     known = Image.registered_extensions()
     for suffix in (".jfif", ".jpe", ".dib", ".avif", ".gif", ".jp2", ".tga", ".qoi", ".pbm"):
         assert READABLE[suffix] == known[suffix]
+
+
+def test_samples_that_only_libvips_knows_are_refused_for_what_they_are(tmp_path: Path) -> None:
+    pyvips = pytest.importorskip("pyvips")
+    samples = smooth().astype(np.float32)
+    names = {
+        "samples of up to": samples,
+        "not finite": samples * np.float32("nan"),
+        "uint": samples.astype("u4"),
+    }
+    for reason, array in names.items():
+        image = pyvips.Image.new_from_array(array).copy(interpretation="srgb")
+        image.tiffsave(str(tmp_path / "rgb.tif"))
+        with pytest.raises(ImageError, match=rf"rgb\.tif: .*{reason}") as caught:
+            read_picture(tmp_path / "rgb.tif")
+        assert "not an image" not in str(caught.value)
+    (tmp_path / "rgb.tif").write_text("no picture")
+    with pytest.raises(ImageError, match=r"rgb\.tif: not an image, or broken, or not one of"):
+        read_picture(tmp_path / "rgb.tif")
