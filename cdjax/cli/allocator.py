@@ -16,7 +16,7 @@ In a single arena they would wait for each other during searches, which take lon
 has fragmented it. Empty parts of an arena are returned to the kernel, except this much."""
 
 
-_LEAST_SPACE = 2 * 10**9
+_LEAST_SPACE = 22 * 10**8
 """Bytes of address space; with less, native libraries end the process or wait for ever."""
 
 
@@ -26,7 +26,7 @@ def check_address_space() -> None:
     if limit is not None and limit < _LEAST_SPACE:
         raise UsageError(
             f"the limit of address space, {limit / 1e9:.1f} GB, is too low for JAX, which needs "
-            f"{_LEAST_SPACE / 1e9:.0f} GB; raise it: ulimit -v {_LEAST_SPACE // 1000}"
+            f"{_LEAST_SPACE / 1e9:.1f} GB; raise it: ulimit -v {_LEAST_SPACE // 1000}"
         )
 
 
