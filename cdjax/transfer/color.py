@@ -175,8 +175,8 @@ def color_moments(image: Any, mask: Any | None = None) -> Moments:
     Args:
         image: (H, W, 3), uint8 or floating in [0, 1]: an array, or an object that is read by
             regions (`image[rows, columns]`). On a CPU it is read in strips of rows.
-        mask: (H, W), how much each pixel counts: an array, or an object read by regions. None, or
-            0 everywhere: all alike.
+        mask: (H, W), how much each pixel counts: an array, or an object read by regions. All
+            pixels count equally if it is None or 0 everywhere.
     """
     arrays = [each for each in (image, mask) if isinstance(each, jax.Array)]
     if arrays and (is_traced(*arrays) or not runs_on_cpu(*arrays)):

@@ -74,7 +74,8 @@ def encode_style(
         colors_of: an image or a batch like it, whose mean colour and covariance of colours the
             style gets before it is encoded: the content, for `preserve_color="match"` of
             `stylize`. One image serves a whole batch, of styles or of contents.
-        colors_mask: how much each pixel of `colors_of` counts, as `mask`; 0 everywhere: all alike.
+        colors_mask: how much each pixel of `colors_of` counts, as `mask`. If it is 0 everywhere,
+            all count equally.
         dtype: float32 or bfloat16, the networks' compute dtype.
 
     Returns:

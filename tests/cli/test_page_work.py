@@ -69,12 +69,17 @@ def test_the_result_is_that_of_the_command_line(
     assert again.output.exists()
 
 
+def write_layer_and_mask(folder: Path) -> None:
+    """Writes layer.png, and mask.png with all that is painted on it in any colour."""
+    strokes = write_strokes(folder / "layer.png")
+    both = np.maximum(*(read_image(path).pixels for path in strokes))
+    write_image(folder / "mask.png", Picture(both))
+
+
 def test_what_is_painted_is_a_mask_until_the_photograph_changes(
     session: Session, root: Path, pair: Path, weights: Path
 ) -> None:
-    (mask, other) = write_strokes(pair / "layer.png")
-    both = np.maximum(*(read_image(path).pixels for path in (mask, other)))
-    write_image(pair / "mask.png", Picture(both))
+    write_layer_and_mask(pair)
 
     def made() -> bytes:
         painted = paint(session, InterruptGuard(), lambda: load_model(weights), QUIET)
@@ -95,9 +100,7 @@ def test_what_is_painted_is_a_mask_until_the_photograph_changes(
 def test_a_mixture_may_go_where_anything_is_painted(
     session: Session, root: Path, pair: Path, weights: Path
 ) -> None:
-    (mask, other) = write_strokes(pair / "layer.png")
-    both = np.maximum(*(read_image(path).pixels for path in (mask, other)))
-    write_image(pair / "mask.png", Picture(both))
+    write_layer_and_mask(pair)
     write_image(pair / "t.png", random_image(20, 20, seed=4))
     styles = [uploaded(root, name, (pair / name).read_bytes()) for name in ("s.png", "t.png")]
     take_styles(session, styles)
