@@ -74,20 +74,27 @@ def refuse_existing(job: Job, *, json: bool) -> UsageError:
 def make_reported(
     planned: Job, make: Callable[[Job, InterruptGuard], tuple[int, int]], *, json: bool
 ) -> None:
+    """Does what `make_file` does; the result may also go to standard output."""
+    with standard_output([planned], json=json) as (job,):
+        make_file(job, make, json=json)
+
+
+def make_file(
+    job: Job, make: Callable[[Job, InterruptGuard], tuple[int, int]], *, json: bool
+) -> None:
     """Makes the result of a job in an interruptible thread, and prints the outcome if `json`.
 
     `make` returns the width and height of the result; its errors are raised again.
     """
-    with standard_output([planned], json=json) as (job,):
-        began = time.monotonic()
-        try:
-            size = run_interruptibly(partial(make, job))
-        except (ValueError, OSError) as error:
-            if json:
-                print_outcome(Outcome(job, "failed", str(error), time.monotonic() - began))
-            raise
+    began = time.monotonic()
+    try:
+        size = run_interruptibly(partial(make, job))
+    except (ValueError, OSError) as error:
         if json:
-            print_outcome(Outcome(job, "made", None, time.monotonic() - began, size))
+            print_outcome(Outcome(job, "failed", str(error), time.monotonic() - began))
+        raise
+    if json:
+        print_outcome(Outcome(job, "made", None, time.monotonic() - began, size))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdjax.cli.inputs import name_skipped
-from cdjax.cli.outputs import already_exists, is_an_input
+from cdjax.cli.outputs import is_an_input
 from cdjax.cli.parser import (
     BAD_INPUT,
     Once,
@@ -39,26 +38,14 @@ def run(arguments: Sequence[str]) -> int:
     if options.quiet:
         warnings.simplefilter("ignore")
     from cdjax.cli.chosen_model import model_name
-    from cdjax.cli.interrupts import run_interruptibly
-    from cdjax.cli.jobs import Outcome
-    from cdjax.cli.standard import already_there, print_outcome
+    from cdjax.cli.standard import make_file, refuse_existing
 
     job = _job(options)
     if _exists(job.output) and not options.overwrite:
-        if options.json:
-            print_outcome(already_there(job))
-        raise already_exists(job.output)
+        raise refuse_existing(job, json=options.json)
     model_name(options)
     skipped = name_skipped([job.content], quiet=options.quiet)
-    began = time.monotonic()
-    try:
-        size = run_interruptibly(partial(_film, options, job))
-    except (ValueError, OSError) as error:
-        if options.json:
-            print_outcome(Outcome(job, "failed", str(error), time.monotonic() - began))
-        raise
-    if options.json:
-        print_outcome(Outcome(job, "made", None, time.monotonic() - began, size))
+    make_file(job, partial(_film, options), json=options.json)
     return BAD_INPUT if skipped else 0
 
 
