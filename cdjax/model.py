@@ -1,5 +1,6 @@
 """The central value of the library: a model's parameters with their configuration."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from cdjax.networks.spec import Spec, check_strengths
 
 Method = Literal["wct", "adain", "encoder"]
+TRANSFORM_NAMES = ("wct", "ot", "adain")
+"""The transforms of features, which `cdjax.transfer.transforms` defines."""
 Params = dict[str, Any]
 Images = NDArray[np.uint8]
 """Images of one size, (N, H, W, 3), RGB."""
@@ -30,9 +33,11 @@ class ModelConfig:
         strengths: (stage, share of the transform when alpha is 1), from 0 to 1, of stages that make
             less than the whole transform. Deep stages move the layout of a picture, and shallow
             ones its strokes.
+        transforms: (stage, name of the transform) of stages whose transform is not the method.
 
     Raises:
-        ValueError: if the stages are not distinct and deepest first, or a strength is out of range.
+        ValueError: if the stages are not distinct and deepest first, a strength is out of range, or
+            there is no such transform.
     """
 
     method: Method
@@ -41,12 +46,14 @@ class ModelConfig:
     sources: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     teachers: tuple[tuple[int, str], ...] = ()
     strengths: tuple[tuple[int, float], ...] = ()
+    transforms: tuple[tuple[int, str], ...] = ()
 
     def __post_init__(self) -> None:
         stages = [spec.stage for spec in self.specs]
         if not stages or stages != sorted(set(stages), reverse=True):
             raise ValueError(f"stages must be distinct and deepest first, not {stages}")
         check_strengths([strength for _, strength in self.strengths])
+        check_transforms([transform for _, transform in self.transforms])
 
     def teacher_of(self, stage: int) -> str:
         """Name of the network that a stage's features come from."""
@@ -55,6 +62,16 @@ class ModelConfig:
     def strength_of(self, stage: int) -> float:
         """Share of the transform at a stage when alpha is 1."""
         return dict(self.strengths).get(stage, 1.0)
+
+    def transform_of(self, stage: int) -> str:
+        """Name of the transform at a stage, in `cdjax.transfer.transforms.TRANSFORMS`."""
+        return dict(self.transforms).get(stage, self.method)
+
+
+def check_transforms(names: Sequence[str]) -> None:
+    """ValueError if a transform does not exist."""
+    if unknown := [name for name in names if name not in TRANSFORM_NAMES]:
+        raise ValueError(f"no transform {unknown[0]!r}; there are {', '.join(TRANSFORM_NAMES)}")
 
 
 @jax.tree_util.register_dataclass

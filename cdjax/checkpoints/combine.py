@@ -37,5 +37,7 @@ def combine_models(models: Sequence[Model]) -> Model:
     shares = {k: origins[k][1].config.strength_of(k) for k in stages}
     strengths = tuple((k, share) for k, share in shares.items() if share != 1)
     method = models[0].config.method
-    config = ModelConfig(method, specs, ", ".join(names), sources, differing, strengths)
+    moves = {k: origins[k][1].config.transform_of(k) for k in stages}
+    transforms = tuple((k, name) for k, name in moves.items() if name != method)
+    config = ModelConfig(method, specs, ", ".join(names), sources, differing, strengths, transforms)
     return Model(params, config)

@@ -124,7 +124,11 @@ def check_params(params: Any, abstract: Any, *, what: str) -> None:
 
 def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[str, Any]:
     """A configuration as JSON; `embeddings` are the stages that have them."""
-    teachers, strengths = dict(config.teachers), dict(config.strengths)
+    differing: dict[str, dict[int, Any]] = {
+        "teacher": dict(config.teachers),
+        "strength": dict(config.strengths),
+        "transform": dict(config.transforms),
+    }
     return {
         "format": _FORMAT,
         "format_version": FORMAT_VERSION,
@@ -133,8 +137,7 @@ def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[
         "stages": [
             dataclasses.asdict(spec)
             | {"embedding": spec.stage in embeddings}
-            | ({"teacher": teachers[spec.stage]} if spec.stage in teachers else {})
-            | ({"strength": strengths[spec.stage]} if spec.stage in strengths else {})
+            | {key: of[spec.stage] for key, of in differing.items() if spec.stage in of}
             for spec in config.specs
         ],
         "sources": [{"file": name, "sha256": digest} for name, digest in config.sources],
@@ -161,7 +164,8 @@ def config_from_json(metadata: Any) -> tuple[ModelConfig, list[int]]:
     stages = metadata["stages"]
     teachers = tuple((s["stage"], str(s["teacher"])) for s in stages if "teacher" in s)
     strengths = tuple((s["stage"], float(s["strength"])) for s in stages if "strength" in s)
-    more = sources, teachers, strengths
+    transforms = tuple((s["stage"], s["transform"]) for s in stages if "transform" in s)
+    more = sources, teachers, strengths, transforms
     config = ModelConfig(metadata["method"], tuple(specs), str(metadata["teacher"]), *more)
     return config, [s["stage"] for s in metadata["stages"] if s["embedding"]]
 

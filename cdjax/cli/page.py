@@ -314,10 +314,10 @@ def _load(source: str) -> "Model":
 
 def _checked(load: Callable[[str], "Model"], source: str, settings: Settings) -> "Model":
     """The model; ValueError if it does not fit the settings."""
-    from cdjax.transfer.stylize import check_transform
+    from cdjax.transfer.stylize import with_transform
 
     model = load(source)
-    check_transform(model, settings.transform, settings.regularization)
+    with_transform(model, settings.transform, settings.regularization)
     return model
 
 

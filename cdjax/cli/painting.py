@@ -31,7 +31,7 @@ from cdjax.tiling.stylize import encode_style_by_windows, stylize_by_windows
 from cdjax.transfer.masks import fit_mask, joint
 from cdjax.transfer.mixing import mix_styles
 from cdjax.transfer.patches import compile_programs, in_patches
-from cdjax.transfer.stylize import Style, encode_style, stylize
+from cdjax.transfer.stylize import Style, encode_style, stylize, with_transform
 
 Reading = Future[Picture | VipsImage]
 """A picture that is read in another thread."""
@@ -52,8 +52,8 @@ def within_memory(what: str, remedy: str) -> Iterator[None]:
 def compile_for(model: Model, settings: Settings) -> None:
     """Compiles what all pictures need, if there are such programs."""
     if in_patches(model):
-        name = settings.transform or model.config.method
-        compile_programs(model.config, dtype=settings.dtype, name=name)
+        config = with_transform(model, settings.transform).config
+        compile_programs(config, dtype=settings.dtype)
 
 
 def encode(

@@ -127,7 +127,7 @@ def add_picture_options(parser: argparse.ArgumentParser, *, leave_out: Sequence[
 
 def add_transform_option(parser: argparse.ArgumentParser) -> None:
     """Adds the option of the transform."""
-    transform = "how features get the style's statistics (default: the model's method)"
+    transform = "how features get the style's statistics (default: the model's own)"
     parser.add_argument("--transform", choices=["wct", "ot", "adain"], help=transform)
 
 

@@ -15,7 +15,7 @@ from cdjax.io.remote import lexists, path_of
 from cdjax.model import Model
 from cdjax.transfer.color import PreserveColor, check_preserve_color
 from cdjax.transfer.pixels import compute_dtype
-from cdjax.transfer.stylize import check_transform
+from cdjax.transfer.stylize import with_transform
 
 
 class FileOptions(TypedDict, total=False):
@@ -96,7 +96,7 @@ def stylize_file(
 
 def _check(model: Model, settings: Settings) -> None:
     """Raises `ValueError` for settings that do not fit."""
-    check_transform(model, settings.transform, settings.regularization)
+    with_transform(model, settings.transform, settings.regularization)
     check_preserve_color(settings.preserve_color, encoded=False)
     compute_dtype(settings.dtype)
     for name in ("content_size", "style_size", "quality"):

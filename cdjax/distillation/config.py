@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any, Literal, get_args
 
 from cdjax.data.loader import DataConfig
+from cdjax.model import check_transforms
 from cdjax.networks.spec import Spec, check_strengths
 
 TransferMethod = Literal["wct", "adain"]
@@ -113,7 +114,8 @@ class TrainTask:
             and losses are always float32.
         microbatches: number of parts that a batch is cut into, whose gradients are averaged
             (gradient accumulation: the same step with less memory).
-        strengths: of the model, as in `cdjax.model.ModelConfig`.
+        strengths: of the students' transforms, deepest first; all 1 if there are none.
+        transforms: their names, deepest first; all are the method if there are none.
 
     Raises:
         ValueError: if the specs are of different stages.
@@ -127,6 +129,7 @@ class TrainTask:
     dtype: str = "float32"
     microbatches: int = 1
     strengths: tuple[float, ...] = ()
+    transforms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.student.stage != self.teacher.stage:
@@ -221,6 +224,8 @@ class DistillationConfig:
         strengths: of the transform at each stage, deepest first, from 0 to 1; by default those
             of `start.model`, or 1 everywhere. They are a part of the model, and `student_transfer`
             trains with them.
+        transforms: their names at each stage, deepest first; by default those of `start.model`, or
+            the method everywhere. Like the strengths, a part of the model.
         start: how the student is initialised.
         teacher_decoder: phase 1; skipped where the teacher has a decoder.
         student_encoder: phase 2.
@@ -243,6 +248,7 @@ class DistillationConfig:
     styles: Styles = field(default_factory=Styles)
     stages: tuple[int, ...] = (5, 4, 3, 2, 1)
     strengths: tuple[float, ...] = ()
+    transforms: tuple[str, ...] = ()
     start: Start = field(default_factory=Start)
     teacher_decoder: PhaseConfig = field(default_factory=PhaseConfig)
     student_encoder: PhaseConfig = field(default_factory=PhaseConfig)
@@ -261,9 +267,11 @@ class DistillationConfig:
         wrong = [stage for stage in self.stages if not 1 <= stage <= 5]
         if wrong or not self.stages or len(set(self.stages)) < len(self.stages):
             raise ValueError(f"stages must be different numbers from 1 to 5, not {self.stages}")
-        if len(self.strengths) not in (0, len(self.stages)):
-            raise ValueError(f"{len(self.stages)} stages need as many strengths, or none")
+        for name in ("strengths", "transforms"):
+            if len(getattr(self, name)) not in (0, len(self.stages)):
+                raise ValueError(f"{len(self.stages)} stages need as many {name}, or none")
         check_strengths(self.strengths)
+        check_transforms(self.transforms)
         if self.teacher_decoder.whitened:
             raise ValueError("the teacher's decoder cannot be trained with the whitened optimiser")
         self._check_numbers()
@@ -292,8 +300,9 @@ class DistillationConfig:
     def task(self, phase: Phase, students: Sequence[Spec], teacher: Spec) -> TrainTask:
         """The training of networks in a phase."""
         own = self.phase(phase), self.method, self.dtype, self.microbatches
-        strengths = self.strengths if phase == "student_transfer" else ()
-        return TrainTask(phase, tuple(students), teacher, *own, strengths)
+        transfer = phase == "student_transfer"
+        of_stages = (self.strengths, self.transforms) if transfer else ()
+        return TrainTask(phase, tuple(students), teacher, *own, *of_stages)
 
     @property
     def needs_teacher_decoder(self) -> bool:

@@ -118,7 +118,7 @@ def distill(config: DistillationConfig, folder: Path, observer: Observer | None 
         CdjaxError: if the configuration cannot be followed; the message says what to change.
         TrainingError: if a loss is not finite, or checkpoints in the folder are of other settings.
     """
-    config = _with_strengths_of_start(config)
+    config = _with_transforms_of_start(config)
     run = _Run(config, folder, observer or Observer())
     stages = sorted(config.stages, reverse=True)
     unfinished = [k for k in stages if not (folder / f"stage{k}" / "model").is_dir()]
@@ -133,21 +133,28 @@ def distill(config: DistillationConfig, folder: Path, observer: Observer | None 
     made = [run.saved(f"stage{k}/model", partial(_make_stage, run, k)) for k in stages]
     model = combine_models(made) if len(made) > 1 else made[0]
     strengths = tuple(zip(stages, config.strengths, strict=False))
-    model = replace(model, config=replace(model.config, strengths=strengths))
+    transforms = tuple(zip(stages, config.transforms, strict=False))
+    whole = replace(model.config, strengths=strengths, transforms=transforms)
+    model = replace(model, config=whole)
     if config.student_transfer.steps:
         model = run.saved("student_transfer/model", partial(_train_transfer, run, model))
     save_model(folder / "model", model, overwrite=True)
     return model
 
 
-def _with_strengths_of_start(config: DistillationConfig) -> DistillationConfig:
-    """The configuration with the strengths of `start.model`, where it has none of its own."""
-    if config.strengths or config.start.model is None:
+def _with_transforms_of_start(config: DistillationConfig) -> DistillationConfig:
+    """The configuration with transforms and strengths of `start.model`, where it has none."""
+    if config.start.model is None:
         return config
     found = load_model(config.start.model).config
     stages = sorted(config.stages, reverse=True)
     strengths = tuple(found.strength_of(stage) for stage in stages)
-    return config if set(strengths) == {1.0} else replace(config, strengths=strengths)
+    transforms = tuple(dict(found.transforms).get(stage, config.method) for stage in stages)
+    if not config.strengths and set(strengths) != {1.0}:
+        config = replace(config, strengths=strengths)
+    if not config.transforms and set(transforms) != {config.method}:
+        config = replace(config, transforms=transforms)
+    return config
 
 
 def _make_teacher(run: _Run) -> Model:

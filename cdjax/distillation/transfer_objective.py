@@ -70,12 +70,15 @@ def cascade(
     """
     networks = as_model(params)
     strengths = dict(zip(task.students, task.strengths, strict=False))
-
-    def move(features: Array, style: Array, alpha: Array) -> Array:
-        return TRANSFORMS[task.method](moments(features), moments(style), alpha, 0.0)(features)
+    transforms = dict(zip(task.students, task.transforms, strict=False))
 
     def transform(spec: Spec, features: Array) -> Array:
         encoder = networks[f"stage{spec.stage}"]["encoder"]
+        find_map = TRANSFORMS[transforms.get(spec, task.method)]
+
+        def move(features: Array, style: Array, alpha: Array) -> Array:
+            return find_map(moments(features), moments(style), alpha, 0.0)(features)
+
         of_styles = encode_stage(encoder, spec, styles, dtype=task.dtype, training=True)
         return jax.vmap(move)(features, of_styles, stage_alpha(alpha, strengths.get(spec, 1.0)))
 

@@ -7,7 +7,7 @@ from cdjax.errors import ExportError
 from cdjax.export import onnx_networks as networks
 from cdjax.export.graph import Graph
 from cdjax.model import Model
-from cdjax.transfer.stylize import check_transform
+from cdjax.transfer.stylize import with_transform
 
 TOLERANCE = 1e-3
 """The largest difference between a pixel, in [0, 1], of onnxruntime on a CPU and of cdjax."""
@@ -34,11 +34,12 @@ def to_onnx(model: Model, *, transform: str | None = None) -> bytes:
         ExportError: if the transform is another one. ONNX has no decompositions of matrices.
         ValueError: if the model cannot stylise or there is no such transform.
     """
-    name = check_transform(model, transform, 0.0)
-    if name != "adain":
+    model = with_transform(model, transform)
+    used = {model.config.transform_of(spec.stage) for spec in model.config.specs}
+    if used != {"adain"}:
         raise ExportError(
-            f"ONNX has no decompositions of matrices, which {name} needs; write a .stablehlo file, "
-            "or take the transform adain"
+            f"ONNX has no decompositions of matrices, which {', '.join(sorted(used))} needs; write "
+            "a .stablehlo file, or take the transform adain"
         )
     graph, specs = Graph(), model.config.specs
     stride = max(spec.stride for spec in specs)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import export
 
 from cdjax.model import Model
-from cdjax.transfer.stylize import check_transform, stylize
+from cdjax.transfer.stylize import stylize, with_transform
 
 PLATFORMS = ("cpu", "cuda")
 """Where the program runs."""
@@ -26,13 +26,13 @@ def to_stablehlo(model: Model, *, transform: str | None = None) -> bytes:
     Raises:
         ValueError: if the model cannot stylise or there is no such transform.
     """
-    name = check_transform(model, transform, 0.0)
+    model = with_transform(model, transform)
     height, width, *of_style = export.symbolic_shape("height, width, style_height, style_width")
     shapes = ((height, width, 3), (*of_style, 3), ())
     arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
 
     def program(content: jax.Array, style: jax.Array, alpha: jax.Array) -> jax.Array:
-        return stylize(model, content, style, alpha=alpha, transform=name)
+        return stylize(model, content, style, alpha=alpha)
 
     # Statistics are float64; where they are, lengths are 64-bit integers, and so they must be all.
     with jax.enable_x64(True):

@@ -15,7 +15,8 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from numpy.typing import NDArray
 
-from cdjax.model import Model
+from cdjax.model import Model, ModelConfig
+from cdjax.networks.spec import Spec
 from cdjax.progress import OnProgress, Progress, ignore_progress
 from cdjax.tiling.budget import TileConfig, tile_config
 from cdjax.tiling.buffers import Raster, Scratch, in_memory
@@ -31,9 +32,9 @@ from cdjax.transfer.stylize import (
     Style,
     check_model,
     check_style,
-    check_transform,
     nth_style,
     style_regions,
+    with_transform,
 )
 from cdjax.transfer.transforms import Affine
 
@@ -92,14 +93,14 @@ def stylize_by_windows(
         OSError: if a file cannot be written.
         TypeError, ValueError: as for `cdjax.stylize`, or if the memory is too small.
     """
-    name = check_transform(model, transform, regularization)
+    model = with_transform(model, transform, regularization)
     config, source = tile_config(memory, host_memory, dtype), _raster(content, "content")
     masks, style = one_of(mask, masks, style)
     given, regions = styles_of(style, masks), regions_of(masks, opacity, source.shape)
     options: Any = {"dtype": dtype, "memory": memory, "on_progress": on_progress}
     shown = _Content(source, regions, preserve_color == "luminance")
     styles = _encoded(model, given, shown, preserve_color, options)
-    maps = _maps(model, styles, name, alpha, regularization)
+    maps = _maps(model.config, styles, alpha, regularization)
     return _run_stages(model, shown, maps, config, levels, resume, on_progress)
 
 
@@ -241,20 +242,19 @@ def _run_stages(
 
 
 def _maps(
-    model: Model, styles: Sequence[Style], name: str, alpha: float, regularization: float
+    config: ModelConfig, styles: Sequence[Style], alpha: float, regularization: float
 ) -> list[StageMaps]:
     """The maps of all stages."""
     strength = jax.device_put(np.float32(alpha)), jax.device_put(np.float32(regularization))
 
     def maps(
-        share: float, of_styles: tuple[Moments, ...], of_contents: tuple[Moments, ...]
+        spec: Spec, of_styles: tuple[Moments, ...], of_contents: tuple[Moments, ...]
     ) -> tuple[Affine, ...]:
         pairs = zip(of_contents, of_styles, strict=True)
-        return tuple(stage_map(*pair, strength, share, name=name) for pair in pairs)
+        return tuple(stage_map(config, spec, *pair, strength) for pair in pairs)
 
-    shares = [model.config.strength_of(spec.stage) for spec in model.config.specs]
-    stages = zip(shares, zip(*(style.moments for style in styles), strict=True), strict=True)
-    return [partial(maps, share, of_styles) for share, of_styles in stages]
+    of_stages = zip(*(style.moments for style in styles), strict=True)
+    return [partial(maps, *stage) for stage in zip(config.specs, of_stages, strict=True)]
 
 
 def _raster(image: Any, name: str) -> Raster:

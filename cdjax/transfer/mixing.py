@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from cdjax.model import Method, Model
+from cdjax.model import Model, ModelConfig
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.stylize import Style, check_model, check_style
 from cdjax.transfer.transforms import MIXED_COVARIANCES
@@ -20,9 +20,9 @@ def mix_styles(
 ) -> Style:
     """Interpolates between styles (Huang and Belongie 2017, section 7.3).
 
-    Means and, for WCT, square roots of covariances or, for AdaIN, standard deviations are averaged
-    at every stage. A stage then decodes the weighted mean of the features that the styles would
-    give one by one.
+    Means and, for WCT and OT, square roots of covariances or, for AdaIN, standard deviations are
+    averaged at every stage. A stage of WCT or AdaIN then decodes the weighted mean of the features
+    that the styles would give one by one.
 
     Args:
         model: a model of method `"wct"` or `"adain"`, which encoded the styles.
@@ -54,15 +54,15 @@ def mix_styles(
     shares = (shares[shares > 0] / shares.sum()).astype(np.float32)
     if len(taking_part) == 1:
         return taking_part[0]
-    return Style(_mix(model.config.method, taking_part, shares))
+    return Style(_mix(model.config, taking_part, shares))
 
 
-@partial(jax.jit, static_argnames="method")
-def _mix(method: Method, styles: tuple[Style, ...], shares: Array) -> tuple[Moments, ...]:
+@partial(jax.jit, static_argnames="config")
+def _mix(config: ModelConfig, styles: tuple[Style, ...], shares: Array) -> tuple[Moments, ...]:
     mixed = []
-    for parts in zip(*(style.moments for style in styles), strict=True):
+    for spec, *parts in zip(config.specs, *(style.moments for style in styles), strict=True):
         mean = sum(share * part.mean for share, part in zip(shares, parts, strict=True))
-        covariance = MIXED_COVARIANCES[method](parts, shares)
+        covariance = MIXED_COVARIANCES[config.transform_of(spec.stage)](parts, shares)
         # With a count of 2 the covariance equals the scatter.
         mixed.append(Moments(jnp.full((), 2.0, jnp.float32), jnp.asarray(mean), covariance))
     return tuple(mixed)

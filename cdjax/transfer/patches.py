@@ -47,13 +47,13 @@ def in_patches(model: Model, *arguments: Any) -> bool:
     return reflected and not is_traced(model, arguments) and runs_on_cpu(model, arguments)
 
 
-def compile_programs(config: ModelConfig, *, dtype: DTypeLike, name: str) -> None:
-    """Compiles, in parallel, what stylisation by a model with a transform `name` needs.
+def compile_programs(config: ModelConfig, *, dtype: DTypeLike) -> None:
+    """Compiles, in parallel, what stylisation by a model needs.
 
     Without it, the same happens in the first call of `encode_style` and `stylize`.
     """
     with ThreadPoolExecutor(CORES, "cdjax-compile") as pool:
-        _compile([*_encoding(config, dtype), *_decoding(config, dtype, name)], pool)
+        _compile([*_encoding(config, dtype), *_decoding(config, dtype)], pool)
 
 
 def encode_in_patches(
@@ -81,10 +81,9 @@ def stylize_in_patches(
     regions: Regions | None,
     strength: Strength,
     *,
-    name: str,
     dtype: DTypeLike,
 ) -> NDArray[np.float32]:
-    """Stylises an image (H, W, 3) with the transform `name`; arguments as for `stylize`.
+    """Stylises an image (H, W, 3); arguments as for `stylize`.
 
     There is one style, or one for each of the regions' masks.
 
@@ -95,14 +94,13 @@ def stylize_in_patches(
     grid, patches, in_regions = _patches(image, regions, config.specs)
     content = patches
     with ThreadPoolExecutor(CORES, "cdjax-patch") as pool:
-        _compile([*_encoding(config, dtype), *_decoding(config, dtype, name)], pool)
+        _compile([*_encoding(config, dtype), *_decoding(config, dtype)], pool)
         for spec, *of_styles in zip(config.specs, *styles, strict=True):
             params = model.params[f"stage{spec.stage}"]
             features = encode_patches(params["encoder"], spec, patches, grid, pool, dtype=dtype)
             of_contents = _moments(features, in_regions, spec, grid, pool)
-            share = config.strength_of(spec.stage)
             maps = [
-                stage_map(of_content, of_style, strength, share, name=name)
+                stage_map(config, spec, of_content, of_style, strength)
                 for of_content, of_style in zip(of_contents, of_styles, strict=True)
             ]
             features = transform_patches(tuple(maps), features, in_regions, pool)
@@ -112,11 +110,18 @@ def stylize_in_patches(
         return np.clip(grid.joined(patches)[: image.shape[0], : image.shape[1]], 0, 1)
 
 
-@partial(jax.jit, static_argnames="name", compiler_options=dict(EXACT_SOONEST))
 def stage_map(
+    config: ModelConfig, spec: Spec, content: Moments, style: Moments, strength: Strength
+) -> Affine:
+    """The map of a stage of a model."""
+    share, name = config.strength_of(spec.stage), config.transform_of(spec.stage)
+    return _map(content, style, strength, share, name=name)
+
+
+@partial(jax.jit, static_argnames="name", compiler_options=dict(EXACT_SOONEST))
+def _map(
     content: Moments, style: Moments, strength: Strength, share: float, *, name: str
 ) -> Affine:
-    """The map of a stage of a model; `share` is its `ModelConfig.strength_of`."""
     alpha, regularization = strength
     return TRANSFORMS[name](content, style, stage_alpha(alpha, share), regularization)
 
@@ -211,12 +216,12 @@ def _encoding(config: ModelConfig, dtype: DTypeLike) -> list[Callable[[], None]]
     return list(found.values())
 
 
-def _decoding(config: ModelConfig, dtype: DTypeLike, name: str) -> list[Callable[[], None]]:
+def _decoding(config: ModelConfig, dtype: DTypeLike) -> list[Callable[[], None]]:
     """What must be compiled to transform and decode."""
     found: dict[Any, Callable[[], None]] = {}
     for spec in config.specs:
-        maps = partial(_compile_maps, _shape(spec), jnp.dtype(dtype), name)
-        found.setdefault(_shape(spec), maps)
+        maps = _shape(spec), jnp.dtype(dtype), config.transform_of(spec.stage)
+        found.setdefault(maps, partial(_compile_maps, *maps))
         for block in blocks(spec.decoder, dtype).values():
             found.setdefault(block, partial(compile_block, block))
     return list(found.values())
@@ -243,5 +248,5 @@ def _compile_maps(shape: tuple[int, int, int], dtype: jnp.dtype, name: str) -> N
     mean, scatter = np.zeros(channels, np.float32), np.eye(channels, dtype=np.float32)
     moments = Moments(*map(jax.device_put, (np.float32(2), mean, scatter)))
     strength = jax.device_put(np.float32(1)), jax.device_put(np.float32(0))
-    affine = stage_map(moments, moments, strength, 1.0, name=name)
+    affine = _map(moments, moments, strength, 1.0, name=name)
     _apply((affine,), jax.device_put(np.zeros(shape, dtype)), None)

@@ -1,7 +1,7 @@
 """Style transfer of whole images: the jitted cascade."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from cdjax.model import Model, ModelConfig
+from cdjax.model import Model, ModelConfig, check_transforms
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
 from cdjax.transfer.color import PreserveColor, check_preserve_color, in_colors_of, with_chroma_of
@@ -136,7 +136,7 @@ def stylize(
         alpha: strength of the style, from 0 (reconstruction) to 1. A stage's share is alpha times
             the model's `config.strengths`, at most 1, so alphas above 1 can make it stronger.
         transform: `"wct"`, `"adain"` or `"ot"` (linear optimal transport, which keeps more of the
-            structure); by default the model's method.
+            structure) at all stages; by default the model's own, mostly its method.
         regularization: share, from 0, of the mean variance of content and style features that is
             added to the variances of both. It tempers directions in which both vary little.
         mask: where the style is used and statistics count; where it is 0, the content remains.
@@ -153,7 +153,7 @@ def stylize(
     Raises:
         TypeError, ValueError: for a wrong dtype, shape or range, or a style of another model.
     """
-    name = check_transform(model, transform, regularization)
+    model = with_transform(model, transform, regularization)
     pixels, dtype = as_pixels(content, "content"), compute_dtype(dtype)
     masks, style = one_of(mask, masks, style)
     given = styles_of(style, masks)
@@ -164,7 +164,7 @@ def stylize(
     styles = tuple(map(partial(_fitting, model, pixels.shape, dtype), given, colors))
     strength = jnp.asarray(alpha, jnp.float32), jnp.asarray(regularization, jnp.float32)
     run = _stylize_in_patches if in_patches(model, pixels, styles, strength, regions) else _stylize
-    images = run(model, pixels, styles, regions, strength, name=name, dtype=dtype)
+    images = run(model, pixels, styles, regions, strength, dtype=dtype)
     return with_chroma_of(pixels, images) if preserve_color == "luminance" else images
 
 
@@ -185,17 +185,14 @@ def _stylize_in_patches(
     regions: Regions | None,
     strength: tuple[Array, Array],
     *,
-    name: str,
     dtype: jnp.dtype,
 ) -> Array:
     """Does what `_stylize` does, image by image."""
 
     def single(image: np.ndarray[Any, Any], index: int) -> np.ndarray[Any, Any]:
         used = tuple(nth_style(style, index).moments for style in styles)
-        options: Any = {"name": name, "dtype": dtype}
-        return stylize_in_patches(
-            model, image, used, region_of(regions, index), strength, **options
-        )
+        region = region_of(regions, index)
+        return stylize_in_patches(model, image, used, region, strength, dtype=dtype)
 
     images = np.asarray(content)
     if images.ndim == 3:
@@ -268,7 +265,7 @@ def _encode_style(
     return encoded if style.ndim == 4 else jax.tree.map(lambda leaf: leaf[0], encoded)
 
 
-@partial(compiled, settings=EXACT, static_argnames=("name", "dtype"))
+@partial(compiled, settings=EXACT, static_argnames="dtype")
 def _stylize(
     model: Model,
     content: Pixels,
@@ -276,10 +273,9 @@ def _stylize(
     regions: Regions | None,
     strength: tuple[Array, Array],
     *,
-    name: str,
     dtype: jnp.dtype,
 ) -> Array:
-    specs = model.config.specs
+    config, specs = model.config, model.config.specs
     height, width = content.shape[-3:-1]
     of_styles = zip(*(style.moments for style in styles), strict=True)
     style_moments = dict(zip(specs, of_styles, strict=True))
@@ -287,10 +283,11 @@ def _stylize(
     start, regions = pad(_batch(content), specs), padded(regions, specs)
 
     def transform(spec: Spec, features: Array) -> Array:
-        share = stage_alpha(alpha, model.config.strength_of(spec.stage))
+        share = stage_alpha(alpha, config.strength_of(spec.stage))
+        move = TRANSFORMS[config.transform_of(spec.stage)]
         weights = weights_at(regions, spec.stride)
         maps = [
-            TRANSFORMS[name](of_content, of_style, share, regularization)
+            move(of_content, of_style, share, regularization)
             for of_content, of_style in zip(
                 region_moments(features, weights), style_moments[spec], strict=True
             )
@@ -318,16 +315,23 @@ def check_model(model: Model) -> None:
         )
 
 
-def check_transform(model: Model, name: str | None, regularization: ArrayLike) -> str:
-    """The name of a transform, by default the model's method; ValueError if it does not fit."""
+def with_transform(model: Model, name: str | None, regularization: ArrayLike = 0.0) -> Model:
+    """The model with the named transform at all stages, by default with its own.
+
+    Raises:
+        ValueError: if there is no such transform, or it does not fit the regularization.
+    """
     check_model(model)
-    name = name or model.config.method
-    if name not in TRANSFORMS:
-        raise ValueError(f"no transform {name!r}; there are {', '.join(TRANSFORMS)}")
+    if name is not None:
+        check_transforms([name])
+        stages = [] if name == model.config.method else [spec.stage for spec in model.config.specs]
+        transforms = tuple((stage, name) for stage in stages)
+        model = replace(model, config=replace(model.config, transforms=transforms))
+    used = {model.config.transform_of(spec.stage) for spec in model.config.specs}
     traced = isinstance(regularization, jax.core.Tracer)
-    if name == "adain" and not traced and np.any(regularization):
+    if used == {"adain"} and not traced and np.any(regularization):
         raise ValueError("adain has no regularization; choose the transform wct or ot")
-    return name
+    return model
 
 
 def check_style(config: ModelConfig, style: Style, shape: tuple[int, ...]) -> None:

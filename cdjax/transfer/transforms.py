@@ -256,13 +256,14 @@ def mixed_deviations(styles: Sequence[Moments], shares: Array) -> Array:
 
 
 TRANSFORMS: Mapping[str, Transform] = {"wct": wct, "ot": ot, "adain": adain}
-"""Transforms by name. A model's method is the name of the transform for which it was trained."""
+"""Transforms by name. A model's method is the name of that for which most stages were trained."""
 
 MIXED_COVARIANCES: Mapping[str, Callable[[Sequence[Moments], Array], Array]] = {
     "wct": mixed_roots,
+    "ot": mixed_roots,
     "adain": mixed_deviations,
 }
-"""By the name of the method: from moments of several styles and their shares, which sum to 1, to
+"""By the name of the transform: from moments of several styles and their shares, which sum to 1, to
 the covariance with which the transform interpolates between them."""
 
 

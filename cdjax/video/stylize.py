@@ -30,7 +30,7 @@ from cdjax.transfer.regions import (
 )
 from cdjax.transfer.stages import run_cascade
 from cdjax.transfer.statistics import Moments
-from cdjax.transfer.stylize import Style, check_style, check_transform, encode_style
+from cdjax.transfer.stylize import Style, check_style, encode_style, with_transform
 from cdjax.transfer.transforms import TRANSFORMS, stage_alpha
 from cdjax.video.smoothing import FrameState, initial_state, smoothed_frame, smoothed_moments
 
@@ -116,7 +116,7 @@ def frames_and_states(
     Every frame comes with its mask, or None. With the state behind a frame as `state`, the frames
     that follow have the same results, bit for bit, as in one go.
     """
-    name = check_transform(model, settings.transform, settings.regularization)
+    model = with_transform(model, settings.transform, settings.regularization)
     if settings.smoothing < 1:
         raise ValueError(f"smoothing is over at least 1 frame, not {settings.smoothing}")
     dtype = compute_dtype(settings.dtype)
@@ -143,7 +143,7 @@ def frames_and_states(
             raise ValueError(f"all frames must be {expected} like the first, not {pixels.shape}")
         shown = pixels, regions
         result, state = _stylize_frame(
-            model, shown, state, style, numbers, name=name, dtype=dtype, luminance=luminance
+            model, shown, state, style, numbers, dtype=dtype, luminance=luminance
         )
         # The next frame is computed while this one is in use.
         if waiting is not None:
@@ -153,7 +153,7 @@ def frames_and_states(
         yield np.asarray(waiting[0]), waiting[1]
 
 
-@partial(compiled, settings=EXACT, static_argnames=("name", "dtype", "luminance"))
+@partial(compiled, settings=EXACT, static_argnames=("dtype", "luminance"))
 def _stylize_frame(
     model: Model,
     shown: tuple[Pixels, Regions | None],
@@ -161,12 +161,12 @@ def _stylize_frame(
     style: Style,
     numbers: tuple[Array, ...],
     *,
-    name: str,
     dtype: jnp.dtype,
     luminance: bool,
 ) -> tuple[Array, FrameState]:
     """The frame with its mask, stylised, uint8, and the state behind it."""
-    specs, (alpha, regularization, smoothing) = model.config.specs, numbers
+    config, specs = model.config, model.config.specs
+    alpha, regularization, smoothing = numbers
     frame, regions = shown
     inside = padded(regions, specs)
     state, weight = smoothed_frame(to_float(frame), state, smoothing)
@@ -175,11 +175,12 @@ def _stylize_frame(
     found: dict[Spec, Moments] = {}
 
     def transform(spec: Spec, features: Array) -> Array:
-        share = stage_alpha(alpha, model.config.strength_of(spec.stage))
+        share = stage_alpha(alpha, config.strength_of(spec.stage))
         weights = weights_at(inside, spec.stride)
         new = jax.tree.map(lambda leaf: leaf[0], region_moments(features, weights)[0])
         found[spec] = smoothed_moments(new, before[spec], weight)
-        moved = TRANSFORMS[name](found[spec], of_style[spec], share, regularization)
+        move = TRANSFORMS[config.transform_of(spec.stage)]
+        moved = move(found[spec], of_style[spec], share, regularization)
         return map_regions(features, [moved], weights)
 
     images = pad(state.content[None], specs)

@@ -88,6 +88,15 @@ def _wct(content: Tensor, style: Statistics) -> Tensor:
     return target.reshape(content.shape).to(content.dtype)
 
 
+def _ot(content: Tensor, style: Statistics) -> Tensor:
+    flat, _, covariance = _centred(content)
+    colouring, mean = style
+    root, whitening = _power(covariance, 0.5), _power(covariance, -0.5)
+    between = _power(root @ colouring @ colouring @ root, 0.5)
+    target = whitening @ (between @ (whitening @ flat)) + mean
+    return target.reshape(content.shape).to(content.dtype)
+
+
 _variance_and_mean = partial(torch.var_mean, dim=(2, 3), keepdim=True)
 
 
@@ -97,7 +106,11 @@ def _adain(content: Tensor, style: Statistics) -> Tensor:
     return (content - mean) * scale + new_mean
 
 
-_METHODS: dict[str, Any] = {"wct": (_wct_style, _wct), "adain": (_variance_and_mean, _adain)}
+_TRANSFORMS: dict[str, Any] = {
+    "wct": (_wct_style, _wct),
+    "ot": (_wct_style, _ot),
+    "adain": (_variance_and_mean, _adain),
+}
 
 
 def _prepared(task: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any]:
@@ -145,11 +158,11 @@ def stylization(
     """Two functions: one encodes a style, the other stylises a content with what that returns.
 
     Both take (H, W, 3) uint8; the picture is (H, W, 3) float32. Contents of any size are padded and
-    cropped as cdjax does it. The task also has `method`, `"wct"` or `"adain"`, and `strengths`, the
-    share of the transform at every stage, deepest first.
+    cropped as cdjax does it. The task also has `transforms`, their names at every stage, deepest
+    first, and `strengths`, their shares.
     """
     networks, dtype, memory_format = _prepared(task)
-    device, (encode_style, transform) = task["device"], _METHODS[task["method"]]
+    device, transforms = task["device"], [_TRANSFORMS[name] for name in task["transforms"]]
     stages = [
         [networks[f"{stage}/{name}"].to(dtype).eval() for name in ("encoder", "decoder")]
         for stage in sorted({name.split("/")[0] for name in networks}, reverse=True)
@@ -167,12 +180,15 @@ def stylization(
     @torch.inference_mode()
     def encode(pixels: NDArray[np.uint8]) -> list[Statistics]:
         image = padded(pixels)
-        return [encode_style(encoder(image)) for encoder, _ in stages]
+        return [
+            of(encoder(image)) for (encoder, _), (of, _) in zip(stages, transforms, strict=True)
+        ]
 
     @torch.inference_mode()
     def stylize(pixels: NDArray[np.uint8], style: list[Statistics]) -> NDArray[np.float32]:
         image, (height, width) = padded(pixels), pixels.shape[:2]
-        for (encoder, decoder), of, share in zip(stages, style, task["strengths"], strict=True):
+        of_stages = zip(stages, transforms, style, task["strengths"], strict=True)
+        for (encoder, decoder), (_, transform), of, share in of_stages:
             features = encoder(image)
             changed = transform(features, of)
             changed = changed if share == 1 else features.lerp(changed, share)

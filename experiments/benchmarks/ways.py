@@ -55,13 +55,13 @@ def chosen_model(options: argparse.Namespace, folder: Path) -> tuple[str, Model,
         raise ValueError("the model must have decoders and reflection padding")
     save_model(folder / "model", model)
     write_torch_weights(weights, model.params)
-    strengths = [config.strength_of(spec.stage) for spec in config.specs]
+    stages = [spec.stage for spec in config.specs]
     task: dict[str, Any] = {"load": "stylizer", "model": str(folder / "model")}
     task |= {
         "weights": str(weights),
-        "method": config.method,
+        "transforms": [config.transform_of(stage) for stage in stages],
         "dtype": options.dtype,
-        "strengths": strengths,
+        "strengths": [config.strength_of(stage) for stage in stages],
     }
     return name, model, task
 

@@ -58,6 +58,15 @@ def test_stages_keep_their_strengths() -> None:
     assert combine_models([one, model_of("vgg", DEEP, SHALLOW, seed=2)]).config.strengths == ()
 
 
+def test_stages_keep_their_transforms() -> None:
+    one, two = model_of("vgg", DEEP, SHALLOW, seed=1), model_of("vgg", DEEP, seed=2)
+    one = dataclasses.replace(
+        one, config=dataclasses.replace(one.config, transforms=((2, "adain"), (1, "ot")))
+    )
+    assert combine_models([one, two]).config.transforms == ((1, "ot"),)
+    assert combine_models([two, one]).config.transforms == ((2, "adain"), (1, "ot"))
+
+
 def test_one_teacher_is_named_once() -> None:
     one, two = model_of("vgg", DEEP, seed=1), model_of("vgg", SHALLOW, seed=2)
     config = combine_models([two, one]).config

@@ -34,8 +34,17 @@ from tests.models import same
         random_model(method="encoder", specs=(student(3),)),
         random_model(method="adain", specs=(Spec(4, (3, 4, 5, 6), (2, 2, 3, 3, 3)),)),
         random_model(strengths=((2, 0.3),)),
+        random_model(transforms=((1, "ot"),)),
     ],
-    ids=["some embeddings", "all embeddings", "no embeddings", "encoder", "adain", "strengths"],
+    ids=[
+        "some embeddings",
+        "all embeddings",
+        "no embeddings",
+        "encoder",
+        "adain",
+        "strengths",
+        "transforms",
+    ],
 )
 def test_a_model_comes_back_bit_for_bit(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "model"

@@ -76,7 +76,8 @@ def test_alphas_cover_the_range_and_are_a_function_of_the_step() -> None:
 def test_the_cascade_makes_the_pictures_of_stylize(method: TransferMethod) -> None:
     work = task(method)
     strengths = tuple(0.6 + 0.2 * i for i in range(len(work.students)))
-    work = replace(work, strengths=strengths)
+    transforms = (*[method] * (len(work.students) - 1), "ot")
+    work = replace(work, strengths=strengths, transforms=transforms)
     params, _ = networks(work)
     unit = jnp.asarray(PAIRS, jnp.float32) / 255
     alpha = jnp.asarray([0.0, 0.4, 0.7, 1.0])
@@ -85,7 +86,8 @@ def test_the_cascade_makes_the_pictures_of_stylize(method: TransferMethod) -> No
     )
     model = models.random_model(work.students, method=method, seed=4)
     pairs = tuple((s.stage, x) for s, x in zip(work.students, strengths, strict=True))
-    model = replace(model, config=replace(model.config, strengths=pairs))
+    of_stages = {"strengths": pairs, "transforms": ((work.students[-1].stage, "ot"),)}
+    model = replace(model, config=replace(model.config, **of_stages))
     for i in range(len(PAIRS)):
         expected = stylize(model, PAIRS[i, 0], PAIRS[i, 1], alpha=alpha[i])
         np.testing.assert_allclose(made[i], expected, atol=2e-3)
@@ -192,6 +194,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> DistillationConfig:
         stages=(2, 1),
         start=Start(model=str(folder / "start"), images=4, crop=16),
         strengths=(0.5, 1.0),
+        transforms=("wct", "ot"),
         student_transfer=PhaseConfig(4, WEIGHTS, 1e-3, whitened=True),
         save_every=2,
         pictures_every=4,
@@ -213,8 +216,11 @@ def test_a_distillation_ends_with_it_and_goes_on_after_a_stop(
                 network["conv1_1"]["kernel"], whole.params[stage][part]["conv1_1"]["kernel"]
             )
     assert whole.config.specs == first.config.specs
-    assert load_model(tmp_path / "whole/model").config.strengths == ((2, 0.5), (1, 1.0))
+    found = load_model(tmp_path / "whole/model").config
+    assert found.strengths == ((2, 0.5), (1, 1.0))
+    assert found.transforms == ((2, "wct"), (1, "ot"))
     begun = replace(config.start, model=str(tmp_path / "whole/model"))
-    untrained = replace(config, strengths=(), start=begun, student_transfer=PhaseConfig())
+    untrained = replace(config, strengths=(), transforms=(), start=begun, student_transfer=PhaseConfig())
     inherited = distill(untrained, tmp_path / "inherited").config
     assert inherited.strengths == whole.config.strengths, "those of the model to start from"
+    assert inherited.transforms == whole.config.transforms

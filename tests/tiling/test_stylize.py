@@ -73,9 +73,9 @@ def test_colours_by_windows_equal_those_of_the_whole_image(
     np.testing.assert_array_equal(levels, np.rint(exact * 255))
 
 
-def test_a_models_strengths_by_windows_equal_those_of_the_whole_image(style: Style) -> None:
-    tempered = dataclasses.replace(MODEL.config, strengths=((3, 0.3), (1, 0.9)))
-    model = dataclasses.replace(MODEL, config=tempered)
+def test_strengths_and_transforms_of_stages_by_windows_equal_the_whole_image(style: Style) -> None:
+    of_stages: Any = {"strengths": ((3, 0.3), (1, 0.9)), "transforms": ((3, "adain"), (1, "ot"))}
+    model = dataclasses.replace(MODEL, config=dataclasses.replace(MODEL.config, **of_stages))
     exact = np.asarray(stylize(model, CONTENT, style, alpha=0.7))
     result = stylize_by_windows(model, CONTENT, style, alpha=0.7, memory=SMALL)
     np.testing.assert_array_equal(result, exact)

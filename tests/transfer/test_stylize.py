@@ -1,7 +1,9 @@
 """`stylize` and `encode_style` as their callers see them."""
 
 import dataclasses
+import itertools
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -176,6 +178,25 @@ def test_strengths_are_shares_of_alpha_by_stage(shallow: Model, plain: jax.Array
     assert np.abs(last_alone - first_alone).max() > 0.01
     with pytest.raises(ValueError, match="from 0 to 1"):
         of(*[1.5] * stages, alpha=1)
+
+
+def test_transforms_by_stage(shallow: Model, plain: jax.Array) -> None:
+    stages = [spec.stage for spec in shallow.config.specs]
+
+    def of(*names: str, **options: Any) -> jax.Array:
+        pairs = tuple(zip(stages, names, strict=True))
+        config = dataclasses.replace(shallow.config, method="adain", transforms=pairs)
+        return stylize(dataclasses.replace(shallow, config=config), CONTENT, STYLE, **options)
+
+    np.testing.assert_array_equal(of(*["wct"] * len(stages)), plain)
+    mixed = ["adain"] * (len(stages) - 1) + ["ot"]
+    of_each = [of(*mixed), of(*mixed, transform="ot"), of(*mixed, transform="adain")]
+    for one, other in itertools.combinations([*of_each, plain], 2):
+        assert np.abs(one - other).max() > 0.005
+    np.testing.assert_array_equal(of_each[1], stylize(shallow, CONTENT, STYLE, transform="ot"))
+    assert np.abs(of(*mixed, regularization=0.5) - of_each[0]).max() > 0.005, "OT has one"
+    with pytest.raises(ValueError, match="no transform 'gram'; there are wct, ot, adain"):
+        of(*["gram"] * len(stages))
 
 
 def test_another_transform_than_the_models_method(shallow: Model, plain: jax.Array) -> None:
