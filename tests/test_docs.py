@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,17 +62,17 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         exec(compile(code, str(page), "exec"), names)
 
 
-def commands(page: Path, folder: Path) -> list[list[str]]:
-    """Every command of the page's shell blocks, as the shell expands it, and of its sentences."""
+def run_dry(codes: Iterable[str], folder: Path, *arguments: str) -> list[str]:
+    """The commands of shell scripts as the shell expands them; none of them runs."""
     log = folder / "log"
     log.touch()
     for tool in TOOLS:
         stub = folder / tool
         stub.write_text(f"#!/bin/bash\nprintf '%s\\n' \"{tool} ${{*@Q}}\" >> {log}\n")
         stub.chmod(0o755)
-    for code in blocks(page, "sh"):
+    for code in codes:
         done = subprocess.run(
-            ["/bin/bash", "-c", code],
+            ["/bin/bash", "-c", code, "bash", *arguments],
             env={"PATH": str(folder)},
             cwd=folder,
             capture_output=True,
@@ -79,7 +80,12 @@ def commands(page: Path, folder: Path) -> list[list[str]]:
             check=True,
         )
         assert not done.stderr, code
-    lines = log.read_text().splitlines()
+    return log.read_text().splitlines()
+
+
+def commands(page: Path, folder: Path) -> list[list[str]]:
+    """Every command of the page's shell blocks and sentences."""
+    lines = run_dry(blocks(page, "sh"), folder)
     for span in re.findall(r"`([^`]+)`", FENCE.sub("", page.read_text())):
         whole = span.startswith("cdjax ") and re.search(" (-o|--teacher) ", " ".join(span.split()))
         if whole or span.startswith("python -m experiments."):
@@ -132,6 +138,27 @@ def parse(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 def test_commands_parse(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in commands(page, tmp_path):
         parse(command, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["wct-16x", "adain-16x"])
+def test_the_recipe_of_a_bundled_model_leads_to_its_configuration(
+    name: str, tmp_path: Path
+) -> None:
+    script = (ROOT / f"experiments/recipes/{name}.sh").read_text()
+    lines = map(shlex.split, run_dry([script], tmp_path, "photos", "paintings", "runs"))
+    trainings = [line[2:] for line in lines if line[:2] == ["cdjax", "distill"]]
+    made = {None, "runs/adain-begun"}
+    for command in map(parse_distillation, trainings):
+        assert command.recipe.data.source == "photos"
+        assert command.recipe.start.model in made
+        made.add(f"{command.output}/model")
+    last, config = command.recipe, cdjax.load_model(name).config
+    assert f'load_model(runs / "{command.output.name}/model")' in script
+    assert last.method == config.method
+    assert sorted(last.stages, reverse=True) == [spec.stage for spec in config.specs]
+    if last.transforms:
+        assert [config.transform_of(spec.stage) for spec in config.specs] == list(last.transforms)
+    assert f'"{name}.npz"' in script
 
 
 @pytest.mark.usefixtures("dry")

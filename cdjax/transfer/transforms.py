@@ -3,8 +3,8 @@
 Whitening and colouring (WCT; paper, section 3.1; Li et al. 2017), linear optimal transport (OT; Lu
 et al. 2019) and AdaIN (Huang and Belongie 2017) are all `(features - centre) @ matrix + offset`. A
 new transform is a function like `wct` and an entry in `TRANSFORMS`; whole images, windows and
-several hosts then use it. The command line lists its name in `cdjax/cli/parser.py`, which imports
-no JAX.
+several hosts then use it. Its name is also in `TRANSFORM_NAMES`, and the command line lists it in
+`cdjax/cli/parser.py`, which imports no JAX.
 """
 
 from collections.abc import Callable, Mapping, Sequence

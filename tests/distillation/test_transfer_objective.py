@@ -220,7 +220,9 @@ def test_a_distillation_ends_with_it_and_goes_on_after_a_stop(
     assert found.strengths == ((2, 0.5), (1, 1.0))
     assert found.transforms == ((2, "wct"), (1, "ot"))
     begun = replace(config.start, model=str(tmp_path / "whole/model"))
-    untrained = replace(config, strengths=(), transforms=(), start=begun, student_transfer=PhaseConfig())
+    untrained = replace(
+        config, strengths=(), transforms=(), start=begun, student_transfer=PhaseConfig()
+    )
     inherited = distill(untrained, tmp_path / "inherited").config
     assert inherited.strengths == whole.config.strengths, "those of the model to start from"
     assert inherited.transforms == whole.config.transforms

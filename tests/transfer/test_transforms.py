@@ -1,5 +1,6 @@
 """Statistics and the affine maps made of them."""
 
+import argparse
 import re
 from dataclasses import replace
 from functools import partial
@@ -11,8 +12,10 @@ import pytest
 import scipy.linalg
 from numpy.typing import NDArray
 
+from cdjax.cli.parser import add_transform_option
+from cdjax.model import TRANSFORM_NAMES
 from cdjax.transfer.statistics import Moments, moments
-from cdjax.transfer.transforms import Transform, adain, ot, wct
+from cdjax.transfer.transforms import TRANSFORMS, Transform, adain, ot, wct
 
 
 def features(*shape: int, seed: int = 0) -> NDArray[np.float32]:
@@ -207,3 +210,10 @@ def test_eigenvalues_of_a_batch_are_not_found_at_once() -> None:
     found = re.findall(r":f64\[([\d,]*)\].* = eigh", str(jax.make_jaxpr(wct)(batch, batch)))
     assert found
     assert {shape.count(",") for shape in found} == {1}
+
+
+def test_every_transform_has_one_name_everywhere() -> None:
+    parser = argparse.ArgumentParser()
+    add_transform_option(parser)
+    (option,) = (action for action in parser._actions if action.dest == "transform")
+    assert list(option.choices or ()) == list(TRANSFORM_NAMES) == list(TRANSFORMS)
