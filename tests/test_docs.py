@@ -25,7 +25,7 @@ from tests.models import random_image
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TOOLS = ("cdjax", "python", "pip", "pytest", "ruff", "mypy", "mkdocs", "mkdir", "cp")
+TOOLS = ("cdjax", "sh", "python", "pip", "pytest", "ruff", "mypy", "mkdocs", "mkdir", "cp")
 """Programs that the pages call; each is replaced by one that only writes down its arguments."""
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
