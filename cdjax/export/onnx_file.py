@@ -10,8 +10,8 @@ from cdjax.model import Model
 from cdjax.transfer.stylize import check_transform
 
 TOLERANCE = 1e-3
-"""The largest difference between a pixel, in [0, 1], of onnxruntime on a CPU and of cdjax. WCT and
-OT enlarge rounding errors, so where a picture hardly varies theirs may be larger."""
+"""The largest difference between a pixel, in [0, 1], of onnxruntime on a CPU and of cdjax by AdaIN.
+WCT and OT enlarge rounding errors: theirs is as small in most photographs, but may be larger."""
 
 _ABOUT = """\
 Style transfer. Inputs: content (N, H, W, 3) and style (1 or N, h, w, 3), float32, RGB in [0, 1], \
@@ -24,8 +24,8 @@ def to_onnx(model: Model, *, transform: str | None = None) -> bytes:
 
     Its inputs are `content` (N, H, W, 3) and `style` (1 or N, h, w, 3), float32, RGB in [0, 1], and
     `alpha`, a float32 scalar; its output `result` is float32 in [0, 1], of the content's shape. All
-    lengths but the last may differ from call to call. Pixels differ from those of cdjax by about
-    `TOLERANCE` at most.
+    lengths but the last may differ from call to call. For how far pixels differ from those of
+    cdjax, see `TOLERANCE`.
 
     Args:
         model: any model that stylises.
