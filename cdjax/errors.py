@@ -41,10 +41,6 @@ class PickleFileError(CdjaxError):
     """A pickle that is damaged or holds more than arrays."""
 
 
-class ExportError(CdjaxError):
-    """A model that a format of other runtimes cannot hold."""
-
-
 class DownloadError(CdjaxError):
     """A file that could not be downloaded, or whose content is not the expected one."""
 

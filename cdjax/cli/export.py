@@ -17,8 +17,8 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     parser = Parser(
         prog="cdjax export",
-        description="Write a model as one file that other runtimes run: ONNX (AdaIN only), or "
-        "StableHLO for jax.export on CPUs and NVIDIA GPUs. Pictures may have any size.",
+        description="Write a model as one file that other runtimes run: ONNX, or StableHLO for "
+        "jax.export on CPUs and NVIDIA GPUs. Pictures may have any size.",
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="a name (see cdjax models), a checkpoint or a file")

@@ -7,14 +7,13 @@ from cdjax.model import Params
 from cdjax.networks.encoder import fold_colour
 from cdjax.networks.spec import Conv, Spec
 from cdjax.ops.padding import Padding
-from cdjax.transfer.statistics import ADAIN_EPSILON
 
-_SPATIAL = (2, 3)
+SPATIAL = (2, 3)
 
 
 def lengths(graph: Graph, images: str) -> list[str]:
     """Height and width of images, each (1,) int64."""
-    return [graph.add("Shape", images, start=axis, end=axis + 1) for axis in _SPATIAL]
+    return [graph.add("Shape", images, start=axis, end=axis + 1) for axis in SPATIAL]
 
 
 def pad(graph: Graph, images: str, stride: int) -> str:
@@ -25,7 +24,7 @@ def pad(graph: Graph, images: str, stride: int) -> str:
     """
     zero, one, two = (graph.constant(number) for number in (0, 1, 2))
     step = graph.constant([stride])
-    for axis, length in zip(_SPATIAL, lengths(graph, images), strict=True):
+    for axis, length in zip(SPATIAL, lengths(graph, images), strict=True):
         rounded = graph.add("Add", length, graph.constant([stride - 1]))
         positions = graph.add("Max", graph.add("Div", rounded, step), two)
         end = graph.add("Squeeze", graph.add("Mul", positions, step))
@@ -39,7 +38,7 @@ def pad(graph: Graph, images: str, stride: int) -> str:
 def crop(graph: Graph, images: str, height: str, width: str) -> str:
     """The upper left part of images."""
     ends = graph.add("Concat", height, width, axis=0)
-    return graph.add("Slice", images, graph.constant([0, 0]), ends, graph.constant([*_SPATIAL]))
+    return graph.add("Slice", images, graph.constant([0, 0]), ends, graph.constant([*SPATIAL]))
 
 
 def encode(graph: Graph, params: Params, spec: Spec, images: str) -> str:
@@ -84,29 +83,3 @@ def _weighted(graph: Graph, layer: Params, features: str) -> str:
     kernel = np.asarray(layer["kernel"], np.float32).transpose(3, 2, 0, 1)
     bias = graph.constant(np.asarray(layer["bias"], np.float32))
     return graph.add("Conv", features, graph.constant(kernel), bias)
-
-
-def adain(graph: Graph, content: str, style: str, share: str) -> str:
-    """Content features with a share of AdaIN, as `cdjax.transfer.transforms.adain`."""
-    mean, apart, deviation = _statistics(graph, content)
-    style_mean, _, style_deviation = _statistics(graph, style)
-    left = graph.add("Sub", graph.constant(1.0), share)
-
-    def blend(new: str, old: str) -> str:
-        return graph.add("Add", graph.add("Mul", share, new), graph.add("Mul", left, old))
-
-    scale = blend(graph.add("Div", style_deviation, deviation), graph.constant(1.0))
-    return graph.add("Add", graph.add("Mul", apart, scale), blend(style_mean, mean))
-
-
-def _statistics(graph: Graph, features: str) -> tuple[str, str, str]:
-    """Means of the channels, distances to them, and standard deviations as AdaIN defines them."""
-    axes = graph.constant([*_SPATIAL])
-    mean = graph.add("ReduceMean", features, axes)
-    apart = graph.add("Sub", features, mean)
-    squares = graph.add("ReduceSum", graph.add("Mul", apart, apart), axes)
-    height, width = lengths(graph, features)
-    count = graph.add("Sub", graph.add("Mul", height, width), graph.constant([1]))
-    variance = graph.add("Div", squares, graph.add("Cast", count, to=1))  # To float32.
-    epsilon = graph.constant(ADAIN_EPSILON)
-    return mean, apart, graph.add("Sqrt", graph.add("Add", variance, epsilon))

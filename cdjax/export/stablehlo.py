@@ -21,7 +21,7 @@ def to_stablehlo(model: Model, *, transform: str | None = None) -> bytes:
 
     Args:
         model: any model that stylises; the program contains its parameters.
-        transform: as for `cdjax.stylize`; by default the model's method.
+        transform: as for `cdjax.stylize`; by default the model's own.
 
     Raises:
         ValueError: if the model cannot stylise or there is no such transform.

@@ -18,13 +18,17 @@ from jax import Array, lax
 from cdjax.ops.matmul import product
 from cdjax.transfer.statistics import ADAIN_EPSILON, Moments, channel_statistics
 
-_RELATIVE_FLOOR = 5e-7
+RELATIVE_FLOOR = 5e-7
 """Eigenvalues below this fraction of the largest are float32 rounding errors of the scatter, not
 variance. They occur where there are fewer pixels than channels."""
 
-_RELATIVE_NOISE = 1e-12
-"""Variances below this fraction of the squared mean are rounding errors too, as of a constant
-image."""
+RELATIVE_NOISE = 3e-8
+"""Variances below this fraction of the squared mean are rounding errors in an image of one colour:
+a stage before has decoded it, and 1e-8 has been seen there. Whitening would make them contrast."""
+
+LOW_CONTRAST = 1e-3
+"""An image is of one colour, but for such errors or little else, if its largest variance is below
+this fraction of the squared mean. Photographs have at least 0.01 at every stage."""
 
 
 @jax.tree_util.register_dataclass
@@ -72,13 +76,13 @@ def _roots_of(statistics: Moments, shift: Scalar = 0.0) -> tuple[Array, Array]:
 
     `shift`, (...), is added to all variances before.
     """
-    noise = _RELATIVE_NOISE * jnp.sum(statistics.mean**2, axis=-1)
-    return _roots(statistics.covariance, noise, jnp.asarray(shift, noise.dtype))
+    size = jnp.sum(statistics.mean**2, axis=-1)
+    return _roots(statistics.covariance, size, jnp.asarray(shift, size.dtype))
 
 
 @jax.custom_jvp
-def _roots(covariance: Array, noise: Array, shift: Array) -> tuple[Array, Array]:
-    root, inverse, *_ = _roots_and_spectrum(covariance, noise, shift)
+def _roots(covariance: Array, size: Array, shift: Array) -> tuple[Array, Array]:
+    root, inverse, *_ = _roots_and_spectrum(covariance, size, shift)
     return root, inverse
 
 
@@ -97,14 +101,16 @@ def _spectrum(covariance: Array) -> tuple[Array, Array]:
     return values, vectors
 
 
-def _roots_and_spectrum(covariance: Array, noise: Array, shift: Array) -> tuple[Array, ...]:
+def _roots_and_spectrum(covariance: Array, size: Array, shift: Array) -> tuple[Array, ...]:
     values, vectors = _spectrum(covariance)
     # A multiple of the identity moves the eigenvalues alone. The eigenvectors take the shape of
     # `shift`'s batch, because products of other shapes have other last bits, and windows differ
     # from whole images in these shapes.
     values = values + shift[..., None]
     vectors = jnp.broadcast_to(vectors, (*values.shape, values.shape[-1]))
-    kept = values > jnp.maximum(_RELATIVE_FLOOR * values[..., -1], noise)[..., None]
+    largest = values[..., -1]
+    noise = jnp.where(largest < LOW_CONTRAST * size, RELATIVE_NOISE * size, 0)
+    kept = values > jnp.maximum(RELATIVE_FLOOR * largest, noise)[..., None]
     scale = jnp.sqrt(jnp.where(kept, values, 0))
     inverse_scale = jnp.where(kept, 1 / jnp.where(kept, scale, 1), 0)
 
@@ -207,7 +213,7 @@ def _polar_parts(matrix: Array) -> tuple[Array, Array, Array, Array]:
     # In float64, so that U is the same in every program, as windows need.
     with jax.enable_x64(True):
         left, values, right = jnp.linalg.svd(lax.convert_element_type(matrix, jnp.float64))
-        kept = (values > _RELATIVE_FLOOR * values[0]) & (values > 0)
+        kept = (values > RELATIVE_FLOOR * values[0]) & (values > 0)
         left, values = jnp.where(kept, left, 0), jnp.where(kept, values, 0)
         rotation = lax.dot_general(right, left, (((0,), (1,)), ((), ())))
         parts = (rotation, left, values, right)

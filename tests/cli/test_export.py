@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -42,7 +41,6 @@ def test_a_file_is_written_and_not_replaced(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["MODEL", "-o", "out.onnx", "--transform", "wct"], "take the transform adain"),
         (["MODEL", "-o", "out.bin"], "the suffix is '.bin'; give .onnx or .stablehlo"),
         (["nothing", "-o", "out.onnx"], "nothing: no such file or folder"),
         (["MODEL", "-o", "none/out.onnx"], "cannot be written"),
@@ -58,8 +56,6 @@ def test_refusals_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("cdjax.cli.export.require", lambda what, *modules: None)
-    if "--transform" in arguments and find_spec("onnx") is None:
-        pytest.skip("needs the extra export")
     assert main(["export", *(model if a == "MODEL" else a for a in arguments)]) == 2
     line = capsys.readouterr().err
     assert message in line

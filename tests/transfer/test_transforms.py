@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from cdjax.cli.parser import add_transform_option
@@ -185,6 +186,25 @@ def test_degenerate_features_stay_finite_with_finite_gradients(
     np.testing.assert_allclose(mapped.mean((0, 1)), pair[1].mean((0, 1)), atol=2e-2)
     limit = 20 * (np.abs(pair[1]).max() + 1)
     assert np.abs(mapped).max() < limit
+
+
+@pytest.mark.parametrize("transform", [wct, ot])
+def test_rounding_errors_of_one_colour_do_not_become_contrast(transform: Transform) -> None:
+    shape, noise = (12, 12, 6), np.random.default_rng(4).normal(size=(12, 12, 6))
+    colour = np.broadcast_to(np.linspace(0.2, 2, 6), shape)
+    style = jnp.asarray(features(12, 12, 6, seed=2))
+
+    @jax.jit
+    def contrast(content: ArrayLike) -> jax.Array:
+        return jnp.std(transform(moments(content), moments(style), 1.0, 0.0)(content), (0, 1))
+
+    rounded = np.asarray(colour + 2e-5 * noise, np.float32)
+    assert contrast(rounded).max() < 1e-3
+    # What is faint and no rounding error becomes as strong as in the style, and the errors do not.
+    rounded[..., :2] += 0.02 * np.asarray(noise[::-1, :, :2], np.float32)
+    assert contrast(rounded).max() > 0.3
+    varied = np.asarray(transform(moments(rounded), moments(style), 1.0, 0.0)(rounded))
+    assert np.linalg.matrix_rank(np.cov(varied.reshape(-1, 6).T), tol=1e-3) == 2
 
 
 @pytest.mark.parametrize("transform", [wct, ot])
