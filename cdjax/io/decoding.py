@@ -1,6 +1,5 @@
 """Image files opened by Pillow, without the faults of their metadata and within limits."""
 
-import io
 import os
 import threading
 from collections.abc import Iterator
@@ -15,7 +14,14 @@ from PIL import Image, UnidentifiedImageError
 from cdjax.errors import ImageError, first_line
 from cdjax.io.containers import Container, take_apart
 from cdjax.io.formats import HEIF_HINT, READABLE, RECOGNISED, likely_format
-from cdjax.io.limits import Header, check_header, check_memory, check_pixels, check_scans
+from cdjax.io.limits import (
+    Header,
+    check_header,
+    check_memory,
+    check_pixel_bytes,
+    check_pixels,
+    check_scans,
+)
 from cdjax.io.metadata import Metadata, of_pillow
 
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
@@ -134,7 +140,8 @@ def _open(file: IO[bytes], name: str, likely: str) -> OpenImage:
     whole = take_apart(file)
     assert whole is not None
     check_scans(header, whole.scans)
-    image = _pillow(io.BytesIO(whole.pixels), likely)
+    check_pixel_bytes(header, whole.pixel_bytes)
+    image = _pillow(whole.pixels(file), likely)
     image.info.update(whole.info)
     header = replace(header, samples=_samples(image))
     metadata, orientation = of_pillow(image, None)

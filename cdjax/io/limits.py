@@ -23,6 +23,7 @@ _LARGE = 2**24  # pixels
 _LONG = 2**14
 _MEMORY = 3 * 2**29  # bytes that decoding may take, whatever the size of the file
 _MEMORY_PER_BYTE = 50  # and of a large file, for each of its bytes
+_MOST_BYTES = 2**26
 _SCANS = 100
 _SCANNED_PIXELS = 2**31  # pixels times scans of a progressive JPEG file with more scans
 
@@ -102,6 +103,20 @@ def check_scans(header: Header, scans: int) -> None:
     """Raises `ImageError` for a JPEG file with so many scans that decoding would take long."""
     if scans > _SCANS and scans * header.pixels > _SCANNED_PIXELS:
         raise header.refuse(f"{scans} scans, more than {_SCANS}; save it anew as a plain JPEG")
+
+
+def most_pixel_bytes(size: tuple[int, int]) -> int:
+    """Bytes of a file that the pixels of a PNG or JPEG picture of (height, width) take at most.
+
+    They are 9 a pixel of a PNG file with 16 bits a sample, and fewer of a JPEG file.
+    """
+    return _MOST_BYTES + 16 * size[0] * size[1]
+
+
+def check_pixel_bytes(header: Header, found: int) -> None:
+    """Raises `ImageError` for a PNG or JPEG file with far more bytes of pixels than they take."""
+    if found > most_pixel_bytes(header.size):
+        raise header.refuse(f"but {found:,} bytes or more of them; it is broken")
 
 
 def check_memory(header: Header, bytes_per_pixel: int) -> None:
