@@ -23,6 +23,7 @@ _LARGE = 2**24  # pixels
 _LONG = 2**14
 _MEMORY = 3 * 2**29  # bytes that decoding may take, whatever the size of the file
 _MEMORY_PER_BYTE = 50  # and of a large file, for each of its bytes
+_HELD = 2**29
 _MOST_BYTES = 2**26
 _SCANS = 100
 _SCANNED_PIXELS = 2**31  # pixels times scans of a progressive JPEG file with more scans
@@ -126,6 +127,16 @@ def check_memory(header: Header, bytes_per_pixel: int) -> None:
         needed = header.pixels * bytes_per_pixel / 2**30
         raise header.refuse(
             f"would take {needed:.1f} GiB to decode, more than {allowed / 2**30:.1f} GiB"
+        )
+
+
+def check_held(name: str, length: int) -> None:
+    """Raises `LimitError` for a long file of a format whose decoders hold files in memory."""
+    if length > _HELD:
+        most = f"{_HELD // 2**20} MiB"
+        raise LimitError(
+            f"{name}: {length:,} bytes, more than the {most} of a file of this format; save it as "
+            "JPEG, PNG or TIFF"
         )
 
 

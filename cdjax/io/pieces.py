@@ -1,13 +1,18 @@
 """Files put together from pieces of another one, and files searched, without reading them whole."""
 
 import io
+import math
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from typing import IO, Any
 
+from cdjax.io.limits import LimitError
+
 _BLOCK = 2**22
+_METERED_BLOCK = 2**14
 
 Piece = bytes | range
 """Bytes, or the positions of some in another file."""
@@ -18,11 +23,27 @@ def joined(file: IO[bytes], pieces: Sequence[Piece]) -> IO[bytes]:
     return io.BufferedReader(_Joined(file, pieces), _BLOCK // 4)
 
 
+def metered(file: IO[bytes], most: int) -> tuple[IO[bytes], Callable[[int], None]]:
+    """A file of which `most` bytes can be read, and a function that allows to read others then.
+
+    At first, bytes that are read many at a time hardly count: to go through a few at a time takes
+    long. Further reading raises `LimitError`.
+    """
+    raw = _Joined(file, [range(file.seek(0, io.SEEK_END))])
+    raw.left, raw.weight = most, 1 / 32
+
+    def allow(most: int) -> None:
+        raw.left, raw.weight = most, 1
+
+    return io.BufferedReader(raw, _METERED_BLOCK), allow
+
+
 class _Joined(io.RawIOBase):
     def __init__(self, file: IO[bytes], pieces: Sequence[Piece]) -> None:
         self._file, self._pieces = file, [piece for piece in pieces if piece]
         self._starts = list(accumulate(map(len, self._pieces), initial=0))
         self._at = 0
+        self.left, self.weight = math.inf, 1.0
 
     def readable(self) -> bool:
         return True
@@ -37,15 +58,38 @@ class _Joined(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if self._at >= self._starts[-1]:
             return 0
+        if self.left <= 0:
+            raise LimitError("broken image (it does not end where it should)")
         number = bisect_right(self._starts, self._at) - 1
         begin = self._at - self._starts[number]
-        piece = self._pieces[number][begin : begin + len(buffer)]
+        piece = self._pieces[number][begin : begin + min(len(buffer), _BLOCK)]
         if isinstance(piece, range):
             self._file.seek(piece.start)
             piece = self._file.read(len(piece))
         buffer[: len(piece)] = piece
         self._at += len(piece)
+        self.left -= len(piece) * (self.weight if len(buffer) > _METERED_BLOCK else 1)
         return len(piece)
+
+
+class Slices:
+    """A file whose slices are bytes; what cannot be read of it is missing.
+
+    Unlike a file mapped to memory, it may become shorter.
+
+    Args:
+        file: open for reading; its position changes.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def __getitem__(self, part: slice) -> bytes:
+        begin = part.start or 0
+        with suppress(OSError, OverflowError):  # A position that no file has.
+            self._file.seek(begin)
+            return self._file.read(part.stop - begin)
+        return b""
 
 
 class Search:
