@@ -86,11 +86,7 @@ def _distill(command: "Command") -> None:
         if line := _not_read(source):
             watch.say(printable(line))
     _check_output(output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"output {output}: cannot be made ({error.strerror})") from error
-    with _alone_in(output):
+    with _made(output), _alone_in(output), _kept_if_not_begun(output):
         remove_leftovers([output], within=True)
         write_text(output / _RECIPE, json.dumps(recipe.to_json(), indent=2) + "\n")
         distill(recipe, output, watch)
@@ -108,6 +104,39 @@ def _not_read(source: str) -> str:
     with suppress(DataError):  # Which is said where it is needed.
         return Folder(source).not_read
     return ""
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Makes a folder; removes it, and those around it that were made, if nothing is in it after."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"output {folder}: cannot be made ({error.strerror})") from error
+        yield
+    finally:
+        for path in new:
+            with suppress(OSError):  # It is not empty, or was not made.
+                path.rmdir()
+
+
+@contextmanager
+def _kept_if_not_begun(folder: Path) -> Iterator[None]:
+    """Makes the recipe in a folder what it was if an error ends the context and nothing is new."""
+    from cdjax.io.atomic import write_bytes
+
+    recipe = folder / _RECIPE
+    old = recipe.read_bytes() if recipe.is_file() else None
+    before = {recipe, *folder.rglob("*")}
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if before >= set(folder.rglob("*")):
+                recipe.unlink(missing_ok=True) if old is None else write_bytes(recipe, old)
+        raise
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The options of `cdjax distill`, made from the recipe's dataclasses."""
 
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
@@ -64,5 +66,24 @@ def parse(arguments: Sequence[str]) -> Command:
 
 
 def parse_like(default: _Command, arguments: Sequence[str], program: str) -> _Command:
-    """A dataclass with the options on a command line in place of its own values."""
-    return tyro.cli(type(default), args=list(arguments), default=default, prog=program)
+    """A dataclass with the options on a command line in place of its own values.
+
+    Wrong use is reported as other commands do it: in one line, with status 2.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(type(default), args=list(arguments), default=default, prog=program)
+    except SystemExit as done:
+        if done.code:
+            Parser(prog=program).error(_reason(said.getvalue()))
+        raise
+
+
+def _reason(box: str) -> str:
+    """What is wrong, from the box that tyro draws: its first paragraph."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
+    text = " ".join(lines[: lines.index("")] if "" in lines else lines)
+    for vague in ("Error parsing ", "recipe."):
+        text = text.removeprefix(vague)
+    return text.rstrip(".") or "wrong use"

@@ -1,6 +1,6 @@
 """Masks of the frames of a film: one picture for all of them, or a folder or film of masks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from cdjax.transfer.masks import fit_mask, is_full, resampled
 from cdjax.video.films import Film, open_film, read_film
 from cdjax.video.frame_folder import FrameFolder
 
+Masks = Callable[[], Iterator[Any]]
+"""Reads the masks of the frames of a film, in order, from the first one."""
+
 
 def mask_files(mask: Path | None) -> list[Path]:
     """The files of a mask: the file itself, or the pictures in a folder.
@@ -30,7 +33,7 @@ def mask_files(mask: Path | None) -> list[Path]:
 
 def open_masks(
     mask: Path | None, source: Film | FrameFolder, size: tuple[int, int], on_progress: OnProgress
-) -> Iterator[Any] | None:
+) -> Masks | None:
     """The masks of the frames of a source at its constant rate, scaled to (height, width).
 
     One picture is the mask of all frames. None if the style is used everywhere.
@@ -44,18 +47,22 @@ def open_masks(
     if mask.is_dir():
         paths = images_in(mask, "mask")
         _check_length(mask, len(paths), source)
-        return (_picture(path, source, size) for path in paths)
+        return lambda: (_picture(path, source, size) for path in paths)
     if mask.suffix.lower() in FORMATS or image_size(mask):
         only = _picture(mask, source, size)
-        return None if is_full(only) else repeat(only)
+        return None if is_full(only) else lambda: repeat(only)
     film = open_film(mask, on_progress)
     _check_length(mask, film.length, source)
     try:
         fit_mask(np.zeros(film.size, bool), source.size, f"mask {mask}")
     except ValueError as error:
         raise VideoError(str(error)) from error
-    frames = read_film(film, size, on_progress)
-    return (brightness(frame) for frame, times in frames for _ in range(times))
+
+    def masks() -> Iterator[Any]:
+        for frame, times in read_film(film, size, on_progress):
+            yield from repeat(brightness(frame), times)
+
+    return masks
 
 
 def _picture(mask: Path, source: Film | FrameFolder, size: tuple[int, int]) -> Any:

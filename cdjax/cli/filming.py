@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cdjax.cli.film_masks import open_masks
+from cdjax.cli.film_masks import Masks
 from cdjax.cli.interrupts import InterruptGuard
 from cdjax.cli.jobs import Job
 from cdjax.cli.painting import visible_style
@@ -44,7 +44,7 @@ class FilmSettings:
     Attributes:
         frames: how every frame is stylised.
         size: height and width to which frames are scaled.
-        mask: where the style is used, as for `cdjax.cli.film_masks.open_masks`.
+        masks: where the style is used, as `cdjax.cli.film_masks.open_masks` found them.
         crf: constant rate factor of the encoder.
         strip: whether metadata is left out.
         overwrite: whether an output that exists is replaced.
@@ -52,7 +52,7 @@ class FilmSettings:
 
     frames: FrameSettings
     size: tuple[int, int]
-    mask: Path | None
+    masks: Masks | None
     crf: int
     strip: bool
     overwrite: bool
@@ -190,10 +190,10 @@ def _masked_frames(
     source: Source, settings: FilmSettings, on_progress: OnProgress
 ) -> Iterator[tuple[NDArray[np.uint8], int, Any]]:
     """The frames and how often each is shown, with masks; where masks are damaged, the last one."""
-    masks = open_masks(settings.mask, source, settings.size, on_progress)
+    masks = settings.masks() if settings.masks else iter(())
     mask = None
     for frame, times in read_frames(source, settings.size, on_progress):
-        for number, found in enumerate(islice(masks or (), times)):
+        for number, found in enumerate(islice(masks, times)):
             mask = found if number == 0 else mask
         yield frame, times, mask
 

@@ -139,7 +139,6 @@ def _film(options: argparse.Namespace, job: "Job", guard: "InterruptGuard") -> t
     from cdjax.cli.progress import ProgressBar
     from cdjax.io.digest import sha256
     from cdjax.io.streaming import read_picture
-    from cdjax.progress import ignore_progress
     from cdjax.tiling.resume import run_key
     from cdjax.video.segments import SEGMENT, SegmentFolder
     from cdjax.video.stylize import FrameSettings
@@ -148,16 +147,16 @@ def _film(options: argparse.Namespace, job: "Job", guard: "InterruptGuard") -> t
     with ProgressBar("frame", guard=guard, keep=True, quiet=options.quiet) as bar:
         source = _source(options, bar)
         size = frame_size(source, options.content_size)
-        open_masks(options.mask, source, size, ignore_progress)  # Raises if they do not fit.
+        masks = open_masks(options.mask, source, size, bar)
         model = load_chosen(options)
         painting = read_picture(job.styles[0], options.style_size)
         frames = FrameSettings(**{f.name: given[f.name] for f in fields(FrameSettings)})
-        mask, *last = options.mask, options.crf, options.strip, options.overwrite
-        settings = FilmSettings(frames, size, mask, *last)
-        read = (*source.paths, *job.styles, *job.style_masks, *mask_files(mask))
+        last = (options.crf, options.strip, options.overwrite)
+        settings = FilmSettings(frames, size, masks, *last)
+        read = (*source.paths, *job.styles, *job.style_masks, *mask_files(options.mask))
         files = [sha256(path) for path in read]
         # Files count by what is in them. What only the last step needs may be another later.
-        key = replace(settings, mask=None, strip=False, overwrite=False)
+        key = replace(settings, masks=None, strip=False, overwrite=False)
         roles = (len(job.style_masks), len(job.masks))
         made_of = (files, roles, key, options.style_size, source.rate, SEGMENT, job.output.name)
         kept = SegmentFolder(job.output.resolve().parent, run_key(model, *made_of))

@@ -12,7 +12,7 @@ Everything finished is a model in the folder, written atomically, and is not mad
     model/                          all stages together
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -72,6 +72,12 @@ class _Run:
     observer: Observer
 
     @cached_property
+    def given_teacher(self) -> Model:
+        """The teacher as in the folder or, if it is not there yet, as it was given."""
+        made = self.folder / "teacher"
+        return load_model(made if made.is_dir() else self.config.teacher)
+
+    @cached_property
     def teacher(self) -> Model:
         return self.saved("teacher", partial(_make_teacher, self))
 
@@ -82,7 +88,7 @@ class _Run:
 
     @cached_property
     def depths(self) -> tuple[int, ...]:
-        return self.teacher.config.specs[0].depths
+        return self.given_teacher.config.specs[0].depths
 
     def key(self, stage: int, use: int) -> jax.Array:
         of_stage = jax.random.fold_in(jax.random.key(self.config.data.seed), stage)
@@ -121,15 +127,7 @@ def distill(config: DistillationConfig, folder: Path, observer: Observer | None 
     config = _with_transforms_of_start(config)
     run = _Run(config, folder, observer or Observer())
     stages = sorted(config.stages, reverse=True)
-    unfinished = [k for k in stages if not (folder / f"stage{k}" / "model").is_dir()]
-    # What is wrong with data, teacher or start is found now rather than after hours.
-    for phase in PHASES if unfinished else ():
-        if config.phase(phase).steps:
-            open_batches(config, phase).close()
-    for stage in stages:
-        teacher_encoder(run.teacher, stage)
-        if config.start.model and stage in unfinished:
-            initialize.existing_student(config.start.model, student(stage, depths=run.depths))
+    _check(run, stages)
     made = [run.saved(f"stage{k}/model", partial(_make_stage, run, k)) for k in stages]
     model = combine_models(made) if len(made) > 1 else made[0]
     strengths = tuple(zip(stages, config.strengths, strict=False))
@@ -140,6 +138,23 @@ def distill(config: DistillationConfig, folder: Path, observer: Observer | None 
         model = run.saved("student_transfer/model", partial(_train_transfer, run, model))
     save_model(folder / "model", model, overwrite=True)
     return model
+
+
+def _check(run: _Run, stages: Sequence[int]) -> None:
+    """Finds what is wrong with data, teacher or start now rather than after hours; makes nothing.
+
+    Raises:
+        CdjaxError: if something is.
+    """
+    config, folder = run.config, run.folder
+    unfinished = [k for k in stages if not (folder / f"stage{k}" / "model").is_dir()]
+    for phase in PHASES if unfinished else ():
+        if config.phase(phase).steps:
+            open_batches(config, phase).close()
+    for stage in stages:
+        teacher_encoder(run.given_teacher, stage)
+        if config.start.model and stage in unfinished:
+            initialize.existing_student(config.start.model, student(stage, depths=run.depths))
 
 
 def _with_transforms_of_start(config: DistillationConfig) -> DistillationConfig:
@@ -158,7 +173,7 @@ def _with_transforms_of_start(config: DistillationConfig) -> DistillationConfig:
 
 
 def _make_teacher(run: _Run) -> Model:
-    model = load_model(run.config.teacher)
+    model = run.given_teacher
     name = model.config.teacher
     if name.endswith("-normalised"):
         return model

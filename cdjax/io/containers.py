@@ -11,12 +11,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from cdjax.io.limits import most_pixel_bytes
+from cdjax.io.pieces import Piece, Search, joined
+
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _METADATA_BYTES = 2**26
 """Longer pieces of metadata, after decompression, are ignored."""
 _HEADER_BYTES = 2**25
-"""The first scan of a JPEG file begins before."""
+"""Metadata of a JPEG file is looked for in its beginning only."""
+_SEGMENT = 2**16
+_MOST_CHUNKS = 2**20  # of a PNG file; writers make one for 8 KB or more
+_CHUNK_BYTES = 2**20  # Longer ones are given to decoders as several: they may read one whole.
 _INCH = 0.0254
 _BLOCK = 2**24
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
@@ -56,21 +62,27 @@ class Container:
 
     Attributes:
         format: PNG or JPEG.
-        pixels: a file of the same format with little besides the pixels.
+        pieces: those of a file of the same format with little besides the pixels.
         info: metadata as Pillow names it: exif, xmp, icc_profile, dpi.
         size: (height, width) as stored.
         scans: of a JPEG file; 1 otherwise.
         progressive: whether a JPEG file is progressive or a PNG file interlaced.
         densest: pixels that a byte of the file can hold at most.
+        pixel_bytes: how many of the file are for the pixels, as far as it was looked at.
     """
 
     format: str
-    pixels: bytes = b""
+    pieces: list[Piece] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)
     scans: int = 1
     progressive: bool = False
     densest: float = 0.0
+    pixel_bytes: int = 0
+
+    def pixels(self, file: IO[bytes]) -> IO[bytes]:
+        """The file that the pieces of `file` make."""
+        return joined(file, self.pieces)
 
 
 def take_apart(file: IO[bytes], *, header: bool = False) -> Container | None:
@@ -92,36 +104,55 @@ def take_apart(file: IO[bytes], *, header: bool = False) -> Container | None:
 
 
 def _png(file: IO[bytes], header: bool) -> Container:
-    kept, part = [PNG], Container("PNG")
-    while len(start := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", start)
-        if kind not in _PNG_PIXELS:
-            if kind in _PNG_METADATA and length <= _METADATA_BYTES:
-                data = file.read(length)
-                with suppress(ValueError, IndexError, struct.error, zlib.error):
-                    _PNG_METADATA[kind](data, part.info)
-                file.seek(4, 1)
-            elif kind[0] & 0x20:  # Others that need not be known.
-                file.seek(length + 4, 1)
-            else:
-                kept += [start, file.read(length + 4)]
-            continue
-        data = file.read(length + 4)
-        if kind == b"IHDR":
-            width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data)
-            samples = {2: 3, 4: 2, 6: 4}.get(colour, 1)
-            # Deflate makes at most 1032 bytes of one.
-            part.size, part.densest = (height, width), 1040 * 8 / (bits * samples or 1)
-            part.progressive = bool(interlaced)
-        elif header and kind == b"IDAT":
+    part = Container("PNG", [PNG])
+    for _ in range(_MOST_CHUNKS):
+        if len(start := file.read(8)) < 8:
             break
-        elif kind == b"tRNS" and zlib.crc32(kind + data[:-4]) != int.from_bytes(data[-4:], "big"):
-            continue
-        kept += [start, data]
+        length, kind = struct.unpack(">I4s", start)
+        begin = file.tell()
+        if kind == b"IDAT":
+            if header:
+                break
+            part.pieces += _in_short_chunks(begin, length)
+            part.pixel_bytes += length
+        elif length > _METADATA_BYTES:
+            pass
+        elif kind in _PNG_METADATA:
+            with suppress(ValueError, IndexError, struct.error, zlib.error):
+                _PNG_METADATA[kind](file.read(length), part.info)
+        elif kind in _PNG_PIXELS or not kind[0] & 0x20:  # Others need not be known.
+            if kind == b"IHDR":
+                _png_header(file.read(13), part)
+            if kind != b"tRNS" or _is_sound(kind, file.read(length + 4)):
+                part.pieces.append(range(begin - 8, begin + length + 4))
         if kind == b"IEND":
             break
-    part.pixels = b"".join(kept)
+        file.seek(begin + length + 4)
     return part
+
+
+def _is_sound(kind: bytes, data: bytes) -> bool:
+    """Whether the data of a chunk fits the checksum at its end."""
+    return zlib.crc32(kind + data[:-4]) == int.from_bytes(data[-4:], "big")
+
+
+def _in_short_chunks(begin: int, length: int) -> list[Piece]:
+    """A chunk of pixels as it is or, if it is long, as several; nobody looks at their checksums."""
+    if length <= _CHUNK_BYTES:
+        return [range(begin - 8, begin + length + 4)]
+    pieces: list[Piece] = []
+    for at in range(begin, begin + length, _CHUNK_BYTES):
+        short = min(begin + length - at, _CHUNK_BYTES)
+        pieces += [struct.pack(">I4s", short, b"IDAT"), range(at, at + short), bytes(4)]
+    return pieces
+
+
+def _png_header(data: bytes, part: Container) -> None:
+    width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data)
+    samples = {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    # Deflate makes at most 1032 bytes of one.
+    part.size, part.densest = (height, width), 1040 * 8 / (bits * samples or 1)
+    part.progressive = bool(interlaced)
 
 
 def _inflated(data: bytes) -> bytes:
@@ -189,10 +220,9 @@ _PNG_METADATA: dict[bytes, Callable[[bytes, dict[str, Any]], None]] = {
 
 def _jpeg(file: IO[bytes], header: bool) -> Container:
     """Segments up to the first scan are filtered; what follows is kept as it is."""
-    part = Container("JPEG")
-    kept: list[bytes | memoryview] = [JPEG]
+    part = Container("JPEG", [JPEG])
     profile: dict[int, bytes] = {}
-    data = file.read(_HEADER_BYTES if header else -1)
+    data = file.read(_HEADER_BYTES)
     at = 2
     while found := _MARKER.search(data, at):
         marker, at = found[1][0], found.end()
@@ -204,20 +234,21 @@ def _jpeg(file: IO[bytes], header: bool) -> Container:
             part.size = struct.unpack_from(">HH", body, 1)
             part.progressive = marker in _PROGRESSIVE
             part.densest = _densest(marker, body)
-        if marker == 0xDA:
+        if marker == 0xDA or found.start() > _HEADER_BYTES - 2 * _SEGMENT:
+            rest = Search(file)
+            part.pieces.append(range(found.start(), rest.length))
             if not header:
-                part.scans = _scans(data, at)
-            kept += [b"\xff\xda", memoryview(data)[at:]]
+                end = at + most_pixel_bytes(part.size) + _BLOCK
+                part.scans, part.pixel_bytes = _scans(rest, at, end)
             break
         if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or _needed(marker, body):
-            kept.append(bytes((0xFF, marker)) + data[at : at + length])
+            part.pieces.append(bytes((0xFF, marker)) + data[at : at + length])
         else:
             _jpeg_metadata(marker, body, part.info, profile)
         _jpeg_resolution(marker, body, part.info)
         at += max(length, 2)
     if profile:
         part.info["icc_profile"] = b"".join(profile[number] for number in sorted(profile))
-    part.pixels = b"".join(kept)
     return part
 
 
@@ -258,13 +289,16 @@ def _jpeg_resolution(marker: int, body: bytes, info: dict[str, Any]) -> None:
             info["dpi"] = x * scale, y * scale
 
 
-def _scans(data: bytes, at: int) -> int:
-    """The number of scans of a JPEG picture whose first one has its header at `at`."""
-    scans = 1
+def _scans(file: Search, begin: int, end: int) -> tuple[int, int]:
+    """The scans of a JPEG picture and the bytes up to its end, which is looked for before `end`.
+
+    The header of its first scan is at `begin`.
+    """
+    scans, at = 1, begin
     with suppress(struct.error):
-        while found := _MARKER.search(data, at + struct.unpack_from(">H", data, at)[0]):
-            at = found.end()
-            if found[1] == b"\xd9":
-                break
-            scans += found[1] == b"\xda"
-    return scans
+        while found := file.find(_MARKER, at + struct.unpack(">H", file.at(at, 2))[0], end):
+            marker, at = found
+            if marker == b"\xd9":
+                return scans, at - begin
+            scans += marker == b"\xda"
+    return scans, min(end, file.length) - begin

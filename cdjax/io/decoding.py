@@ -1,6 +1,5 @@
 """Image files opened by Pillow, without the faults of their metadata and within limits."""
 
-import io
 import os
 import threading
 from collections.abc import Iterator
@@ -13,12 +12,26 @@ from typing import IO
 from PIL import Image, UnidentifiedImageError
 
 from cdjax.errors import ImageError, first_line
-from cdjax.io.containers import Container, take_apart
+from cdjax.io import tiff
+from cdjax.io.containers import JPEG, PNG, Container, take_apart
 from cdjax.io.formats import HEIF_HINT, READABLE, RECOGNISED, likely_format
-from cdjax.io.limits import Header, check_header, check_memory, check_pixels, check_scans
+from cdjax.io.limits import (
+    Header,
+    LimitError,
+    check_header,
+    check_held,
+    check_memory,
+    check_pixel_bytes,
+    check_pixels,
+    check_scans,
+    most_pixel_bytes,
+)
 from cdjax.io.metadata import Metadata, of_pillow
+from cdjax.io.pieces import joined, metered
 
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_HEADER_BYTES = 2**22
+"""Decoders of most formats find the size of the picture before; some look at every byte."""
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,7 +43,32 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _DECODED_WHOLE = ("WEBP", "AVIF", "HEIF", "GIF")  # Their decoders hold the picture once more.
-_pillow_limit = threading.Lock()
+
+
+class _Unlimited:
+    """A context without Pillow's limit of pixels: it is too low; ours are checked in its place.
+
+    The limit is a global variable, and files are read in several threads: it returns when the last
+    of them is done.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._limit = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_unlimited = _Unlimited()
 
 
 @dataclass
@@ -76,6 +114,7 @@ class OpenImage:
 def decoded_bytes(header: Header) -> int:
     """Bytes a pixel that reading an image as an array takes with Pillow, at most."""
     more = 4 if header.format in _DECODED_WHOLE else 0
+    more += 4 * min(header.samples, 4) if header.format == "JPEG2000" else 0  # 32 bits a sample
     more += 6 if header.progressive and header.format == "JPEG" else 0
     return header.samples + 3 + more
 
@@ -87,13 +126,12 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
         ImageError: if it is broken or beyond the limits of `cdjax.io.limits`.
     """
     try:
-        with path.open("rb") if isinstance(path, Path) else open(path, "rb") as file:
+        with path.open("rb") if isinstance(path, Path) else open(path, "rb") as file, _unlimited:
             part = take_apart(file, header=True)
             if part is not None:
                 header = _header_of(part, os.fspath(path), _length(file))
             else:
-                file.seek(0)
-                image = _pillow(file, likely_format(Path(path)))
+                image = _of_other_format(file, os.fspath(path), likely_format(Path(path)))
                 header = _header(os.fspath(path), image, _length(file))
     except Exception:  # Whoever reads the image reports what is wrong.
         return None
@@ -110,17 +148,17 @@ def opened(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[OpenImage]:
         Exception: of any kind, from Pillow, if it is broken or no image.
     """
     if not isinstance(source, str | os.PathLike):
-        yield _open(source, "image", "JPEG")
+        with _unlimited:
+            yield _open(source, "image", "JPEG")
         return
-    with open(source, "rb") as file:
+    with open(source, "rb") as file, _unlimited:
         yield _open(file, os.fspath(source), likely_format(Path(source)))
 
 
 def _open(file: IO[bytes], name: str, likely: str) -> OpenImage:
     part = take_apart(file, header=True)
-    file.seek(0)
     if part is None:
-        image = _pillow(file, likely)
+        image = _of_other_format(file, name, likely)
         header = _header(name, image, _length(file))
         check_header(header)
         metadata, orientation = of_pillow(image, file)
@@ -131,13 +169,15 @@ def _open(file: IO[bytes], name: str, likely: str) -> OpenImage:
         return OpenImage(image, header, metadata, orientation)
     header = _header_of(part, name, _length(file))
     check_header(header)
+    file.seek(0)
     whole = take_apart(file)
     assert whole is not None
     check_scans(header, whole.scans)
-    image = _pillow(io.BytesIO(whole.pixels), likely)
+    check_pixel_bytes(header, whole.pixel_bytes)
+    image = _pillow(whole.pixels(file), likely)
     image.info.update(whole.info)
     header = replace(header, samples=_samples(image))
-    metadata, orientation = of_pillow(image, None)
+    metadata, orientation = of_pillow(image, file)
     return OpenImage(image, header, metadata, orientation)
 
 
@@ -159,6 +199,8 @@ def _header(name: str, image: Image.Image, file_bytes: int) -> Header:
 
 def _samples(image: Image.Image) -> int:
     """Bytes a pixel of an image in Pillow's memory, and for what its transparency needs."""
+    if image.mode == "F" or image.mode.startswith("I"):  # Which become floating-point colours.
+        return 24
     return (1 if image.mode in ("1", "L", "P") else 4) + 12 * image.has_transparency_data
 
 
@@ -167,6 +209,33 @@ def _length(file: IO[bytes]) -> int:
     length = file.seek(0, 2)
     file.seek(position)
     return length
+
+
+def _of_other_format(file: IO[bytes], name: str, likely: str) -> Image.Image:
+    """Opens a file that could not be taken apart.
+
+    Raises:
+        LimitError: if decoders would read far more of it than a picture takes.
+        Exception: as `_pillow`.
+    """
+    file.seek(0)
+    start = file.read(12)
+    if start.startswith((PNG, JPEG)):
+        raise LimitError(f"{name}: broken image (it does not begin with the size of a picture)")
+    if (start[:4], start[8:]) == (b"RIFF", b"WEBP") or start[4:8] == b"ftyp":
+        check_held(name, _length(file))
+        file.seek(0)
+        return _pillow(file, likely)
+    if start.startswith(tiff.MAGIC):
+        pieces = tiff.without_long_entries(file)
+        file.seek(0)
+        image = _pillow(file if pieces is None else joined(file, pieces), likely)
+        image.fp = file  # type: ignore[attr-defined]  # The pixels are in the same place.
+        return image
+    limited, allow = metered(file, _HEADER_BYTES)
+    image = _pillow(limited, likely)
+    allow(2 * most_pixel_bytes(image.size))
+    return image
 
 
 def _pillow(file: IO[bytes], likely: str) -> Image.Image:
@@ -178,14 +247,7 @@ def _pillow(file: IO[bytes], likely: str) -> Image.Image:
     # The likely format comes first: Pillow imports all plugins to look for one not yet imported.
     known = [likely] if likely != "HEIF" else []
     formats = dict.fromkeys((*known, *RECOGNISED))
-    # Pillow's limit is a global variable and too low; ours are checked in its place. It matters
-    # only while the header is read. The lock is there because files are read in several threads.
-    with _pillow_limit:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(file, formats=tuple(formats))
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+    return Image.open(file, formats=tuple(formats))
 
 
 def _heif(file: IO[bytes]) -> Image.Image:

@@ -12,8 +12,9 @@ from typing import IO, Any
 Entry = tuple[int, int, bytes]
 """Type, count and data of a tag; the data is little-endian."""
 
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_UNIT_BYTES = _TYPE_BYTES | {5: 4, 10: 4}  # A rational is two numbers.
+TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+"""Bytes of a value by its type."""
+_UNIT_BYTES = TYPE_BYTES | {5: 4, 10: 4}  # A rational is two numbers.
 _FORMATS = {1: "B", 3: "H", 4: "I", 5: "I", 6: "b", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d"}
 _SHORT, _LONG, _RATIONAL = 3, 4, 5
 _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x0112, 282, 283, 296
@@ -53,13 +54,13 @@ def parse(data: Any) -> Exif | None:
     """Parses EXIF data or a TIFF file; unreadable entries are left out.
 
     Args:
-        data: bytes, or a file mapped to memory.
+        data: bytes, or anything whose slices are bytes.
 
     Returns:
         None if it is no EXIF data at all.
     """
     start = 6 if data[:6] == b"Exif\0\0" else 0
-    header = bytes(data[start : start + 16]).ljust(16, b"\0")
+    header = data[start : start + 16].ljust(16, b"\0")
     order = {b"II": "<", b"MM": ">"}.get(header[:2])
     if order is None:
         return None
@@ -154,24 +155,28 @@ def _directory(data: Any, layout: tuple[str, bool, int], position: int) -> dict[
     entries: dict[int, Entry] = {}
     total = 0
     try:
-        count = struct.unpack_from(order + counter, data, position)[0]
+        count = _unpacked(order + counter, data, position)[0]
         position += struct.calcsize(order + counter)
         for number in range(min(count, _MOST_ENTRIES)):
             at = position + number * width
-            tag, kind, length = struct.unpack_from(f"{order}HH{offset}", data, at)
-            size = length * _TYPE_BYTES.get(kind, 0)
+            tag, kind, length = _unpacked(f"{order}HH{offset}", data, at)
+            size = length * TYPE_BYTES.get(kind, 0)
             total += size
             if not size or total > _MOST_BYTES:
                 continue
             where = at + width - inline
             if size > inline:
-                where = start + struct.unpack_from(order + offset, data, where)[0]
-            value = bytes(data[where : where + size])
+                where = start + _unpacked(order + offset, data, where)[0]
+            value = data[where : where + size]
             if len(value) == size:
                 entries.setdefault(tag, (kind, length, _little(value, kind, order)))
-    except (struct.error, OverflowError):  # The directory ends before its end.
+    except struct.error:  # The directory ends before its end.
         pass
     return entries
+
+
+def _unpacked(layout: str, data: Any, position: int) -> tuple[Any, ...]:
+    return struct.unpack(layout, data[position : position + struct.calcsize(layout)])
 
 
 def _little(value: bytes, kind: int, order: str) -> bytes:

@@ -23,6 +23,8 @@ _LARGE = 2**24  # pixels
 _LONG = 2**14
 _MEMORY = 3 * 2**29  # bytes that decoding may take, whatever the size of the file
 _MEMORY_PER_BYTE = 50  # and of a large file, for each of its bytes
+_HELD = 2**29
+_MOST_BYTES = 2**26
 _SCANS = 100
 _SCANNED_PIXELS = 2**31  # pixels times scans of a progressive JPEG file with more scans
 
@@ -104,6 +106,20 @@ def check_scans(header: Header, scans: int) -> None:
         raise header.refuse(f"{scans} scans, more than {_SCANS}; save it anew as a plain JPEG")
 
 
+def most_pixel_bytes(size: tuple[int, int]) -> int:
+    """Bytes of a file that the pixels of a PNG or JPEG picture of (height, width) take at most.
+
+    They are 9 a pixel of a PNG file with 16 bits a sample, and fewer of a JPEG file.
+    """
+    return _MOST_BYTES + 16 * size[0] * size[1]
+
+
+def check_pixel_bytes(header: Header, found: int) -> None:
+    """Raises `ImageError` for a PNG or JPEG file with far more bytes of pixels than they take."""
+    if found > most_pixel_bytes(header.size):
+        raise header.refuse(f"but {found:,} bytes or more of them; it is broken")
+
+
 def check_memory(header: Header, bytes_per_pixel: int) -> None:
     """Raises `ImageError` if decoding takes more memory than a file of this size is worth."""
     allowed = max(_MEMORY, _MEMORY_PER_BYTE * header.file_bytes)
@@ -111,6 +127,16 @@ def check_memory(header: Header, bytes_per_pixel: int) -> None:
         needed = header.pixels * bytes_per_pixel / 2**30
         raise header.refuse(
             f"would take {needed:.1f} GiB to decode, more than {allowed / 2**30:.1f} GiB"
+        )
+
+
+def check_held(name: str, length: int) -> None:
+    """Raises `LimitError` for a long file of a format whose decoders hold files in memory."""
+    if length > _HELD:
+        most = f"{_HELD // 2**20} MiB"
+        raise LimitError(
+            f"{name}: {length:,} bytes, more than the {most} of a file of this format; save it as "
+            "JPEG, PNG or TIFF"
         )
 
 

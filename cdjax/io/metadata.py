@@ -1,17 +1,17 @@
 """What image files say beside pixels: EXIF, XMP, colour profile, resolution; read and written."""
 
 import io
-import mmap
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image, ImageCms, PngImagePlugin
 
 from cdjax.io import exif as exif_data
 from cdjax.io.exif import Exif
+from cdjax.io.pieces import Slices
 
 _ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>)\s*)([1-8])")
 _JPEG_SEGMENT, _JPEG_PROFILE = 65_000, 255 * 65_000  # bytes
@@ -45,7 +45,7 @@ def read_metadata(info: Mapping[Any, Any], tiff: Any = None) -> tuple[Metadata, 
     Args:
         info: exif, xmp, icc_profile and dpi as in `PIL.Image.Image.info`; what is broken is
             ignored.
-        tiff: a whole TIFF file, whose directory is its EXIF data.
+        tiff: slices of a TIFF file, whose directory is its EXIF data.
     """
     raw = tiff if tiff is not None else info.get("exif")
     exif = exif_data.parse(raw) if raw else None
@@ -65,15 +65,9 @@ def read_metadata(info: Mapping[Any, Any], tiff: Any = None) -> tuple[Metadata, 
     return Metadata(exif, xmp, profile if _is_rgb(profile) else None, resolution), orientation or 1
 
 
-def of_pillow(image: Image.Image, source: Any) -> tuple[Metadata, int]:
+def of_pillow(image: Image.Image, source: IO[bytes]) -> tuple[Metadata, int]:
     """As `read_metadata`, of an image that Pillow has opened from a binary file."""
-    if image.format != "TIFF":
-        return read_metadata(image.info)
-    source.seek(0)
-    if isinstance(source, io.BytesIO):
-        return read_metadata(image.info, source.getvalue())
-    with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        return read_metadata(image.info, mapped)
+    return read_metadata(image.info, Slices(source) if image.format == "TIFF" else None)
 
 
 def _sound(resolution: Any) -> tuple[float, float] | None:

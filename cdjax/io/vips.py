@@ -4,7 +4,6 @@ Needs pyvips (the extra `ultra`). As in `cdjax.io.images`, pixels are sRGB, the 
 applied and the first page or frame is read. Unlike there, colour of 16 bits keeps its depth.
 """
 
-import mmap
 import os
 import tempfile
 from contextlib import suppress
@@ -26,6 +25,7 @@ from cdjax.io.libvips import library as library
 from cdjax.io.libvips import reported as reported
 from cdjax.io.limits import Header, check_disk, check_memory, file_bytes
 from cdjax.io.metadata import Metadata, colour_space, is_srgb, read_metadata
+from cdjax.io.pieces import Slices
 
 _LOADERS = ("gifload", "heifload", "jpegload", "pngload", "ppmload", "tiffload", "webpload")
 _DECODED_WHOLE = ("gifload", "heifload", "webpload")
@@ -241,8 +241,7 @@ def _metadata(image: Any, path: StrPath) -> tuple[Metadata, int]:
         if not tiff:
             part = take_apart(file, header=True)
             return read_metadata(info | (part.info if part else {}))
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return read_metadata(info, mapped)
+        return read_metadata(info, Slices(file))
 
 
 def _interpreted(image: Any, name: str, metadata: Metadata) -> VipsImage:

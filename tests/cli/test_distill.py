@@ -120,8 +120,50 @@ def test_bad_use_is_one_line_and_status_2(
     assert "no such folder" in capsys.readouterr().err.strip().splitlines()[-1]
     assert main(["distill", "--stages", "7", *output]) == 2
     assert "stages must be different numbers from 1 to 5" in capsys.readouterr().err
-    assert main(["distill", "--preset", "none"]) == 2
+    assert not list(tmp_path.iterdir())  # Nothing stays of a run that could not begin.
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--preset", "none"], "invalid choice: 'none'"),
+        (["--no-such-option"], "Unrecognized options: --no-such-option"),
+        (["extra"], "Unrecognized options: extra"),
+        (["--data.batch", "x"], "--data.batch: invalid literal for int() with base 10: 'x'"),
+        (["--data.batch", "0"], "data: batch must be at least 1, not 0"),
+        (["--student-decoder.decay", "maybe"], "Expected one of ('True', 'False')"),
+        (["--hosts.index", "x"], "--hosts.index: "),
+        (["--output"], "Missing value for argument '--output'"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["distill", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("cdjax: error: ")
+    assert said.endswith(" (see cdjax distill --help)\n")
+    assert said.count("\n") == 1
+    assert reason in said
+
+
+def test_a_run_that_cannot_begin_changes_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "begun").mkdir()
+    recipe = tmp_path / "begun" / "recipe.json"
+    recipe.write_text('{"teacher": "vgg16", "stages": [1]}')
+    for output in ("new", "new/deep", "empty", "begun"):
+        for wrong in ("--teacher", "--start.model"):
+            assert main(["distill", wrong, "nonsense", "--output", str(tmp_path / output)]) == 2
+            assert "nonsense: no such file or folder" in capsys.readouterr().err
+    # Found only after the teacher's file was read.
+    assert main(["distill", "--start.model", "adain-16x", "--output", str(tmp_path / "new")]) == 2
+    assert "adain-16x has no stage" in capsys.readouterr().err
+    assert recipe.read_text() == '{"teacher": "vgg16", "stages": [1]}'
+    assert set(tmp_path.rglob("*")) == {tmp_path / "empty", tmp_path / "begun", recipe}
 
 
 def test_a_folder_of_others_is_refused_and_left_alone(
