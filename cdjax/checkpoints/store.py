@@ -124,11 +124,8 @@ def check_params(params: Any, abstract: Any, *, what: str) -> None:
 
 def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[str, Any]:
     """A configuration as JSON; `embeddings` are the stages that have them."""
-    differing: dict[str, dict[int, Any]] = {
-        "teacher": dict(config.teachers),
-        "strength": dict(config.strengths),
-        "transform": dict(config.transforms),
-    }
+    differing: dict[str, Any] = {"teacher": config.teachers, "strength": config.strengths}
+    differing |= {"transform": config.transforms}
     return {
         "format": _FORMAT,
         "format_version": FORMAT_VERSION,
@@ -137,7 +134,7 @@ def config_to_json(config: ModelConfig, *, embeddings: Collection[int]) -> dict[
         "stages": [
             dataclasses.asdict(spec)
             | {"embedding": spec.stage in embeddings}
-            | {key: of[spec.stage] for key, of in differing.items() if spec.stage in of}
+            | {key: dict(of)[spec.stage] for key, of in differing.items() if spec.stage in dict(of)}
             for spec in config.specs
         ],
         "sources": [{"file": name, "sha256": digest} for name, digest in config.sources],
@@ -153,10 +150,9 @@ def config_from_json(metadata: Any) -> tuple[ModelConfig, list[int]]:
     specs = []
     for s in metadata["stages"]:
         widths, depths = (tuple(map(int, s[name])) for name in ("widths", "depths"))
-        if not all(0 < n <= _MAX_WIDTH for n in widths) or len(depths) < s["stage"]:
+        sound = [0 < n <= _MAX_WIDTH for n in widths] + [0 < n <= _MAX_LAYERS for n in depths]
+        if not all(sound) or len(depths) < s["stage"]:
             raise ValueError(f"widths {widths} and depths {depths} are not those of a network")
-        if not all(0 < n <= _MAX_LAYERS for n in depths):
-            raise ValueError(f"depths {depths} are not those of a network")
         specs.append(Spec(s["stage"], widths, depths, s["padding"]))
     if metadata["method"] not in ("wct", "adain", "encoder"):
         raise ValueError(f"unknown method {metadata['method']!r}")

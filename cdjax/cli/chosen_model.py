@@ -30,7 +30,7 @@ def load_chosen(options: argparse.Namespace) -> "Model":
     from cdjax.checkpoints.load import load_model
     from cdjax.cli.backend import start_backend
     from cdjax.cli.compilation_cache import use_compilation_cache
-    from cdjax.transfer.stylize import with_transform
+    from cdjax.transfer.transforms import with_transform
 
     name = model_name(options)
     use_compilation_cache()

@@ -314,7 +314,7 @@ def _load(source: str) -> "Model":
 
 def _checked(load: Callable[[str], "Model"], source: str, settings: Settings) -> "Model":
     """The model; ValueError if it does not fit the settings."""
-    from cdjax.transfer.stylize import with_transform
+    from cdjax.transfer.transforms import with_transform
 
     model = load(source)
     with_transform(model, settings.transform, settings.regularization)

@@ -31,7 +31,8 @@ from cdjax.tiling.stylize import encode_style_by_windows, stylize_by_windows
 from cdjax.transfer.masks import fit_mask, joint
 from cdjax.transfer.mixing import mix_styles
 from cdjax.transfer.patches import compile_programs, in_patches
-from cdjax.transfer.stylize import Style, encode_style, stylize, with_transform
+from cdjax.transfer.stylize import Style, encode_style, stylize
+from cdjax.transfer.transforms import with_transform
 
 Reading = Future[Picture | VipsImage]
 """A picture that is read in another thread."""

@@ -15,7 +15,7 @@ from cdjax.io.remote import lexists, path_of
 from cdjax.model import Model
 from cdjax.transfer.color import PreserveColor, check_preserve_color
 from cdjax.transfer.pixels import compute_dtype
-from cdjax.transfer.stylize import with_transform
+from cdjax.transfer.transforms import with_transform
 
 
 class FileOptions(TypedDict, total=False):

@@ -7,7 +7,7 @@ from cdjax.export import onnx_networks as networks
 from cdjax.export.graph import Graph
 from cdjax.export.onnx_transforms import TRANSFORMS
 from cdjax.model import Model
-from cdjax.transfer.stylize import with_transform
+from cdjax.transfer.transforms import with_transform
 
 TOLERANCE = 1e-3
 """The largest difference between a pixel, in [0, 1], of onnxruntime on a CPU and of cdjax by AdaIN.

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax import export
 
 from cdjax.model import Model
-from cdjax.transfer.stylize import stylize, with_transform
+from cdjax.transfer.stylize import stylize
+from cdjax.transfer.transforms import with_transform
 
 PLATFORMS = ("cpu", "cuda")
 """Where the program runs."""

@@ -30,13 +30,11 @@ from cdjax.transfer.regions import Regions, counts_of, one_of, regions_of, style
 from cdjax.transfer.statistics import Moments
 from cdjax.transfer.stylize import (
     Style,
-    check_model,
     check_style,
     nth_style,
     style_regions,
-    with_transform,
 )
-from cdjax.transfer.transforms import Affine
+from cdjax.transfer.transforms import Affine, check_model, with_transform
 
 StageMaps = Callable[[tuple[Moments, ...]], tuple[Affine, ...]]
 """From the moments of a content in the region of each style to the map of each region."""

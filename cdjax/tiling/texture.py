@@ -15,7 +15,8 @@ from cdjax.progress import OnProgress, Progress, ignore_progress
 from cdjax.tiling.budget import fits_in_memory
 from cdjax.tiling.stylize import stylize_by_windows
 from cdjax.transfer.pixels import padded_size
-from cdjax.transfer.stylize import Style, check_model, encode_style, stylize
+from cdjax.transfer.stylize import Style, encode_style, stylize
+from cdjax.transfer.transforms import check_model
 
 
 def synthesize_texture(

@@ -11,8 +11,8 @@ from jax.typing import ArrayLike
 
 from cdjax.model import Model, ModelConfig
 from cdjax.transfer.statistics import Moments
-from cdjax.transfer.stylize import Style, check_model, check_style
-from cdjax.transfer.transforms import MIXED_COVARIANCES
+from cdjax.transfer.stylize import Style, check_style
+from cdjax.transfer.transforms import MIXED_COVARIANCES, check_model
 
 
 def mix_styles(

@@ -1,7 +1,7 @@
 """Style transfer of whole images: the jitted cascade."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from cdjax.model import Model, ModelConfig, check_transforms
+from cdjax.model import Model, ModelConfig
 from cdjax.networks.spec import Spec
 from cdjax.ops.jit import EXACT, compiled
 from cdjax.transfer.color import PreserveColor, check_preserve_color, in_colors_of, with_chroma_of
@@ -35,7 +35,7 @@ from cdjax.transfer.regions import (
 )
 from cdjax.transfer.stages import encode_stage, run_cascade
 from cdjax.transfer.statistics import Moments
-from cdjax.transfer.transforms import TRANSFORMS, stage_alpha
+from cdjax.transfer.transforms import TRANSFORMS, check_model, stage_alpha, with_transform
 
 _Colors = tuple[Pixels, Any | None]
 """An image whose colours a style gets, or a batch, and how much each pixel counts."""
@@ -304,34 +304,6 @@ def _batch(pixels: Pixels) -> Array:
     """An image or a batch of images as a batch, float32 in [0, 1]."""
     images = jnp.asarray(pixels)
     return to_float(images if images.ndim == 4 else images[None])
-
-
-def check_model(model: Model) -> None:
-    """Checks that a model can stylise; ValueError if it has no decoders."""
-    if model.config.method not in TRANSFORMS:
-        raise ValueError(
-            f"this model is a lone {model.config.teacher} encoder and cannot stylise; "
-            "distil or convert one with decoders (method wct or adain)"
-        )
-
-
-def with_transform(model: Model, name: str | None, regularization: ArrayLike = 0.0) -> Model:
-    """The model with the named transform at all stages, by default with its own.
-
-    Raises:
-        ValueError: if there is no such transform, or it does not fit the regularization.
-    """
-    check_model(model)
-    if name is not None:
-        check_transforms([name])
-        stages = [] if name == model.config.method else [spec.stage for spec in model.config.specs]
-        transforms = tuple((stage, name) for stage in stages)
-        model = replace(model, config=replace(model.config, transforms=transforms))
-    used = {model.config.transform_of(spec.stage) for spec in model.config.specs}
-    traced = isinstance(regularization, jax.core.Tracer)
-    if used == {"adain"} and not traced and np.any(regularization):
-        raise ValueError("adain has no regularization; choose the transform wct or ot")
-    return model
 
 
 def check_style(config: ModelConfig, style: Style, shape: tuple[int, ...]) -> None:

@@ -8,13 +8,16 @@ several hosts then use it. Its name is also in `TRANSFORM_NAMES`, and the comman
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
+from cdjax.model import Model, check_transforms
 from cdjax.ops.matmul import product
 from cdjax.transfer.statistics import ADAIN_EPSILON, Moments, channel_statistics
 
@@ -263,6 +266,35 @@ def mixed_deviations(styles: Sequence[Moments], shares: Array) -> Array:
 
 TRANSFORMS: Mapping[str, Transform] = {"wct": wct, "ot": ot, "adain": adain}
 """Transforms by name. A model's method is the name of that for which most stages were trained."""
+
+
+def check_model(model: Model) -> None:
+    """Checks that a model can stylise; ValueError if it has no decoders."""
+    if model.config.method not in TRANSFORMS:
+        raise ValueError(
+            f"this model is a lone {model.config.teacher} encoder and cannot stylise; "
+            "distil or convert one with decoders (method wct or adain)"
+        )
+
+
+def with_transform(model: Model, name: str | None, regularization: ArrayLike = 0.0) -> Model:
+    """The model with the named transform at all stages, by default with its own.
+
+    Raises:
+        ValueError: if there is no such transform, or it does not fit the regularization.
+    """
+    check_model(model)
+    if name is not None:
+        check_transforms([name])
+        stages = [] if name == model.config.method else [spec.stage for spec in model.config.specs]
+        transforms = tuple((stage, name) for stage in stages)
+        model = replace(model, config=replace(model.config, transforms=transforms))
+    used = {model.config.transform_of(spec.stage) for spec in model.config.specs}
+    traced = isinstance(regularization, jax.core.Tracer)
+    if used == {"adain"} and not traced and np.any(regularization):
+        raise ValueError("adain has no regularization; choose the transform wct or ot")
+    return model
+
 
 MIXED_COVARIANCES: Mapping[str, Callable[[Sequence[Moments], Array], Array]] = {
     "wct": mixed_roots,

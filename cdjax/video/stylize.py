@@ -30,8 +30,8 @@ from cdjax.transfer.regions import (
 )
 from cdjax.transfer.stages import run_cascade
 from cdjax.transfer.statistics import Moments
-from cdjax.transfer.stylize import Style, check_style, encode_style, with_transform
-from cdjax.transfer.transforms import TRANSFORMS, stage_alpha
+from cdjax.transfer.stylize import Style, check_style, encode_style
+from cdjax.transfer.transforms import TRANSFORMS, stage_alpha, with_transform
 from cdjax.video.smoothing import FrameState, initial_state, smoothed_frame, smoothed_moments
 
 
