@@ -61,11 +61,12 @@ def _doubled(values: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.f
 
 
 def _halved(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    height, width, channels = values.shape
-    padded = np.pad(values, ((0, height % 2), (0, width % 2), (0, 0)))
-    blocks = padded.reshape((height + 1) // 2, 2, (width + 1) // 2, 2, channels)
-    mean: NDArray[np.float32] = blocks.mean(axis=(1, 3))
-    return mean
+    height, width = values.shape[:2]
+    if height % 2 or width % 2:
+        values = np.pad(values, ((0, height % 2), (0, width % 2), (0, 0)))
+    # Sums of slices take a fraction of the time of a mean over axes.
+    pairs = values[:, 0::2] + values[:, 1::2]
+    return (pairs[0::2] + pairs[1::2]) / np.float32(4)
 
 
 def resize_with_alpha(

@@ -42,7 +42,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_DECODED_WHOLE = ("WEBP", "AVIF", "HEIF", "GIF")  # Their decoders hold the picture once more.
+_DECODED_WHOLE = {"WEBP": 10, "AVIF": 4, "HEIF": 4, "GIF": 4}
+"""Bytes a pixel that decoders hold besides the picture."""
 
 
 class _Unlimited:
@@ -113,7 +114,7 @@ class OpenImage:
 
 def decoded_bytes(header: Header) -> int:
     """Bytes a pixel that reading an image as an array takes with Pillow, at most."""
-    more = 4 if header.format in _DECODED_WHOLE else 0
+    more = _DECODED_WHOLE.get(header.format, 0)
     more += 4 * min(header.samples, 4) if header.format == "JPEG2000" else 0  # 32 bits a sample
     more += 6 if header.progressive and header.format == "JPEG" else 0
     return header.samples + 3 + more
@@ -201,7 +202,7 @@ def _samples(image: Image.Image) -> int:
     """Bytes a pixel of an image in Pillow's memory, and for what its transparency needs."""
     if image.mode == "F" or image.mode.startswith("I"):  # Which become floating-point colours.
         return 24
-    return (1 if image.mode in ("1", "L", "P") else 4) + 12 * image.has_transparency_data
+    return (1 if image.mode in ("1", "L", "P") else 4) + 24 * image.has_transparency_data
 
 
 def _length(file: IO[bytes]) -> int:

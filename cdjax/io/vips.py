@@ -28,7 +28,7 @@ from cdjax.io.metadata import Metadata, colour_space, is_srgb, read_metadata
 from cdjax.io.pieces import Slices
 
 _LOADERS = ("gifload", "heifload", "jpegload", "pngload", "ppmload", "tiffload", "webpload")
-_DECODED_WHOLE = ("gifload", "heifload", "webpload")
+_DECODED_WHOLE = {"gifload": 8, "heifload": 15, "webpload": 8}  # bytes a pixel
 _SEVERAL_PASSES = ("interlaced", "jpeg-multiscan")
 _BLOCKS = 512  # along the longer side, for the colours of hidden pixels
 _PROFILE = "icc-profile-data"
@@ -220,7 +220,7 @@ def _check_cost(image: Any, path: StrPath, access: str) -> None:
     size = image.height, image.width
     header = Header(os.fspath(path), "", size, file_bytes(path))
     if _loader(image) in _DECODED_WHOLE:
-        check_memory(header, 8)
+        check_memory(header, _DECODED_WHOLE[_loader(image)])
     elif any(image.get_typeof(name) and image.get(name) for name in _SEVERAL_PASSES):
         check_memory(header, 6 if image.bands > 1 else 2)
     if access == "random" and _loader(image) != "tiffload":

@@ -4,7 +4,6 @@ Each has a hole, so that it takes no place on the disk.
 """
 
 import io
-import resource
 import struct
 import subprocess
 import sys
@@ -137,7 +136,6 @@ def test_files_of_gigabytes_cost_little(tmp_path: Path) -> None:
             file.write(end)
     command = [sys.executable, "-c", READ, str(MEMORY), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert lines.keys() == {path.name for path in paths}
     for name, line in lines.items():
