@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,7 +107,9 @@ class OpenImage:
         else:
             check_pixels(self.header)
             check_memory(self.header, decoded_bytes(self.header))
-        self.image.load()
+        # Other decoders look at the limit for pictures within the picture, which we do not know.
+        with _unlimited if self.image.format == "TIFF" else nullcontext():
+            self.image.load()
         turn = _TURNS.get(self.orientation)
         return self.image if turn is None else self.image.transpose(turn)
 
@@ -127,7 +129,7 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
         ImageError: if it is broken or beyond the limits of `cdjax.io.limits`.
     """
     try:
-        with path.open("rb") if isinstance(path, Path) else open(path, "rb") as file, _unlimited:
+        with path.open("rb") if isinstance(path, Path) else open(path, "rb") as file:
             part = take_apart(file, header=True)
             if part is not None:
                 header = _header_of(part, os.fspath(path), _length(file))
@@ -149,10 +151,9 @@ def opened(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[OpenImage]:
         Exception: of any kind, from Pillow, if it is broken or no image.
     """
     if not isinstance(source, str | os.PathLike):
-        with _unlimited:
-            yield _open(source, "image", "JPEG")
+        yield _open(source, "image", "JPEG")
         return
-    with open(source, "rb") as file, _unlimited:
+    with open(source, "rb") as file:
         yield _open(file, os.fspath(source), likely_format(Path(source)))
 
 
@@ -248,7 +249,8 @@ def _pillow(file: IO[bytes], likely: str) -> Image.Image:
     # The likely format comes first: Pillow imports all plugins to look for one not yet imported.
     known = [likely] if likely != "HEIF" else []
     formats = dict.fromkeys((*known, *RECOGNISED))
-    return Image.open(file, formats=tuple(formats))
+    with _unlimited:
+        return Image.open(file, formats=tuple(formats))
 
 
 def _heif(file: IO[bytes]) -> Image.Image:

@@ -1,6 +1,7 @@
 """TIFF files whose directory claims more than decoders should read."""
 
 import struct
+from contextlib import suppress
 from typing import IO
 
 from cdjax.errors import ImageError
@@ -31,8 +32,13 @@ def without_long_entries(file: IO[bytes]) -> list[Piece] | None:
     Raises:
         LimitError: if the directory claims more than any picture has.
         ImageError: if the decoder of its compression, which gets the whole directory, should not.
-        struct.error: if the directory is cut off.
     """
+    with suppress(struct.error):  # Decoders say what is wrong.
+        return _without_long_entries(file)
+    return None
+
+
+def _without_long_entries(file: IO[bytes]) -> list[Piece] | None:
     file.seek(0)
     header = file.read(16)
     order = "<" if header[:2] == b"II" else ">"
@@ -43,15 +49,15 @@ def without_long_entries(file: IO[bytes]) -> list[Piece] | None:
     count = struct.unpack(order + counter, file.read(struct.calcsize(counter)))[0]
     if count > _MOST_ENTRIES:
         raise LimitError(f"broken image (a directory of {count:,} entries)")
-    raw = [file.read(width) for _ in range(count)]
-    following, kept, total, compressed = file.read(inline), [], 0, False
-    for entry in raw:
+    kept: list[bytes] = []
+    total, compressed = 0, False
+    for _ in range(count):
+        entry = file.read(width)
         tag, kind, number = struct.unpack_from(f"{order}HH{offset}", entry)
         size = number * _SIZES.get(kind, 0)
-        compressed |= tag == _COMPRESSION and 1 not in struct.unpack_from(
-            f"{order}H", entry, width - inline
-        )
         total += size
+        if tag == _COMPRESSION:
+            compressed = struct.unpack_from(f"{order}H", entry, width - inline)[0] != 1
         if tag in _PARTS and number > _MOST_PARTS:
             raise LimitError(f"broken image (it has {number:,} parts)")
         if tag in _PARTS or (size <= _LONG_ENTRY and total <= _LONG_DIRECTORY):
@@ -60,6 +66,6 @@ def without_long_entries(file: IO[bytes]) -> list[Piece] | None:
         raise ImageError(f"{total:,} bytes beside the pixels; save it without layers")
     if len(kept) == count:
         return None
-    directory = struct.pack(order + counter, len(kept)) + b"".join(kept) + following
+    directory = struct.pack(order + counter, len(kept)) + b"".join(kept) + file.read(inline)
     directory += bytes((count - len(kept)) * width)
     return [range(start), directory, range(start + len(directory), file.seek(0, 2))]
