@@ -4,7 +4,7 @@ The file is a pickle of nested dictionaries of NumPy arrays. It is given to the 
 interpreter of `cdjax.checkpoints.pickle_interpreter`, which executes nothing of it.
 """
 
-import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,8 @@ def read_array_pickle(path: StrPath) -> dict[str, np.ndarray]:
         PickleFileError: if the file cannot be read, is damaged or contains anything else.
     """
     try:
-        with (
-            open(path, "rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream,
-        ):
-            tree = ArrayInterpreter(len(stream)).run(stream)
+        with open(path, "rb") as file:
+            tree = ArrayInterpreter(os.fstat(file.fileno()).st_size).run(file)
             return dict(_leaves(tree, (), iter(range(MAX_OBJECTS))))
     except OSError as error:
         raise PickleFileError(f"{path}: cannot be read ({error.strerror})") from error

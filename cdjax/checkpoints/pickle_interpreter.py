@@ -14,10 +14,12 @@ known.
 
 import pickletools
 import struct
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from cdjax.checkpoints.bounded import MAX_TENSOR, MAX_TENSORS, TOO_LARGE, bounded
 from cdjax.errors import PickleFileError
 
 MAX_OBJECTS = 2**20
@@ -33,6 +35,10 @@ DAMAGE: tuple[type[Exception], ...] = (
 """What this module and the standard library's parsers raise on a damaged file."""
 
 _MAX_ARRAYS = 2**16
+# Bytes of a pickle in memory, and of a string in the file, which may be an array. The largest of
+# VGG-19 has 411 million. A string takes up to four times its bytes.
+_MAX_TEXT = 5 * 2**27
+_MAX_PIECE = 420_000_000
 _MAX_NAME = 512  # Characters of a function's or class's name.
 _MAX_INTEGER = 2**128  # The magic number of old PyTorch files has 80 bits.
 
@@ -89,9 +95,12 @@ class PickleInterpreter:
     allows_foreign: bool = False
 
     def __init__(self, file_length: int) -> None:
+        self._file_length = file_length
         self._opcodes_left = MAX_OBJECTS
+        self._text_left = _MAX_TEXT
         self._arrays_left = _MAX_ARRAYS
         self._bytes_left = _MAX_COPIES * file_length
+        self._most_left = MAX_TENSORS
 
     def allocate(self, size: int, what: str) -> None:
         """Refuses too many arrays, or arrays that need many times the file's size in bytes."""
@@ -101,6 +110,9 @@ class PickleInterpreter:
         self._bytes_left -= size
         if self._bytes_left < 0:
             raise PickleFileError(f"the {what} need more than {_MAX_COPIES} times the file's size")
+        self._most_left -= size
+        if size > MAX_TENSOR or self._most_left < 0:
+            raise PickleFileError(f"the {what} need more memory than they should; {TOO_LARGE}")
 
     def call(self, function: str, arguments: tuple[Any, ...]) -> Any:
         """The value of calling a function of `names`; refuses arguments that do not fit."""
@@ -141,9 +153,8 @@ class PickleInterpreter:
         """The value of the pickle at a stream's position; the stream stops behind its end.
 
         Args:
-            stream: binary, with `read` and `readline`. Its `read` is asked for as many bytes as
-                the file claims and should allocate no more than there are, as those of `mmap` and
-                `BytesIO` do.
+            stream: binary, with `read` and `readline`; what these raise is raised. They are asked
+                for as many bytes as the file claims.
 
         Raises:
             PickleFileError: if the pickle is refused.
@@ -153,8 +164,12 @@ class PickleInterpreter:
         below: list[list[Any]] = []
         memo: dict[int, Any] = {}
         argument: Any
+        stream = bounded(stream, self._file_length, at_once=_MAX_PIECE)
         for opcode, argument, _ in pickletools.genops(stream):
             self._opcodes_left -= 1
+            self._text_left -= sys.getsizeof(argument)
+            if self._text_left < 0:
+                raise PickleFileError(f"refused: a pickle of more than {_MAX_TEXT:,} bytes")
             if self._opcodes_left < 0:
                 raise PickleFileError(f"refused: more than {MAX_OBJECTS} pickle opcodes")
             match opcode.name:

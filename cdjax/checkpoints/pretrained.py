@@ -10,12 +10,13 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdjax.checkpoints.bounded import MAX_TENSOR, MAX_ZIP, bounded
 from cdjax.errors import CheckpointError
 from cdjax.io.atomic import write_bytes
 
@@ -98,8 +99,11 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], dict[str,
 
     try:
         size = path.stat().st_size
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            if sum(entry.file_size for entry in file.zip.infolist()) > _MAX_EXPANSION * size:
+        with ExitStack() as opened:
+            raw = bounded(opened.enter_context(open(path, "rb")), size, at_once=MAX_ZIP)
+            file = opened.enter_context(np.load(raw, allow_pickle=False))
+            most = min(_MAX_EXPANSION * size, MAX_TENSOR)
+            if sum(entry.file_size for entry in file.zip.infolist()) > most:
                 raise ValueError("the zip claims far more than the length of the file")
             about = json.loads(file[_ABOUT].tobytes())
             names = [name for name in file.files if arrays and name != _ABOUT]

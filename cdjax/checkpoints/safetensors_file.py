@@ -6,16 +6,17 @@ which the library's NumPy interface does not know in every version.
 """
 
 import json
-import mmap
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ml_dtypes  # noqa: F401  (registers the dtype "bfloat16" with NumPy)
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from cdjax.checkpoints.bounded import MAX_TENSOR, MAX_TENSORS, TOO_LARGE, read_exactly
 from cdjax.checkpoints.pickle_interpreter import Foreign, printable
 from cdjax.errors import CheckpointError, first_line
 from cdjax.io.atomic import StrPath, write_bytes
@@ -53,11 +54,11 @@ def read_safetensors(
     """
     path = Path(path)
     try:
-        with (
-            open(path, "rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
-            length = int.from_bytes(content[:8], "little")
+        with open(path, "rb") as file:
+            too_large = CheckpointError(f"{path}: more tensors than there should be; {TOO_LARGE}")
+            if os.fstat(file.fileno()).st_size > MAX_TENSORS + _MAX_HEADER:
+                raise too_large
+            length = int.from_bytes(file.read(8), "little")
             if length > _MAX_HEADER:
                 raise CheckpointError(
                     f"{path}: not a safetensors file, or a damaged one: its header claims "
@@ -65,10 +66,13 @@ def read_safetensors(
                 )
             with safe_open(path, framework="numpy"):
                 pass  # Raises if the header is not valid or does not fit the file.
-            header = json.loads(content[8 : 8 + length])
+            header = json.loads(file.read(length))
             metadata: dict[str, str] = header.pop("__metadata__", None) or {}
-            found = header.items() if arrays else ()
-            return {name: _tensor(content, 8 + length, **at) for name, at in found}, metadata
+            found = header if arrays else {}
+            for begin, end in (at["data_offsets"] for at in found.values()):
+                if end - begin > MAX_TENSOR:
+                    raise too_large
+            return {name: _tensor(file, 8 + length, **at) for name, at in found.items()}, metadata
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (SafetensorError, ValueError, TypeError, LookupError, RecursionError) as error:
@@ -81,16 +85,17 @@ def read_safetensors(
 
 
 def _tensor(
-    content: mmap.mmap, start: int, *, dtype: str, shape: list[int], data_offsets: list[int]
+    file: IO[bytes], start: int, *, dtype: str, shape: list[int], data_offsets: list[int]
 ) -> Any:
     if dtype not in _DTYPES:
         return Foreign(f"type {dtype}")
     kind = np.dtype(_DTYPES[dtype]).newbyteorder("<")
     begin, end = data_offsets
-    raw = content[start + begin : start + end]
+    file.seek(start + begin)
+    raw = read_exactly(file, end - begin)
     if dtype == "BOOL":  # In a file any byte may be a bool; in NumPy only 0 and 1.
-        return (np.frombuffer(raw, np.uint8) != 0).reshape(shape)
-    return np.frombuffer(raw, kind).reshape(shape).astype(kind.newbyteorder("="))
+        return np.minimum(raw, 1, out=raw).view(kind).reshape(shape)
+    return raw.view(kind).reshape(shape).astype(kind.newbyteorder("="), copy=False)
 
 
 def write_safetensors(

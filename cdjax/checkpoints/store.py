@@ -47,6 +47,7 @@ _MAX_LISTED = 100
 _MAX_SUMS = 2**20  # Bytes of the file of sums.
 _MAX_LAYERS = 64  # Of one block of a network.
 _MAX_WIDTH = 2**16
+_MAX_BYTES = 2**30  # Of all files of a checkpoint.
 _MAX_PARAMETERS = 2**27  # VGG-19 with decoders for all five stages has 4 * 10**7.
 
 
@@ -219,9 +220,13 @@ def _verify(folder: Path) -> None:
     needed = [METADATA] + [
         name for name, path in within.items() if _OF_ORBAX.match(name) and not path.is_dir()
     ]
+    read = sorted({*listed_sums, *needed})
+    size = sum(within[name].stat().st_size for name in read if name in within)
+    if size > _MAX_BYTES:
+        raise CheckpointError(f"{folder}: its files have {size:,} bytes, more than a model has")
     damaged = [
         name
-        for name in sorted({*listed_sums, *needed})
+        for name in read
         if name not in within
         or not within[name].is_file()
         or sha256(within[name]) != listed_sums.get(name)

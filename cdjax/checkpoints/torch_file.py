@@ -7,7 +7,6 @@ memory is allocated for it.
 """
 
 import math
-import mmap
 import os
 import struct
 import sys
@@ -18,7 +17,9 @@ from typing import Any, BinaryIO
 
 import ml_dtypes  # noqa: F401  (registers the dtype "bfloat16" with NumPy)
 import numpy as np
+from numpy.typing import NDArray
 
+from cdjax.checkpoints.bounded import MAX_TENSOR, MAX_ZIP, TOO_LARGE, bounded, read_exactly
 from cdjax.checkpoints.pickle_arrays import ARRAY_NAMES, ArrayInterpreter
 from cdjax.checkpoints.pickle_interpreter import (
     DAMAGE,
@@ -51,8 +52,9 @@ _PARAMETER = (
 _FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
 _FUNCTIONS = ("collections.OrderedDict", "torch.Size", _FROM_TYPE, *_PARAMETER, *_REBUILD)
 _MAX_INTEGER = 2**48
+_MAX_ORDER = 16
 _INSTEAD = "instead of tensors by name; load it in PyTorch and save its state_dict()"
-_DAMAGE: tuple[type[Exception], ...] = (*DAMAGE, zipfile.BadZipFile, MemoryError)
+_DAMAGE: tuple[type[Exception], ...] = (*DAMAGE, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,6 @@ class _TorchInterpreter(ArrayInterpreter):
         self.storages: dict[str, tuple[np.dtype, int]] = {}  # (dtype, elements) by key
         self._pending: dict[str, list[tuple[np.ndarray, int, tuple[int, ...]]]] = {}
         self.has_foreign_storages = False
-        self._file_length = file_length
         self._items_left = min(file_length, MAX_OBJECTS)
 
     def set_state(self, target: Any, state: Any) -> None:
@@ -119,6 +120,8 @@ class _TorchInterpreter(ArrayInterpreter):
         dtype = _STORAGES[name]
         if _integer(numel) * dtype.itemsize > self._file_length:
             raise TorchFileError(f"storage {printable(key)} claims more than the whole file")
+        if numel * dtype.itemsize > MAX_TENSOR:
+            raise TorchFileError(f"storage {printable(key)} is larger than it should; {TOO_LARGE}")
         if self.storages.setdefault(key, (dtype, numel)) != (dtype, numel):
             raise TorchFileError(f"storage {printable(key)} is declared twice, differently")
         if view is None:
@@ -156,17 +159,17 @@ class _TorchInterpreter(ArrayInterpreter):
             return super().call(function, arguments)
         raise TorchFileError(f"damaged: {function} is called with the wrong arguments")
 
-    def fill(self, key: str, raw: bytes, byteorder: str) -> None:
-        """Copies the bytes of a storage into the arrays that use it."""
+    def fill(self, key: str, raw: NDArray[np.uint8], byteorder: str) -> None:
+        """Copies the bytes of a storage, which are changed, into the arrays that use it."""
         dtype, numel = self.storages[key]
         size = dtype.itemsize
         if len(raw) != numel * size:
             have = f"has {len(raw)} bytes instead of {numel * size}"
             raise TorchFileError(f"truncated or damaged: storage {printable(key)} {have}")
-        if byteorder != sys.byteorder and numel:
-            raw = np.frombuffer(raw, np.uint8).reshape(numel, size)[:, ::-1].tobytes()
+        if byteorder != sys.byteorder:
+            raw.view(f"u{size // 2 if dtype.kind == 'c' else size}").byteswap(inplace=True)
         if dtype == np.bool_:  # In a file any byte may be a bool; in NumPy only 0 and 1.
-            raw = (np.frombuffer(raw, np.uint8) != 0).tobytes()
+            np.minimum(raw, 1, out=raw)
         for array, start, strides in self._pending.get(key, ()):
             # NumPy checks the bounds of the view once more.
             steps = [stride * size for stride in strides]
@@ -193,7 +196,7 @@ class _TorchInterpreter(ArrayInterpreter):
 
 
 def _read_zip(file: BinaryIO, length: int) -> Any:
-    with zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(bounded(file, length, at_once=MAX_ZIP)) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         if len(entries) != len(archive.infolist()):
             raise TorchFileError("damaged: the zip contains two files of one name")
@@ -208,7 +211,10 @@ def _read_zip(file: BinaryIO, length: int) -> Any:
             raise TorchFileError("not a PyTorch file: a zip without one data.pkl")
         [root] = roots
         order = f"{root}byteorder"
-        byteorder = archive.read(order).decode() if order in entries else "little"
+        byteorder = "little"
+        if order in entries:
+            with archive.open(order) as stream:
+                byteorder = stream.read(_MAX_ORDER).decode()
         if byteorder not in ("little", "big"):
             raise TorchFileError(f"damaged: the byte order is {printable(byteorder)}")
         interpreter = _TorchInterpreter(length)
@@ -217,7 +223,9 @@ def _read_zip(file: BinaryIO, length: int) -> Any:
         for key in interpreter.storages:
             if f"{root}data/{key}" not in entries:
                 raise TorchFileError(f"damaged: storage {printable(key)} is missing")
-            interpreter.fill(key, archive.read(f"{root}data/{key}"), byteorder)
+            size = entries[f"{root}data/{key}"].file_size
+            with archive.open(f"{root}data/{key}") as stream:
+                interpreter.fill(key, read_exactly(stream, min(size, MAX_TENSOR)), byteorder)
     return result
 
 
@@ -230,7 +238,7 @@ def _has_arrays(value: object) -> bool:
     return any(isinstance(leaf, np.ndarray) for d in unique.values() for leaf in d.values())
 
 
-def _read_legacy(stream: mmap.mmap, length: int) -> Any:
+def _read_legacy(stream: BinaryIO, length: int) -> Any:
     interpreter = _TorchInterpreter(length)
     first = interpreter.run(stream)
     if _has_arrays(first) and not interpreter.storages:
@@ -252,7 +260,7 @@ def _read_legacy(stream: mmap.mmap, length: int) -> Any:
         dtype, numel = interpreter.storages[key]
         if stream.read(8) != struct.pack("<q", numel):
             raise TorchFileError(f"truncated or damaged: storage {printable(key)} has another size")
-        interpreter.fill(key, stream.read(numel * dtype.itemsize), "little")
+        interpreter.fill(key, read_exactly(stream, numel * dtype.itemsize), "little")
     return result
 
 
@@ -284,8 +292,8 @@ def read_torch_file(path: StrPath) -> dict[str, Any]:
             if start == b"PK\x03\x04":
                 result = _read_zip(file, length)
             elif start[:1] == b"\x80":
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
-                    result = _read_legacy(stream, length)
+                file.seek(0)
+                result = _read_legacy(file, length)
             else:
                 raise TorchFileError("not a PyTorch file: neither a zip nor a pickle")
         if isinstance(result, Foreign):
@@ -294,6 +302,8 @@ def read_torch_file(path: StrPath) -> dict[str, Any]:
             raise TorchFileError("contains no dictionary of tensors; save a state_dict()")
     except (TorchFileError, PickleFileError) as error:
         raise TorchFileError(f"{path}: {error}") from None
+    except MemoryError as error:
+        raise TorchFileError(f"{path}: does not fit in memory") from error
     except _DAMAGE as error:
         raise TorchFileError(f"{path}: truncated or damaged ({printable(str(error))})") from error
     except OSError as error:
