@@ -221,16 +221,11 @@ def _verify(folder: Path) -> None:
         name for name, path in within.items() if _OF_ORBAX.match(name) and not path.is_dir()
     ]
     read = sorted({*listed_sums, *needed})
-    size = sum(within[name].stat().st_size for name in read if name in within)
+    files = {name: within[name] for name in read if name in within and within[name].is_file()}
+    size = sum(path.stat().st_size for path in files.values())
     if size > _MAX_BYTES:
         raise CheckpointError(f"{folder}: its files have {size:,} bytes, more than a model has")
-    damaged = [
-        name
-        for name in read
-        if name not in within
-        or not within[name].is_file()
-        or sha256(within[name]) != listed_sums.get(name)
-    ]
+    damaged = [n for n in read if n not in files or sha256(files[n]) != listed_sums.get(n)]
     if damaged:
         names = listed({"damaged, missing or changed": damaged})
         raise CheckpointError(f"{folder}: {names}; copy the folder again, or make it again")
